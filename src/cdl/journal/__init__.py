@@ -1,0 +1,1 @@
+"""events, streams, batches and the index over them."""

@@ -1,0 +1,142 @@
+"""The index: a database over the streams that can be thrown away. Deleted, or of another version, it is rebuilt.
+
+Its tables depend on the set of events only: the same events in another order, or twice, give the same rows.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cdl.journal import stream
+from cdl.journal.events import Event
+
+VERSION = 1
+BUSY_SECONDS = 60
+CREATE = """
+CREATE TABLE events (id TEXT PRIMARY KEY, kind TEXT NOT NULL, stream TEXT NOT NULL, count INTEGER NOT NULL,
+                     who TEXT NOT NULL, at TEXT NOT NULL, cause TEXT, fields TEXT NOT NULL);
+CREATE INDEX events_by_count ON events (count, id);
+CREATE INDEX events_by_kind ON events (kind, count);
+CREATE TABLE positions (stream TEXT PRIMARY KEY, position INTEGER NOT NULL);
+"""
+INSERT = """
+INSERT INTO events (id, kind, stream, count, who, at, cause, fields) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET stream = excluded.stream, count = excluded.count, who = excluded.who, at = excluded.at,
+  cause = excluded.cause, fields = excluded.fields
+WHERE (excluded.count, excluded.stream) < (events.count, events.stream)
+"""
+
+
+class Index:
+    """Events in sqlite, kept up to date with the streams below `root` (`.cdl`)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.path = root / "index.sqlite"
+        self._connection: sqlite3.Connection | None = None
+
+    def refresh(self) -> None:
+        """Reads what the streams have gained."""
+        connection = self._open()
+        names = stream.streams(self.root)
+        known = dict(connection.execute("SELECT stream, position FROM positions"))
+        sizes = {n: (self.root / "journal" / n / stream.SEGMENT).stat().st_size for n in names}
+        if all(known.get(n, 0) == sizes[n] for n in names):
+            return
+        with self._write() as connection:
+            known = dict(connection.execute("SELECT stream, position FROM positions"))
+            for name in names:
+                events, position = stream.read(self.root, name, known.get(name, 0))
+                self._add(connection, events)
+                connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (name, position))
+
+    def highest(self) -> int:
+        """The highest count seen."""
+        self.refresh()
+        return int(self._open().execute("SELECT coalesce(max(count), 0) FROM events").fetchone()[0])
+
+    def select(self, where: str = "1", values: Iterable[Any] = ()) -> list[Event]:
+        """Events by a condition on the columns of `events`, in order."""
+        self.refresh()
+        rows = self._open().execute(f"SELECT * FROM events WHERE {where} ORDER BY count, id", tuple(values))
+        return [_event(row) for row in rows]
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Every row of the events table, in order: what a rebuild must give again."""
+        self.refresh()
+        return list(self._open().execute("SELECT * FROM events ORDER BY id"))
+
+    def close(self) -> None:
+        """Closes the database."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _add(self, connection: sqlite3.Connection, events: Iterable[Event]) -> None:
+        rows = [
+            (
+                e.id,
+                e.kind,
+                e.stream,
+                e.count,
+                e.who,
+                e.at,
+                e.cause,
+                msgspec.json.encode(e.fields, order="sorted").decode(),
+            )
+            for e in events
+        ]
+        connection.executemany(INSERT, rows)
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        connection = self._open()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is not None:
+            return self._connection
+        self.root.mkdir(parents=True, exist_ok=True)
+        with stream.writing(self.root):
+            connection = self._connect()
+            if self._version(connection) != VERSION:
+                connection.close()
+                for path in self.root.glob("index.sqlite*"):
+                    path.unlink()
+                connection = self._connect()
+                connection.executescript(CREATE + f"PRAGMA user_version = {VERSION};")
+        self._connection = connection
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _event(row: tuple[Any, ...]) -> Event:
+    identity, kind, name, count, who, at, cause, fields = row
+    return Event(
+        id=identity,
+        kind=kind,
+        stream=name,
+        count=count,
+        who=who,
+        at=at,
+        cause=cause,
+        fields=msgspec.json.decode(fields),
+    )

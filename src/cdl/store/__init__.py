@@ -1,0 +1,1 @@
+"""bytes: objects, trees, sealed trees, claims."""
