@@ -74,11 +74,11 @@ class DatasetKeys:
     @property
     def public(self) -> str:
         """The public half of the evaluation key."""
-        return SIGNATURE + self._signer().public_key().public_bytes_raw().hex()
+        return SIGNATURE + bytes(self._signer().public_key().public_bytes_raw()).hex()
 
     def sign(self, data: bytes) -> str:
         """An Ed25519 signature (RFC 8032)."""
-        return SIGNATURE + self._signer().sign(data).hex()
+        return SIGNATURE + bytes(self._signer().sign(data)).hex()
 
     def entry(self) -> dict[str, Any]:
         """What the keyring file holds of it."""

@@ -55,7 +55,7 @@ def test_ids_tell_facts_apart() -> None:
 def test_what_is_no_event_is_refused_and_nothing_written(tmp_path: Path, kind: str, fields: dict[str, object]) -> None:
     journal = Journal(tmp_path)
     with pytest.raises(ConfigError):
-        journal.append(kind, who=WHO, **fields)
+        journal.append_many([(kind, None, fields)], who=WHO)
     assert journal.events() == []
 
 

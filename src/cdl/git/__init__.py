@@ -1,0 +1,1 @@
+"""every call to git."""

@@ -1,0 +1,222 @@
+"""A repository: every call to git goes through here, as an argument list, with refs after --end-of-options.
+
+Reading takes no locks. Writing (commit.py, snapshot.py) never runs hooks and never touches what the person is doing.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from cdl.errors import CdlError, Conflict, NotFound, Unavailable
+
+OLDEST = (2, 38)  # merge-tree --write-tree
+IDENT = re.compile(rb"(?P<name>.*) <(?P<email>[^<>]*)> (?P<time>\d+) (?P<zone>[+-]\d{4})")
+INHERITED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is working, as git says it: declared, not proved."""
+
+    name: str
+    email: str
+
+
+@dataclass(frozen=True)
+class Worktree:
+    """A work tree with the branch checked out there; None when detached."""
+
+    path: Path
+    branch: str | None
+
+
+class Git:
+    """The repository around a work tree's root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def init(cls, root: Path, branch: str = "main") -> "Git":
+        """Makes a repository in a folder."""
+        git = cls(root)
+        git.run("init", "--quiet", f"--initial-branch={branch}")
+        return git
+
+    def run(
+        self, *arguments: str, input: bytes | None = None, env: Mapping[str, str] | None = None, check: bool = True
+    ) -> bytes:
+        """Standard output of a git command. CdlError with what git said when it fails and `check` is set."""
+        done = self.call(*arguments, input=input, env=env)
+        if check and done.returncode != 0:
+            said = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
+            raise CdlError(f"git {arguments[0]}: {said}", where=str(self.root))
+        return done.stdout
+
+    def call(
+        self, *arguments: str, input: bytes | None = None, env: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[bytes]":
+        """A git command with its exit code. Unavailable when there is no git."""
+        around = {k: v for k, v in os.environ.items() if k not in INHERITED}
+        around |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", **(env or {})}
+        try:
+            return subprocess.run(
+                ["git", "-c", "core.quotePath=false", *arguments],
+                cwd=self.root,
+                input=b"" if input is None else input,
+                env=around,
+                capture_output=True,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise Unavailable("git is not installed", remedy=f"install git {OLDEST[0]}.{OLDEST[1]} or newer") from error
+
+    def text(self, *arguments: str, check: bool = True) -> str:
+        """Standard output as text without the line end."""
+        return self.run(*arguments, check=check).decode("utf-8", "surrogateescape").rstrip("\n")
+
+    # who and where
+
+    def person(self) -> Person:
+        """Who is working. Unavailable when git knows no name."""
+        done = self.call("var", "GIT_AUTHOR_IDENT")
+        match = IDENT.match(done.stdout)
+        if done.returncode != 0 or match is None:
+            raise Unavailable(
+                "git does not know who you are", remedy="git config user.name NAME; git config user.email MAIL"
+            )
+        return Person(match["name"].decode("utf-8", "replace"), match["email"].decode("utf-8", "replace"))
+
+    @cached_property
+    def common_dir(self) -> Path:
+        """The folder that all work trees of this repository share."""
+        return (self.root / self.text("rev-parse", "--git-common-dir")).resolve()
+
+    @cached_property
+    def git_dir(self) -> Path:
+        """The git folder of this work tree."""
+        return (self.root / self.text("rev-parse", "--absolute-git-dir")).resolve()
+
+    def require_version(self) -> None:
+        """Unavailable when git is too old for merging in memory."""
+        found = tuple(int(n) for n in re.findall(r"\d+", self.text("version"))[:2])
+        if found < OLDEST:
+            raise Unavailable(
+                f"git {found[0]}.{found[1]} is too old", remedy=f"install git {OLDEST[0]}.{OLDEST[1]} or newer"
+            )
+
+    def branch(self) -> str | None:
+        """The branch checked out; None on a detached HEAD."""
+        return self.text("symbolic-ref", "--quiet", "--short", "HEAD", check=False) or None
+
+    def head(self) -> str:
+        """The commit checked out; NotFound before the first commit."""
+        found = self.resolve("HEAD")
+        if found is None:
+            raise NotFound("there is no commit yet", where=str(self.root), remedy="git commit")
+        return found
+
+    def resolve(self, revision: str) -> str | None:
+        """The commit that a revision names, or None."""
+        name = self.text("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}", check=False)
+        return name or None
+
+    def worktrees(self) -> list[Worktree]:
+        """All work trees with their branches."""
+        found: list[Worktree] = []
+        for block in self.run("worktree", "list", "--porcelain", "-z").split(b"\0\0"):
+            fields = dict(f.partition(b" ")[::2] for f in block.split(b"\0") if f)
+            if b"worktree" not in fields or b"bare" in fields:
+                continue
+            branch = fields.get(b"branch")
+            name = branch.decode("utf-8", "surrogateescape").removeprefix("refs/heads/") if branch else None
+            found.append(Worktree(Path(os.fsdecode(fields[b"worktree"])), name))
+        return found
+
+    # reading
+
+    def read(self, commit: str, path: str) -> bytes | None:
+        """A file in a commit; None when it is not there."""
+        return self.read_many(commit, [path]).get(path)
+
+    def read_many(self, commit: str, paths: Iterable[str]) -> dict[str, bytes]:
+        """Files in a commit by path; those that are not there are left out."""
+        wanted = list(paths)
+        if not wanted:
+            return {}
+        found = self._batch([f"{commit}:{path}" for path in wanted])
+        return {path: data for path, data in zip(wanted, found, strict=True) if data is not None}
+
+    def files(self, commit: str, folder: str = "") -> dict[str, str]:
+        """Paths and blobs of the files in a commit or tree, below a folder given with a final slash."""
+        paths = [folder] if folder else []
+        found = self.run("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", commit, *paths)
+        files = {}
+        for line in found.split(b"\0"):
+            meta, _, path = line.partition(b"\t")
+            if path and meta.split()[1] == b"blob":
+                files[path.decode("utf-8", "surrogateescape")] = meta.split()[2].decode()
+        return files
+
+    def cat(self, blobs: Iterable[str]) -> dict[str, bytes]:
+        """Blobs by name. NotFound names one that is missing."""
+        wanted = sorted(set(blobs))
+        found: dict[str, bytes | None] = dict(zip(wanted, self._batch(wanted), strict=True))
+        missing = [name for name, data in found.items() if data is None]
+        if missing:
+            raise NotFound(f"git has no object {missing[0]}", where=str(self.root), remedy="git fsck")
+        return {name: data for name, data in found.items() if data is not None}
+
+    def _batch(self, names: list[str]) -> list[bytes | None]:
+        """The bytes of each object, None for one that is missing, from one process."""
+        if not names:
+            return []
+        asked = b"\n".join(n.encode("utf-8", "surrogateescape") for n in names) + b"\n"
+        if any("\n" in n for n in names):
+            raise CdlError("a path with a line end cannot be read from git here", remedy="rename the file")
+        output = memoryview(self.run("cat-file", "--batch", input=asked))
+        answers: list[bytes | None] = []
+        position = 0
+        for _ in names:
+            end = bytes(output[position : position + 4096]).find(b"\n") + position
+            header = bytes(output[position:end]).split()
+            position = end + 1
+            if header[-1] in (b"missing", b"ambiguous") or header[-2:-1] != [b"blob"]:
+                size = int(header[-1]) + 1 if header[-1].isdigit() else 0
+                answers.append(None)
+                position += size
+                continue
+            size = int(header[-1])
+            answers.append(bytes(output[position : position + size]))
+            position += size + 1
+        return answers
+
+    # refs
+
+    def refs(self, prefix: str) -> dict[str, str]:
+        """Refs below a prefix and what they name."""
+        lines = self.text("for-each-ref", "--format=%(refname) %(objectname)", "--", prefix).splitlines()
+        return {name: commit for name, _, commit in (line.rpartition(" ") for line in lines)}
+
+    def set_ref(self, ref: str, commit: str, old: str | None = None) -> None:
+        """Points a ref at a commit; with `old`, only when it points there now (Conflict otherwise)."""
+        expected = [old] if old is not None else []
+        done = self.call("update-ref", "--create-reflog", "-m", "cdl", "--end-of-options", ref, commit, *expected)
+        if done.returncode != 0:
+            said = done.stderr.decode("utf-8", "replace").strip()
+            raise Conflict(f"{ref} was moved by somebody else: {said}", remedy="the command again")
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        """Whether `old` is reachable from `new`."""
+        return self.call("merge-base", "--is-ancestor", "--end-of-options", old, new).returncode == 0
+
+    def made_here(self, commit: str, branch: str) -> bool:
+        """Whether a commit of a branch was made in this clone, as its reflog says; a pulled one was not."""
+        lines = self.text("reflog", "show", "--format=%H %gs", f"refs/heads/{branch}", "--", check=False).splitlines()
+        said = [line.partition(" ")[2] for line in lines if line.startswith(commit)]
+        return any(not s.startswith(("pull: Fast-forward", "fetch", "clone", "branch: Created")) for s in said)

@@ -1,0 +1,1 @@
+"""transformation, training, search, evaluation, submission, promotion."""
