@@ -1,0 +1,1 @@
+"""cdl.yaml as frozen structs."""

@@ -1,0 +1,196 @@
+"""Reads cdl.yaml: each error names the line, the key, what was found, what is allowed, and the nearest correct spelling."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cdl import document
+from cdl.config.requirement import parse_requirement
+from cdl.config.schema import Config
+from cdl.errors import ConfigError, NotFound
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+CALL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
+PLACE = re.compile(r" - at (`key` in )?`\$(?P<path>[^`]*)`$")
+ENUM = re.compile(r"Invalid enum value '(?P<value>[^']*)'")
+PART = re.compile(r"\.(\w[\w-]*)|\[(\d+)\]|\[\.\.\.\]")
+CALLS = ("run", "by", "train", "network", "predict", "transform")
+
+
+def load(root: Path) -> Config:
+    """The cdl.yaml of a project's root."""
+    path = root / "cdl.yaml"
+    try:
+        return parse(path.read_bytes(), where="cdl.yaml")
+    except FileNotFoundError as error:
+        raise NotFound("no cdl.yaml", where=str(root), remedy="cdl init") from error
+
+
+def parse(data: bytes, *, where: str) -> Config:
+    """A configuration from its bytes. ConfigError names the place and the remedy."""
+    node = document.read(data, where=where)
+    if not isinstance(node.value, dict):
+        raise ConfigError("the file has no keys", where=where, remedy="it begins with `cdl: 1`")
+    try:
+        config = msgspec.convert(node.value, Config)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error), node, where) from error
+    _check(config, node, where)
+    return config
+
+
+def _explained(text: str, node: document.Node, where: str) -> ConfigError:
+    """The library's message with line, key and nearest spelling."""
+    match = PLACE.search(text)
+    path = _path(match["path"], node.value) if match else ()
+    text = text[: match.start()] if match else text
+    unknown = UNKNOWN.match(text)
+    if unknown:
+        key = unknown["key"]
+        path = _holding(node.value, path, key)
+        known = _known_keys()
+        near = difflib.get_close_matches(key, sorted(known), n=1)
+        remedy = f"did you mean '{near[0]}'?" if near else "docs/reference/cdl.yaml.md lists the keys"
+        return ConfigError(f"unknown key '{key}'", where=_place(node, (*path, key), where), remedy=remedy)
+    return ConfigError(
+        _plainly(text), where=_place(node, path, where), remedy="docs/reference/cdl.yaml.md says what is allowed"
+    )
+
+
+def _plainly(text: str) -> str:
+    return text.replace("Expected", "expected").replace("`", "").replace("Object missing required field", "missing key")
+
+
+def _place(node: document.Node, path: document.Path, where: str) -> str:
+    keys = ".".join(str(p) for p in path)
+    return f"{where}:{node.line(path)}" + (f": {keys}" if keys else "")
+
+
+def _path(text: str, value: Any) -> document.Path:
+    """The library's path; an element that it leaves open ([...]) is taken where there is one key only."""
+    found: list[str | int] = []
+    for match in PART.finditer(text):
+        if match[1]:
+            found.append(match[1])
+        elif match[2]:
+            found.append(int(match[2]))
+        else:
+            inner = _inside(value, found)
+            if not isinstance(inner, dict) or len(inner) != 1:
+                break
+            found.append(next(iter(inner)))
+    return tuple(found)
+
+
+def _holding(value: Any, path: document.Path, key: str) -> document.Path:
+    """The place at or below `path` that has the key."""
+    inner = _inside(value, list(path))
+    if isinstance(inner, dict):
+        if key in inner:
+            return path
+        below: list[tuple[str | int, Any]] = list(inner.items())
+    else:
+        below = list(enumerate(inner)) if isinstance(inner, list) else []
+    for name, child in below:
+        found = _holding(value, (*path, name), key) if isinstance(child, dict | list) else path
+        if found != path and isinstance(at := _inside(value, list(found)), dict) and key in at:
+            return found
+    return path
+
+
+def _inside(value: Any, path: list[str | int]) -> Any:
+    for part in path:
+        value = value[part]
+    return value
+
+
+def _known_keys() -> set[str]:
+    found: set[str] = set()
+    todo: list[Any] = [Config]
+    seen: set[Any] = set()
+    while todo:
+        kind = todo.pop()
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in seen:
+            seen.add(kind)
+            for item in msgspec.structs.fields(kind):
+                found.add(item.encode_name)
+                todo += _types(item.type)
+    return found
+
+
+def _types(annotation: Any) -> list[Any]:
+    inner = getattr(annotation, "__args__", ())
+    return [annotation, *(t for a in inner for t in _types(a))]
+
+
+def _check(config: Config, node: document.Node, where: str) -> None:
+    """What the types do not say: names, calls, requirements, and that what is named exists."""
+    for kind in ("data", "model", "deploy"):
+        for name in getattr(config, kind):
+            if not NAME.fullmatch(name):
+                raise ConfigError(
+                    f"'{name}' is not a name",
+                    where=_place(node, (kind, name), where),
+                    remedy="small letters, digits, - and _",
+                )
+    if not NAME.fullmatch(config.project):
+        raise ConfigError(
+            f"'{config.project}' is not a name",
+            where=_place(node, ("project",), where),
+            remedy="small letters, digits, - and _",
+        )
+    for i, text in enumerate(config.requirements):
+        parse_requirement(text, where=_place(node, ("requirements", i), where))
+    for name, data in config.data.items():
+        place = ("data", name)
+        _one_of(data.items, ("files", "rows", "arrays"), _place(node, (*place, "items"), where))
+        for source in data.sources():
+            _one_of(source, ("path", "url", "command"), _place(node, (*place, "source"), where))
+            if source.url and not source.sha256:
+                raise ConfigError(
+                    "a url needs its sha256", where=_place(node, (*place, "source"), where), remedy="sha256: ..."
+                )
+        for text in data.require:
+            parse_requirement(text, where=_place(node, (*place, "require"), where))
+    for name, model in config.model.items():
+        _exists(config.data, model.data, "dataset", _place(node, ("model", name, "data"), where))
+        _one_of(model, ("network", "predict"), _place(node, ("model", name), where))
+    for name, deploy in config.deploy.items():
+        _exists(config.model, deploy.model, "model", _place(node, ("deploy", name, "model"), where))
+    for i, trigger in enumerate(config.triggers):
+        known: dict[str, Any] = {**config.data, **config.model}
+        _exists(known, trigger.of, "dataset or model", _place(node, ("triggers", i, "of"), where))
+    _calls(node.value, (), node, where)
+
+
+def _one_of(section: Any, keys: tuple[str, ...], where: str) -> None:
+    given = [k for k in keys if getattr(section, k) is not None]
+    if len(given) != 1:
+        said = f"{' and '.join(given)} exclude each other" if given else "one is missing"
+        raise ConfigError(said, where=where, remedy="exactly one of: " + ", ".join(keys))
+
+
+def _exists(things: dict[str, Any], name: str, kind: str, where: str) -> None:
+    if name in things:
+        return
+    near = difflib.get_close_matches(name, list(things), n=1)
+    remedy = f"did you mean '{near[0]}'?" if near else "there are: " + (", ".join(things) or "none")
+    raise ConfigError(f"no {kind} '{name}'", where=where, remedy=remedy)
+
+
+def _calls(value: Any, path: document.Path, node: document.Node, where: str) -> None:
+    """'module:function' wherever a key wants one."""
+    pairs: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in pairs:
+        place = (*path, key)
+        wanted = key in CALLS and isinstance(child, str) and path[:1] != ("triggers",)
+        if wanted and not CALL.fullmatch(child):
+            raise ConfigError(
+                f"'{child}' is not module:function", where=_place(node, place, where), remedy='"package.module:name"'
+            )
+        if isinstance(child, dict | list):
+            _calls(child, place, node, where)

@@ -1,0 +1,58 @@
+"""Requirements: one line each, checked by the gates themselves.
+
+    test.accuracy >= 0.80        revision.latency_p95 <= 20 ms        revision.size <= 20 MB        live.error_rate <= 1 %
+
+Values are kept in seconds, bytes and shares.
+"""
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cdl.errors import ConfigError
+
+UNITS = {
+    "": 1.0,
+    "%": 0.01,
+    "us": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "B": 1.0,
+    "KB": 1e3,
+    "MB": 1e6,
+    "GB": 1e9,
+}
+COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "==": operator.eq,
+}
+FORM = re.compile(r"\s*([a-z][a-z0-9_.]*)\s*(>=|<=|==|>|<)\s*(-?[0-9]+(?:\.[0-9]+)?)\s*([A-Za-z%]*)\s*")
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A measure, a comparison and a value; `text` as the person wrote it."""
+
+    measure: str
+    compare: str
+    value: float
+    text: str
+
+    def holds(self, found: float) -> bool:
+        """Whether a found value satisfies it."""
+        return COMPARE[self.compare](found, self.value)
+
+
+def parse_requirement(text: str, *, where: str = "cdl.yaml") -> Requirement:
+    """The requirement in a line. ConfigError says what is wrong with it."""
+    match = FORM.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"'{text}' is not a requirement", where=where, remedy="for example: test.accuracy >= 0.80")
+    measure, compare, number, unit = match.groups()
+    if unit not in UNITS:
+        raise ConfigError(f"unknown unit '{unit}'", where=where, remedy="units: " + " ".join(u for u in UNITS if u))
+    return Requirement(measure, compare, round(float(number) * UNITS[unit], 12), text.strip())

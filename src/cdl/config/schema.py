@@ -1,0 +1,328 @@
+"""What cdl.yaml may say. Each field's docstring is its page in the reference."""
+
+from typing import Any, Literal
+
+import msgspec
+
+ROLES = ("data_engineer", "data_labeler", "data_scientist", "model_validator", "software_engineer", "devops")
+Role = Literal["data_engineer", "data_labeler", "data_scientist", "model_validator", "software_engineer", "devops"]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of cdl.yaml."""
+
+
+class Branches(Section, frozen=True, kw_only=True):
+    """Where approved work is joined, and what production runs."""
+
+    integration: str = "main"
+    """The branch that decisions, requests and promotions go to."""
+    production: str | None = None
+    """The branch that names what production runs; left out, the integration branch."""
+
+
+class Environment(Section, frozen=True, kw_only=True):
+    """What everything runs in."""
+
+    lock: str | None = "requirements.lock"
+    """The file that pins the packages."""
+
+
+class Source(Section, frozen=True, kw_only=True):
+    """Where raw items come from; exactly one of path, url and command."""
+
+    path: str | None = None
+    """A file, folder or archive, relative to cdl.yaml."""
+    url: str | None = None
+    """An address; needs sha256."""
+    sha256: str | None = None
+    """The hash that the fetched file must have."""
+    command: list[str] | None = None
+    """A program and its arguments that writes files into the folder CDL_OUT."""
+    set: Literal["train", "test"] | None = None
+    """The set that all items of this source belong to; left out, the split decides."""
+
+
+class Rows(Section, frozen=True, kw_only=True):
+    """Items as the rows of a table."""
+
+    format: Literal["csv", "jsonl"]
+    """The form of the table."""
+    id: str
+    """The column that names an item."""
+    text: str | None = None
+    """The column that is the content; left out, all columns but id and label, as JSON."""
+    label: str | None = None
+    """The column of the label; it never enters the content."""
+
+
+class Arrays(Section, frozen=True, kw_only=True):
+    """Items along the first axis of an array (npy, npz, IDX; gzipped too)."""
+
+    data: str
+    """The file that holds the items."""
+    labels: str | None = None
+    """The file that holds one label for each."""
+
+
+class Items(Section, frozen=True, kw_only=True):
+    """What one item is; exactly one of files, rows and arrays."""
+
+    files: str | None = None
+    """A pattern: each file that fits is an item."""
+    rows: Rows | None = None
+    """Each row of a table is an item."""
+    arrays: Arrays | None = None
+    """Each entry of an array is an item."""
+
+
+class Split(Section, frozen=True, kw_only=True):
+    """How items are given to the training and the test set."""
+
+    test: float = 0.2
+    """The share of the test set, 0 to 1."""
+    by: str | None = None
+    """'module:function' of an item's content; items with equal values stay on one side. Left out, the bytes."""
+
+
+class Step(Section, frozen=True, kw_only=True):
+    """A data step, given as `- name: {...}`."""
+
+    run: str | list[str]
+    """'module:function', or a program and its arguments."""
+    per: Literal["item"] = "item"
+    """What one piece of work is."""
+    files: list[str] = []
+    """Files that it reads beside what it imports."""
+    off: bool = False
+    """Left out; the record says so."""
+
+
+class LabelTable(Section, frozen=True, kw_only=True):
+    """Labels in a CSV file."""
+
+    path: str
+    """The file, relative to cdl.yaml."""
+    item: str = "file"
+    """The column with an item's source name."""
+    label: str = "label"
+    """The column with its label."""
+
+
+class LabelSource(Section, frozen=True, kw_only=True):
+    """Where labels come from."""
+
+    folder: bool = False
+    """The name of the folder that an item lies in is its label."""
+    source: bool = False
+    """The source's own label column or labels file."""
+    csv: LabelTable | None = None
+    """A CSV file."""
+    label_studio: str | None = None
+    """A file of Label Studio's JSON export."""
+
+
+class LabelConfig(Section, frozen=True, kw_only=True):
+    """The labels of a dataset."""
+
+    classes: list[str]
+    """The classes, in the order of the model's outputs."""
+    kind: Literal["choice"] = "choice"
+    """One class for an item."""
+    origin: LabelSource | None = None
+    """Where labels come from; left out, from people."""
+    resolve: Literal["latest", "majority", "adjudicated"] = "latest"
+    """Which label of an item counts when there are several."""
+    coverage: float = 1.0
+    """The share of items that must be labeled before the dataset is ready, 0 to 1."""
+
+
+class DataConfig(Section, frozen=True, kw_only=True):
+    """A dataset."""
+
+    source: Source | list[Source]
+    """One source or several."""
+    items: Items
+    """What one item is."""
+    split: Split = Split()
+    """Training and test set."""
+    steps: list[dict[str, Step]] = []
+    """The data steps, in order."""
+    require: list[str] = []
+    """What the data gate checks, for example `items >= 2000`."""
+    labels: LabelConfig
+    """The labels."""
+    mask: list[str] = []
+    """Fields that analysis and training do not see."""
+
+    def sources(self) -> list[Source]:
+        """The sources as a list."""
+        return self.source if isinstance(self.source, list) else [self.source]
+
+    def named_steps(self) -> list[tuple[str, Step]]:
+        """The steps as (name, step)."""
+        return [pair for step in self.steps for pair in step.items()]
+
+
+class Range(Section, frozen=True, kw_only=True):
+    """What a search may try for one hyperparameter."""
+
+    min: float | None = None
+    """The smallest value."""
+    max: float | None = None
+    """The largest value."""
+    log: bool = False
+    """Spread evenly over magnitudes."""
+    int: bool = False
+    """Whole numbers only."""
+    choice: list[Any] | None = None
+    """One of these."""
+
+
+class Search(Section, frozen=True, kw_only=True):
+    """A search over hyperparameters."""
+
+    space: dict[str, Range]
+    """What to try, by hyperparameter."""
+    metric: str = "validation.accuracy"
+    """What decides."""
+    mode: Literal["max", "min"] = "max"
+    """Whether more is better."""
+    method: Literal["asha", "random", "grid"] = "asha"
+    """Asynchronous successive halving, or one of the plain ones."""
+    max_trials: int = 16
+    """How many trials."""
+    min_epochs: int = 1
+    """Epochs of the first rung."""
+    max_epochs: int = 27
+    """Epochs of the last rung."""
+    eta: int = 3
+    """One in so many goes on to the next rung."""
+    workers: int = 2
+    """Trials at a time."""
+    seed: int = 0
+    """What the choices are drawn with."""
+
+
+class Resources(Section, frozen=True, kw_only=True):
+    """What a job asks for."""
+
+    cpus: int = 1
+    """Processor cores."""
+    gpus: int = 0
+    """Accelerators."""
+
+
+class ModelConfig(Section, frozen=True, kw_only=True):
+    """A model."""
+
+    data: str
+    """The dataset that it learns from."""
+    train: str
+    """'module:function' that trains, called with a context."""
+    network: str | None = None
+    """'module:function' of the hyperparameters that gives a torch module; its outputs are logits."""
+    predict: str | None = None
+    """'module:function' of weights and inputs that gives probabilities, for models without torch."""
+    transform: str | None = None
+    """'module:Class' fitted on the training part; left out, items are npy arrays."""
+    validation: float = 0.2
+    """The share of the training set that validates, 0 to 1."""
+    hyperparameters: dict[str, Any] = {}
+    """Their values, unless a search or --set says otherwise."""
+    epochs: int = 10
+    """Passes over the training part."""
+    seed: int = 0
+    """What training is drawn with."""
+    threads: int = 1
+    """Threads of a trial; another number gives other weights."""
+    search: Search | None = None
+    """The search of `cdl search`."""
+    resources: Resources = Resources()
+    """What a trial asks for."""
+    files: list[str] = []
+    """Files that it reads beside what it imports."""
+    tests: str | None = None
+    """A file of test cases that the evaluation runs."""
+    metrics: list[str] = []
+    """'module:function' of truth, predicted and probabilities; each gives one number."""
+
+
+class Stage(Section, frozen=True, kw_only=True):
+    """Where a model is served."""
+
+    replicas: int = 1
+    """Workers that answer."""
+    port: int = 0
+    """The port on loopback; 0 takes a free one."""
+
+
+class Compression(Section, frozen=True, kw_only=True):
+    """A way to make a model smaller."""
+
+    quantize: Literal["int8"]
+    """Eight-bit weights."""
+
+
+class DeployConfig(Section, frozen=True, kw_only=True):
+    """How a model is served."""
+
+    model: str
+    """The model."""
+    compress: list[Compression] = []
+    """Compressions, in order."""
+    stages: dict[str, Stage] = {}
+    """Where it runs, for example staging and production."""
+    window: int = 500
+    """Requests in one monitoring window."""
+
+
+class TriggerConfig(Section, frozen=True, kw_only=True):
+    """Work that an event starts."""
+
+    when: Literal["dataset.ready", "monitor.drift", "model.promoted"]
+    """The event."""
+    run: str | list[str]
+    """What it starts: evaluate, train, collect."""
+    of: str
+    """The model or dataset."""
+    count: int = 100
+    """How many inputs a collection asks for."""
+
+
+class Evaluation(Section, frozen=True, kw_only=True):
+    """How models are evaluated."""
+
+    isolation: Literal["required", "available"] = "available"
+    """Whether an evaluation is refused where a wall is missing."""
+    evaluations: int = 20
+    """How many evaluations one test version may answer."""
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """A project."""
+
+    cdl: Literal[1]
+    """The version of this file's form."""
+    project: str
+    """The project's name."""
+    branches: Branches = Branches()
+    """Integration and production branch."""
+    requirements: list[str] = []
+    """What the model must reach, for example `test.accuracy >= 0.80`."""
+    roles: dict[Role, list[str]] = {}
+    """Who holds which role, by mail address; left out, one person holds all."""
+    environment: Environment = Environment()
+    """What everything runs in."""
+    data: dict[str, DataConfig] = {}
+    """Datasets by name."""
+    model: dict[str, ModelConfig] = {}
+    """Models by name."""
+    deploy: dict[str, DeployConfig] = {}
+    """Services by name."""
+    triggers: list[TriggerConfig] = []
+    """Work that events start."""
+    evaluation: Evaluation = Evaluation()
+    """How models are evaluated."""
+    notify: str | None = None
+    """A program called with each decision that waits for somebody."""

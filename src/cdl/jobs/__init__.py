@@ -1,0 +1,1 @@
+"""what runs: code + inputs + parameters + environment -> outputs."""
