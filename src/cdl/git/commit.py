@@ -10,25 +10,27 @@ import fcntl
 import json
 import os
 import secrets
-import time
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cdl.errors import Conflict, NotFound
+from cdl.errors import CdlError, Conflict, NotFound
+from cdl.git.follow import State, difference, follow, index_lock, states, unfinished
 from cdl.git.repository import Git
 
 ATTEMPTS = 20  # lost races for a branch before giving up
-LOCK_SECONDS = 30.0  # waiting for another process's index.lock
 BUSY = {
     "MERGE_HEAD": "a merge",
     "rebase-merge": "a rebase",
     "rebase-apply": "a rebase",
     "CHERRY_PICK_HEAD": "a cherry-pick",
     "REVERT_HEAD": "a revert",
+    "sequencer": "a cherry-pick or a revert",
 }
 NOWHERE = "0" * 40
+PLAIN, EXECUTABLE = "100644", "100755"
 
 
 @dataclass(frozen=True)
@@ -48,27 +50,33 @@ def commit_files(
     one of the files there.
     """
     with _alone(git):
+        first = git.resolve(f"refs/heads/{branch}")
+        if first is None and git.resolve("HEAD") is not None:
+            raise NotFound(f"no branch {branch}", remedy=f"git branch {branch}")
+        tip = first
         for _ in range(ATTEMPTS):
-            tip = git.resolve(f"refs/heads/{branch}")
             if expect is not None and tip != expect:
                 raise Conflict(f"{branch} was moved by somebody else", remedy="the command again")
+            _same_files(git, first, tip, files)
             commit = make_commit(git, make_tree(git, tip, files), [tip] if tip else [], message)
             try:
-                _move(git, branch, tip, commit, sorted(files))
+                _move(git, branch, tip, commit)
             except Conflict:
-                if git.resolve(f"refs/heads/{branch}") == tip or expect is not None:
+                start, tip = tip, git.resolve(f"refs/heads/{branch}")
+                if tip in (start, commit) or expect is not None:
                     raise
-                continue
-            return commit
+            else:
+                return commit
     raise Conflict(f"{branch} moves too often", remedy="the command again")
 
 
 def advance(git: Git, branch: str, new: str, *, expect: str) -> None:
-    """Moves a branch from `expect` to a commit made in memory; work tree and index follow for the paths that differ."""
+    """Moves a branch from `expect` to a commit made in memory; work tree and index follow for the paths that differ.
+
+    Conflict: as for `commit_files`, for every path that differs.
+    """
     with _alone(git):
-        changed = git.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", expect, new)
-        paths = [p.decode("utf-8", "surrogateescape") for p in changed.split(b"\0") if p]
-        _move(git, branch, expect, new, paths)
+        _move(git, branch, expect, new)
 
 
 def make_tree(git: Git, base: str | None, files: Mapping[str, bytes | None]) -> str:
@@ -76,18 +84,44 @@ def make_tree(git: Git, base: str | None, files: Mapping[str, bytes | None]) -> 
     index = git.common_dir / "cdl" / f"index-{os.getpid()}-{secrets.token_hex(4)}"
     index.parent.mkdir(parents=True, exist_ok=True)
     env = {"GIT_INDEX_FILE": str(index)}
+    blobs = write_blobs(git, {path: data for path, data in files.items() if data is not None})
     try:
         git.run("read-tree", *([base] if base else ["--empty"]), env=env)
-        _write_entries(git, {p: None if d is None else _blob(git, d) for p, d in files.items()}, {}, env)
+        modes = _modes(git, base) if base else {}
+        going = [f"0 {NOWHERE}\t".encode() + os.fsencode(path) + b"\0" for path in files if path not in blobs]
+        coming = [f"{modes.get(p, PLAIN)} {blob}\t".encode() + os.fsencode(p) + b"\0" for p, blob in blobs.items()]
+        git.run("update-index", "-z", "--index-info", input=b"".join(going + coming), env=env)
         return git.run("write-tree", env=env).decode().strip()
     finally:
         index.unlink(missing_ok=True)
 
 
+def write_blobs(git: Git, files: Mapping[str, bytes]) -> dict[str, str]:
+    """Writes contents exactly as given, in one process; path -> blob."""
+    if len(files) == 1:
+        return {
+            path: git.run("hash-object", "-w", "--stdin", input=data).decode().strip() for path, data in files.items()
+        }
+    with tempfile.TemporaryDirectory(prefix="blobs-", dir=git.common_dir / "cdl") as folder:
+        names = [f"{folder}/{number}" for number in range(len(files))]
+        for name, data in zip(names, files.values(), strict=True):
+            Path(name).write_bytes(data)
+        asked = "".join(name + "\n" for name in names).encode()
+        blobs = git.run("hash-object", "-w", "--no-filters", "--stdin-paths", input=asked).decode().split()
+    return dict(zip(files, blobs, strict=True))
+
+
+def _modes(git: Git, base: str) -> dict[str, str]:
+    """The files of a commit or tree that are executable."""
+    lines = git.run("ls-tree", "-r", "-z", "--full-tree", base).split(b"\0")
+    return {os.fsdecode(line.partition(b"\t")[2]): EXECUTABLE for line in lines if line.startswith(b"100755 ")}
+
+
 def make_commit(git: Git, tree: str, parents: Sequence[str], message: str) -> str:
     """A commit object; nothing points to it yet. The committer is the author where none is set."""
     person = git.person()
-    env = {k: os.environ.get(k, v) for k, v in _committer(person.name, person.email).items()}
+    committer = {"GIT_COMMITTER_NAME": person.name, "GIT_COMMITTER_EMAIL": person.email}
+    env = {name: os.environ.get(name, value) for name, value in committer.items()}
     options = [o for parent in parents for o in ("-p", parent)]
     return git.run("commit-tree", *options, tree, input=message.encode(), env=env).decode().strip()
 
@@ -115,45 +149,79 @@ def repair(git: Git) -> None:
         for path in sorted(folder.glob("intent-*.json")):
             intent = json.loads(path.read_text())
             tip = git.resolve(f"refs/heads/{intent['branch']}")
-            if tip and git.is_ancestor(intent["new"], tip):
-                for tree in git.worktrees():
-                    if tree.branch == intent["branch"]:
-                        _follow(Git(tree.path), intent["old"], intent["new"], intent["paths"])
+            moved = tip is not None and git.is_ancestor(intent["new"], tip)
+            for tree in _checked_out(git, intent["branch"]):
+                with index_lock(tree):
+                    if tip and moved:
+                        _finish(tree, intent["old"], intent["new"], tip)
             path.unlink()
 
 
-def _move(git: Git, branch: str, old: str | None, new: str, paths: Sequence[str]) -> None:
-    checked_out = [Git(t.path) for t in git.worktrees() if t.branch == branch and t.path.exists()]
-    for tree in checked_out:
-        _undisturbed(tree, old, paths)
+def _move(git: Git, branch: str, old: str | None, new: str) -> None:
+    _not_in_rebase(git, branch)
+    trees = _checked_out(git, branch)
+    changes = difference(git, old, new)
     intent = git.common_dir / "cdl" / f"intent-{new[:16]}.json"
-    if checked_out:
-        content = {"branch": branch, "old": old, "new": new, "paths": list(paths)}
+    if trees:
         temporary = intent.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(content))
+        temporary.write_text(json.dumps({"branch": branch, "old": old, "new": new}))
         temporary.replace(intent)
-    try:
-        git.set_ref(f"refs/heads/{branch}", new, old or NOWHERE)
-    except Conflict:
-        intent.unlink(missing_ok=True)
-        raise
-    for tree in checked_out:
-        _follow(tree, old, new, paths)
+    with ExitStack() as locks:
+        found: list[tuple[Git, dict[str, State]]] = []
+        try:
+            for tree in trees:
+                locks.enter_context(index_lock(tree))
+                found.append((tree, states(tree, changes)))
+                _undisturbed(*found[-1])
+            git.set_ref(f"refs/heads/{branch}", new, old or NOWHERE)
+        except CdlError:
+            intent.unlink(missing_ok=True)
+            raise
+        for tree, stand in found:
+            _follow(tree, stand)
     intent.unlink(missing_ok=True)
 
 
-def _undisturbed(tree: Git, old: str | None, paths: Sequence[str]) -> None:
+def _follow(tree: Git, found: Mapping[str, State]) -> None:
+    follow(tree, found)
+
+
+def _finish(tree: Git, old: str | None, new: str, tip: str) -> None:
+    """Follows where a kill stopped; paths that the person or a later commit changed since are left as they are."""
+    since = difference(tree, new, tip)
+    changes = {path: change for path, change in difference(tree, old, new).items() if path not in since}
+    found = states(tree, changes)
+    torn = {p: replace(s, work=s.old) for p, s in found.items() if s.work != s.old and unfinished(tree, p, s)}
+    follow(tree, {**found, **torn})
+
+
+def _checked_out(git: Git, branch: str) -> list[Git]:
+    """The work trees where a branch is checked out."""
+    return [Git(t.path) for t in git.worktrees() if t.branch == branch and t.path.exists()]
+
+
+def _not_in_rebase(git: Git, branch: str) -> None:
+    """Conflict when a branch is being rebased somewhere: HEAD is detached there, and the rebase will move the branch."""
+    for tree in git.worktrees():
+        if tree.branch is not None or not tree.path.exists():
+            continue
+        for name in ("rebase-merge", "rebase-apply"):
+            place = Git(tree.path).git_dir / name / "head-name"
+            if place.exists() and place.read_text().strip() == f"refs/heads/{branch}":
+                raise _busy(BUSY[name], tree.path)
+
+
+def _busy(what: str, where: Path) -> Conflict:
+    return Conflict(f"{what} is under way", where=str(where), remedy="finish it or abort it, then the command again")
+
+
+def _undisturbed(tree: Git, found: Mapping[str, State]) -> None:
     """Conflict when a merge is under way in a work tree, or the person changed one of the paths there."""
     for name, what in BUSY.items():
         if (tree.git_dir / name).exists():
-            raise Conflict(
-                f"{what} is under way", where=str(tree.root), remedy="finish it or abort it, then the command again"
-            )
-    committed = tree.files(old) if old else {}
-    staged = _index_entries(tree)
-    for path in paths:
-        before = committed.get(path)
-        if staged.get(path) != before or _file_blob(tree, path) != before:
+            raise _busy(what, tree.root)
+    for path, state in found.items():
+        if not state.undisturbed:
             raise Conflict(
                 "changed by you and not committed",
                 where=path,
@@ -161,89 +229,12 @@ def _undisturbed(tree: Git, old: str | None, paths: Sequence[str]) -> None:
             )
 
 
-def _follow(tree: Git, old: str | None, new: str, paths: Sequence[str]) -> None:
-    """Writes paths as they are in `new` to a work tree and its index, where they still are as in `old`."""
-    before = tree.files(old) if old else {}
-    after = tree.files(new)
-    modes = _modes(tree, new)
-    data = tree.cat(after[p] for p in paths if p in after)
-    entries: dict[str, str | None] = {}
-    for path in paths:
-        if _file_blob(tree, path) == before.get(path):
-            _put_file(tree.root / path, data[after[path]] if path in after else None, modes.get(path))
-        entries[path] = after.get(path)
-    _write_entries(tree, entries, modes, {}, wait=True)
-
-
-def _write_entries(
-    git: Git, entries: Mapping[str, str | None], modes: Mapping[str, str], env: Mapping[str, str], *, wait: bool = False
-) -> None:
-    """Sets or (None) removes index entries, and refreshes their stat data."""
-    lines = []
-    for path, blob in entries.items():
-        name = path.encode("utf-8", "surrogateescape")
-        meta = f"{modes.get(path, '100644')} {blob}\t" if blob else f"0 {NOWHERE}\t"
-        lines.append(meta.encode() + name + b"\0")
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        done = git.call("update-index", "-z", "--index-info", input=b"".join(lines), env=env)
-        if done.returncode == 0:
-            break
-        said = done.stderr.decode("utf-8", "replace").strip()
-        if not wait or "index.lock" not in said or time.monotonic() > deadline:
-            raise Conflict(
-                f"the index could not be written: {said}", remedy="end the other git process, then the command again"
-            )
-        time.sleep(0.05)
-    if wait:
-        git.call("update-index", "-q", "--refresh", env={"GIT_OPTIONAL_LOCKS": "1"})
-
-
-def _index_entries(tree: Git) -> dict[str, str]:
-    found = {}
-    for line in tree.run("ls-files", "--stage", "-z", "--full-name").split(b"\0"):
-        meta, _, path = line.partition(b"\t")
-        if path:
-            found[path.decode("utf-8", "surrogateescape")] = meta.split()[1].decode()
-    return found
-
-
-def _modes(git: Git, commit: str) -> dict[str, str]:
-    found = {}
-    for line in git.run("ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0"):
-        meta, _, path = line.partition(b"\t")
-        if path:
-            found[path.decode("utf-8", "surrogateescape")] = meta.split()[0].decode()
-    return found
-
-
-def _file_blob(tree: Git, path: str) -> str | None:
-    """The blob that a file of the work tree would be; None when there is none."""
-    target = tree.root / path
-    if target.is_symlink() or not target.is_file():
-        return None
-    done = tree.run("hash-object", "--stdin", "--path", path, input=target.read_bytes())
-    return done.decode().strip()
-
-
-def _put_file(target: Path, data: bytes | None, mode: str | None) -> None:
-    if data is None:
-        target.unlink(missing_ok=True)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    if mode == "100755":
-        temporary.chmod(temporary.stat().st_mode | 0o111)
-    temporary.replace(target)
-
-
-def _blob(git: Git, data: bytes) -> str:
-    return git.run("hash-object", "-w", "--stdin", input=data).decode().strip()
-
-
-def _committer(name: str, email: str) -> dict[str, str]:
-    return {"GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": email}
+def _same_files(git: Git, first: str | None, tip: str | None, files: Mapping[str, bytes | None]) -> None:
+    """Conflict when somebody changed one of the files since the first try."""
+    if first != tip and first and tip:
+        changed = sorted(set(difference(git, first, tip)) & set(files))
+        if changed:
+            raise Conflict("changed by somebody else just now", where=changed[0], remedy="the command again")
 
 
 @contextmanager

@@ -15,7 +15,13 @@ from cdl.errors import CdlError, Conflict, NotFound, Unavailable
 
 OLDEST = (2, 38)  # merge-tree --write-tree
 IDENT = re.compile(rb"(?P<name>.*) <(?P<email>[^<>]*)> (?P<time>\d+) (?P<zone>[+-]\d{4})")
-INHERITED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
+INHERITED = (  # what a hook hands down: it would point a call at another repository or index
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_INDEX_FILE", "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_QUARANTINE_PATH", "GIT_SHALLOW_FILE", "GIT_WORK_TREE",
+)  # fmt: skip
+QUIET = (  # update-ref alone would run reference-transaction, an index that is written post-index-change
+    "-c", "core.quotePath=false", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false",
+)  # fmt: skip
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
@@ -66,7 +72,7 @@ class Git:
         around |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", **(env or {})}
         try:
             return subprocess.run(
-                ["git", "-c", "core.quotePath=false", *arguments],
+                ["git", *QUIET, *arguments],
                 cwd=self.root,
                 input=b"" if input is None else input,
                 env=around,
@@ -112,7 +118,7 @@ class Git:
 
     def branch(self) -> str | None:
         """The branch checked out; None on a detached HEAD."""
-        return self.text("symbolic-ref", "--quiet", "--short", "HEAD", check=False) or None
+        return self.text("symbolic-ref", "--quiet", "HEAD", check=False).removeprefix("refs/heads/") or None
 
     def head(self) -> str:
         """The commit checked out; NotFound before the first commit."""
@@ -200,8 +206,8 @@ class Git:
 
     def refs(self, prefix: str) -> dict[str, str]:
         """Refs below a prefix and what they name."""
-        lines = self.text("for-each-ref", "--format=%(refname) %(objectname)", "--", prefix).splitlines()
-        return {name: commit for name, _, commit in (line.rpartition(" ") for line in lines)}
+        lines = self.text("for-each-ref", "--format=%(refname) %(objectname)", "--", prefix).split("\n")
+        return {name: commit for name, _, commit in (line.rpartition(" ") for line in lines if line)}
 
     def set_ref(self, ref: str, commit: str, old: str | None = None) -> None:
         """Points a ref at a commit; with `old`, only when it points there now (Conflict otherwise)."""
