@@ -7,15 +7,16 @@ from hypothesis import strategies as st
 from cdl import document
 from cdl.errors import ConfigError
 
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+PLAIN = (
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT
+)
 VALUES: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), inner, max_size=4),
-    max_leaves=20,
-)  # fmt: skip
+    PLAIN, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4), max_leaves=20
+)
 
 
-@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), VALUES, max_size=5))
+@given(st.dictionaries(TEXT, VALUES, max_size=5))
 def test_what_is_written_reads_back(value: dict[str, Any]) -> None:
     data = document.write(value)
     assert document.read(data, where="x").value == value

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cdl.errors import Conflict, ConfigError, Corrupt, Unavailable
+from cdl.errors import ConfigError, Conflict, Corrupt, Unavailable
 from cdl.keys import DatasetKeys, Keyring, verify
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from cdl.errors import Conflict, ConfigError, Corrupt, Unavailable
+from cdl.errors import ConfigError, Conflict, Corrupt, Unavailable
 
 SECRET_BYTES = 32
 BUNDLE = "cdlkey1:"

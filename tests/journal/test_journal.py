@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cdl.errors import Conflict, ConfigError, NotFound
+from cdl.errors import ConfigError, Conflict, NotFound
 from cdl.journal import stream
 from cdl.journal.events import KINDS, head_event_id, record_event_id
 from cdl.journal.journal import Journal

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 
 from cdl import document
 from cdl.config.requirement import parse_requirement
-from cdl.config.schema import Config
+from cdl.config.schema import Config, DataConfig
 from cdl.errors import ConfigError, NotFound
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -129,42 +130,42 @@ def _types(annotation: Any) -> list[Any]:
 
 def _check(config: Config, node: document.Node, where: str) -> None:
     """What the types do not say: names, calls, requirements, and that what is named exists."""
+
+    def place(*path: str | int) -> str:
+        return _place(node, path, where)
+
+    _name(config.project, place("project"))
     for kind in ("data", "model", "deploy"):
         for name in getattr(config, kind):
-            if not NAME.fullmatch(name):
-                raise ConfigError(
-                    f"'{name}' is not a name",
-                    where=_place(node, (kind, name), where),
-                    remedy="small letters, digits, - and _",
-                )
-    if not NAME.fullmatch(config.project):
-        raise ConfigError(
-            f"'{config.project}' is not a name",
-            where=_place(node, ("project",), where),
-            remedy="small letters, digits, - and _",
-        )
+            _name(name, place(kind, name))
     for i, text in enumerate(config.requirements):
-        parse_requirement(text, where=_place(node, ("requirements", i), where))
+        parse_requirement(text, where=place("requirements", i))
     for name, data in config.data.items():
-        place = ("data", name)
-        _one_of(data.items, ("files", "rows", "arrays"), _place(node, (*place, "items"), where))
-        for source in data.sources():
-            _one_of(source, ("path", "url", "command"), _place(node, (*place, "source"), where))
-            if source.url and not source.sha256:
-                raise ConfigError(
-                    "a url needs its sha256", where=_place(node, (*place, "source"), where), remedy="sha256: ..."
-                )
-        for text in data.require:
-            parse_requirement(text, where=_place(node, (*place, "require"), where))
+        _check_data(name, data, place)
     for name, model in config.model.items():
-        _exists(config.data, model.data, "dataset", _place(node, ("model", name, "data"), where))
-        _one_of(model, ("network", "predict"), _place(node, ("model", name), where))
+        _exists(config.data, model.data, "dataset", place("model", name, "data"))
+        _one_of(model, ("network", "predict"), place("model", name))
     for name, deploy in config.deploy.items():
-        _exists(config.model, deploy.model, "model", _place(node, ("deploy", name, "model"), where))
+        _exists(config.model, deploy.model, "model", place("deploy", name, "model"))
     for i, trigger in enumerate(config.triggers):
         known: dict[str, Any] = {**config.data, **config.model}
-        _exists(known, trigger.of, "dataset or model", _place(node, ("triggers", i, "of"), where))
+        _exists(known, trigger.of, "dataset or model", place("triggers", i, "of"))
     _calls(node.value, (), node, where)
+
+
+def _check_data(name: str, data: DataConfig, place: Callable[..., str]) -> None:
+    _one_of(data.items, ("files", "rows", "arrays"), place("data", name, "items"))
+    for source in data.sources():
+        _one_of(source, ("path", "url", "command"), place("data", name, "source"))
+        if source.url and not source.sha256:
+            raise ConfigError("a url needs its sha256", where=place("data", name, "source"), remedy="sha256: ...")
+    for text in data.require:
+        parse_requirement(text, where=place("data", name, "require"))
+
+
+def _name(name: str, where: str) -> None:
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"'{name}' is not a name", where=where, remedy="small letters, digits, - and _")
 
 
 def _one_of(section: Any, keys: tuple[str, ...], where: str) -> None:

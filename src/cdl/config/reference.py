@@ -39,7 +39,7 @@ def _section(node: ast.ClassDef, kind: type[msgspec.Struct]) -> list[str]:
         if isinstance(first, ast.AnnAssign) and isinstance(second, ast.Expr) and isinstance(second.value, ast.Constant):
             name = ast.unparse(first.target)
             kind_text = ast.unparse(first.annotation).replace("|", "or")
-            lines.append(f"| {name} | {kind_text} | {_default(fields[name])} | {second.value.value} |")
+            lines.append(f"| {name} | {kind_text} | {_default(fields[name])} | {second.value.value!s} |")
     return [*lines, ""]
 
 

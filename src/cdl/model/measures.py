@@ -78,5 +78,5 @@ def _exact(fewer: int, total: int) -> float:
     """The two-sided exact binomial p value of `fewer` of `total` at one half."""
     if total == 0:
         return 1.0
-    tail = sum(math.comb(total, k) for k in range(fewer + 1)) / 2**total
-    return min(1.0, 2 * tail)
+    tail: float = sum(math.comb(total, k) for k in range(fewer + 1)) / 2**total
+    return min(1.0, 2.0 * tail)

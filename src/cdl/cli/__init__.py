@@ -1,0 +1,1 @@
+"""front end: parse, call, print."""

@@ -1,0 +1,86 @@
+"""The command line. Commands are found by name and imported only when they are called, so `cdl --help` stays quick."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from cdl.errors import CdlError, ConfigError, Conflict, Corrupt, JobFailed, NotFound, Refused, Unavailable
+
+EXIT_CODES: dict[type[CdlError], int] = {
+    JobFailed: 1,
+    ConfigError: 2,
+    Refused: 3,
+    Conflict: 4,
+    Corrupt: 5,
+    NotFound: 6,
+    Unavailable: 7,
+}
+
+COMMANDS = {
+    "init": ("start:init", "Make a project in an empty folder or an existing repository."),
+    "status": ("workflow:status", "Where everything stands, and who must decide what."),
+    "approve": ("workflow:approve", "Approve what waits at a gate."),
+    "reject": ("workflow:reject", "Send work back to an earlier step, with a reason."),
+    "reopen": ("workflow:reopen", "Ask for a step to be done again."),
+    "request": ("workflow:request", "Work sent back: list, answer, decline."),
+    "log": ("registry:log", "Versions of a thing, or every record."),
+    "show": ("registry:show", "A record in full."),
+    "events": ("registry:events", "What happened."),
+    "store": ("keeping:store", "The store: verify."),
+    "key": ("keeping:key", "Secrets of datasets: backup, restore."),
+    "ci": ("keeping:ci", "Checks for continuous integration."),
+}
+
+
+class Commands(click.Group):
+    """Knows the commands by name and help line; imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command itself; None when there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        found = getattr(import_module(f"cdl.cli.{module}"), name)
+        return found if isinstance(found, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The help lines of the table, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="cdl", prog_name="cdl")
+def cli() -> None:
+    """Takes a team's deep-learning model from raw data to a monitored service and round again."""
+
+
+def exit_code(error: CdlError) -> int:
+    """The exit code of an error; 1 for one without a code of its own."""
+    return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
+
+
+def main() -> None:
+    """Runs a command; errors that a person can mend are one message and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except CdlError as error:
+        click.echo(f"{_kind(error)}: {error}", err=True)
+        sys.exit(exit_code(error))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def _kind(error: CdlError) -> str:
+    return "refused" if isinstance(error, Refused) else "error"

@@ -1,0 +1,30 @@
+"""`cdl init`."""
+
+from pathlib import Path
+
+import click
+
+from cdl.cli.output import json_option, say, show
+from cdl.config.load import load
+from cdl.keys import Keyring
+from cdl.project import open_workspace
+from cdl.registry.records import short
+from cdl.workflow import start
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
+@click.option("--name", help="The project's name; left out, the folder's.")
+@json_option
+def init(folder: Path, name: str | None, as_json: bool) -> None:
+    """Make a project in an empty folder or an existing repository."""
+    laid = start.lay_out(folder, name=name)
+    drawn = start.draw_keys(load(folder), Keyring())
+    workspace = open_workspace(folder, tell=say)
+    decision = start.first_policy(workspace, laid.written)
+    if drawn:
+        say(f"secret of {', '.join(drawn)} in {workspace.keyring.path} (0600): without it the test set is lost.")
+        say("Copy it now: cdl key backup")
+    result = {"root": str(laid.root.resolve()), "written": list(laid.written), "decision": decision, "keys": drawn}
+    lines = [f"created {', '.join(laid.written)}", f"policy approved: {short(decision)}; next: cdl status"]
+    show(result, lambda: lines, as_json=as_json)

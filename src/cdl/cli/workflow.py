@@ -1,0 +1,132 @@
+"""The daily loop: status, approve, reject, reopen, request."""
+
+import click
+import msgspec
+
+from cdl.cli.output import here, json_option, say, show
+from cdl.cycle import CYCLE
+from cdl.project import open_workspace
+from cdl.registry.records import short
+from cdl.workflow import decide as deciding
+from cdl.workflow.request import open_request, open_requests
+from cdl.workflow.status import status as status_of
+
+
+@click.command()
+@json_option
+def status(as_json: bool) -> None:
+    """Where everything stands, and who must decide what."""
+    found = status_of(open_workspace(here(), tell=say), CYCLE)
+    roles = "solo: every role" if found.solo else ", ".join(found.roles) or "no role"
+    lines = [
+        f"{found.project}: {found.person} ({roles}; declared, not proved)",
+        f"branch {found.branch or 'detached'}; integration branch {found.integration}; policy {found.policy[:8]} in force",
+        *(f"{what}: {version}" for what, version in found.heads.items()),
+        *(f"waits for {found.holders[o.gate]}: {o.gate} {short(o.subject)}, {o.title}" for o in found.waiting),
+    ]
+    if not found.waiting:
+        lines.append("nothing waits for a decision")
+    show(msgspec.to_builtins(found), lambda: lines, as_json=as_json)
+
+
+@click.command()
+@click.argument("what", required=False)
+@click.option("--despite", metavar="TEXT", help="Approve although a requirement failed, and say why.")
+@click.option("--because", metavar="TEXT", help="A reason, kept with the decision.")
+@json_option
+def approve(what: str | None, despite: str | None, because: str | None, as_json: bool) -> None:
+    """Approve what waits at a gate: an id, a gate's name, or nothing when one decision is open for you."""
+    workspace = open_workspace(here(), tell=say)
+    meant = deciding.meant(workspace, CYCLE, what)
+    verdict = "answer" if meant.gate == "request" else "approve"
+    made = deciding.decide(workspace, CYCLE, meant.gate, meant.subject, verdict, because=because, despite=despite)
+    show(
+        {"decision": made.id, "subject": meant.subject, "gate": meant.gate, "commit": made.commit},
+        lambda: [f"approved {short(meant.subject)} at the {meant.gate} gate ({short(made.id)})"],
+        as_json=as_json,
+    )
+
+
+@click.command()
+@click.argument("what", required=False)
+@click.option("--to", metavar="STEP", help="The step that it goes back to.")
+@click.option("--because", metavar="TEXT", required=True, help="Why.")
+@json_option
+def reject(what: str | None, to: str | None, because: str, as_json: bool) -> None:
+    """Send work back to an earlier step; opens a request there."""
+    workspace = open_workspace(here(), tell=say)
+    meant = deciding.meant(workspace, CYCLE, what)
+    verdict = "decline" if meant.gate == "request" else "reject"
+    made = deciding.decide(workspace, CYCLE, meant.gate, meant.subject, verdict, because=because, to=to)
+    opened = f"; {short(made.request)} opened" if made.request else ""
+    show(
+        {
+            "decision": made.id,
+            "subject": meant.subject,
+            "gate": meant.gate,
+            "request": made.request,
+            "commit": made.commit,
+        },
+        lambda: [f"{verdict}: {short(meant.subject)} at the {meant.gate} gate{opened}"],
+        as_json=as_json,
+    )
+
+
+@click.command()
+@click.argument("step")
+@click.option("--because", metavar="TEXT", required=True, help="Why.")
+@json_option
+def reopen(step: str, because: str, as_json: bool) -> None:
+    """Ask for a step to be done again; anyone may, at almost any stage."""
+    workspace = open_workspace(here(), tell=say)
+    found = CYCLE.step(step)
+    made = open_request(
+        workspace, step=step, role=found.roles[0], because=because, subject=None, evidence=[], command="reopen"
+    )
+    show({"request": made, "step": step}, lambda: [f"{short(made)} opened at {step}"], as_json=as_json)
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def request(ctx: click.Context) -> None:
+    """Work sent back: list, answer, decline."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_requests)
+
+
+@request.command("list")
+@json_option
+def list_requests(as_json: bool = False) -> None:
+    """Open requests."""
+    found = open_requests(open_workspace(here(), tell=say))
+    lines = [f"{short(i)} at {r.to['step']} for {r.to['role']}: {r.because}" for i, r in found] or ["no open request"]
+    show([{"id": i, **msgspec.to_builtins(r)} for i, r in found], lambda: lines, as_json=as_json)
+
+
+@request.command()
+@click.argument("what")
+@click.option("--because", metavar="TEXT", help="What was done.")
+@json_option
+def answer(what: str, because: str | None, as_json: bool) -> None:
+    """Close a request as answered."""
+    _settle(what, "answer", because, as_json)
+
+
+@request.command()
+@click.argument("what")
+@click.option("--because", metavar="TEXT", required=True, help="Why not.")
+@json_option
+def decline(what: str, because: str | None, as_json: bool) -> None:
+    """Close a request without doing it."""
+    _settle(what, "decline", because, as_json)
+
+
+def _settle(what: str, verdict: str, because: str | None, as_json: bool) -> None:
+    workspace = open_workspace(here(), tell=say)
+    subject = workspace.registry.get(what).id
+    made = deciding.decide(workspace, CYCLE, "request", subject, verdict, because=because)
+    show(
+        {"decision": made.id, "request": subject, "verdict": verdict},
+        lambda: [f"{verdict}: {short(subject)} ({short(made.id)})"],
+        as_json=as_json,
+    )

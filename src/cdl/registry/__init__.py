@@ -1,0 +1,1 @@
+"""what is kept: records and heads in the user's git repository."""

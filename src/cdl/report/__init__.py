@@ -1,0 +1,1 @@
+"""one writer of HTML pages and Markdown."""

@@ -1,0 +1,1 @@
+"""the state machine: step, role, gate, review, request, trigger; knows no pipeline."""

@@ -1,0 +1,64 @@
+"""The gates that belong to no pipeline: the policy's, and the one where a request is answered or declined."""
+
+from cdl.errors import NotFound
+from cdl.registry.records import Request
+from cdl.workflow.policy import policy_at, unapproved
+from cdl.workflow.request import open_requests
+from cdl.workflow.step import Gate, Open, Sight
+from cdl.workflow.workspace import Workspace
+
+
+def waiting_policy(workspace: Workspace) -> list[Open]:
+    """The policy of the integration branch where it is not the one in force."""
+    changed = unapproved(workspace)
+    if changed is None:
+        return []
+    return [Open(gate="policy", subject=changed.id, title="changed policy", author=_author(workspace))]
+
+
+def look_at_policy(workspace: Workspace, subject: str) -> Sight:
+    """The policy as it stands on the integration branch. NotFound when it is another one by now."""
+    tip = workspace.registry.tip()
+    if tip is None:
+        raise NotFound("the integration branch has no commit", remedy="cdl init")
+    policy = policy_at(workspace, tip)
+    if policy.id != subject:
+        raise NotFound(f"policy {subject[:8]} does not stand on the integration branch", remedy="cdl status")
+    return Sight(seen={"source": tip}, author=_author(workspace), document=policy.document)
+
+
+def waiting_requests(workspace: Workspace) -> list[Open]:
+    """Requests that nothing answers yet."""
+    return [
+        Open(gate="request", subject=identity, title=f"at {request.to['step']}: {request.because}", author=None)
+        for identity, request in open_requests(workspace)
+    ]
+
+
+def look_at_request(workspace: Workspace, subject: str) -> Sight:
+    """A request that is open. NotFound when something answered it."""
+    if subject not in {identity for identity, _ in open_requests(workspace)}:
+        raise NotFound(f"{subject} is no open request", remedy="cdl request")
+    record = workspace.registry.get(subject).record
+    assert isinstance(record, Request)
+    return Sight(seen={"step": record.to["step"]})
+
+
+def _author(workspace: Workspace) -> str | None:
+    """Who last changed what the policy is read from."""
+    tip = workspace.registry.tip()
+    return workspace.git.last_author(tip, "cdl.yaml") if tip else None
+
+
+POLICY = Gate(
+    name="policy",
+    role="model_validator",
+    own=False,
+    back_to=("define_requirements",),
+    waiting=waiting_policy,
+    look=look_at_policy,
+    single=True,
+)
+REQUEST = Gate(
+    name="request", role="data_engineer", own=True, back_to=(), waiting=waiting_requests, look=look_at_request
+)

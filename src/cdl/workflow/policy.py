@@ -1,0 +1,128 @@
+"""The policy: what the target branch says about roles, requirements and tests, and which version of it is in force.
+
+A policy is named by the hash of its document: the parts of cdl.yaml that decide, the code that these name, the CI files
+and the members. In force is the last one with an approving decision on the integration branch; a changed one is named by
+`cdl status` and not used until the Model Validator approves it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from blake3 import blake3
+
+from cdl import document
+from cdl.config.load import parse
+from cdl.config.policy import policy_entries, policy_parts
+from cdl.config.requirement import Requirement, parse_requirement
+from cdl.errors import NotFound, Refused
+from cdl.jobs.closure import closure
+from cdl.registry.records import Decision
+from cdl.workflow.standing import standing
+from cdl.workflow.workspace import Workspace
+
+CI_FILES = (".gitlab-ci.yml", ".github/workflows/cdl.yml")
+MEMBERS = "registry/members.yaml"
+ROLES = ("data_engineer", "data_labeler", "data_scientist", "model_validator", "software_engineer", "devops")
+POLICY_DIGITS = 32
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy by its hash: `parts` of cdl.yaml, `code` closures by what names them, `files` by path."""
+
+    id: str
+    document: Mapping[str, Any]
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """The parts of cdl.yaml that decide."""
+        found: Mapping[str, Any] = self.document["parts"]
+        return found
+
+    @property
+    def solo(self) -> bool:
+        """One person holds every role."""
+        return not self.parts.get("roles")
+
+    def roles_of(self, email: str) -> frozenset[str]:
+        """The roles that somebody holds."""
+        if self.solo:
+            return frozenset(ROLES)
+        return frozenset(role for role, people in self.parts["roles"].items() if email in people)
+
+    def holders(self, role: str) -> tuple[str, ...]:
+        """Who holds a role; empty in a project of one person."""
+        return () if self.solo else tuple(self.parts["roles"].get(role, ()))
+
+    def requirements(self, prefix: str = "") -> list[Requirement]:
+        """The requirements whose measure begins with `prefix`."""
+        found = [parse_requirement(text) for text in self.parts.get("requirements", ())]
+        return [r for r in found if r.measure.startswith(prefix)]
+
+
+def policy_at(workspace: Workspace, commit: str) -> Policy:
+    """The policy that stands in a commit, approved or not."""
+    git = workspace.git
+    data = git.read(commit, "cdl.yaml")
+    if data is None:
+        raise NotFound(f"no cdl.yaml in {commit[:8]}", remedy="cdl init")
+    config = parse(data, where="cdl.yaml")
+    files = git.files(commit)
+    code = {
+        name: closure(files, git.cat, [entry], declared=(), section=None).id
+        for name, entry in policy_entries(config).items()
+    }
+    kept = {path: files[path] for path in (*CI_FILES, MEMBERS) if path in files}
+    return name_policy({"parts": policy_parts(config), "code": code, "files": kept})
+
+
+def name_policy(content: Mapping[str, Any]) -> Policy:
+    """A policy from its document."""
+    return Policy(blake3(document.canonical(content)).hexdigest()[:POLICY_DIGITS], content)
+
+
+def in_force(workspace: Workspace) -> Policy:
+    """The last approved policy of the integration branch. NotFound before `cdl init`."""
+    tip = workspace.registry.tip()
+    found = [(i, d) for i, d in decisions(workspace, "policy") if d.verdict == "approve" and d.document]
+    seen = {earlier for _, d in found for earlier in d.after}
+    last = [d for i, d in found if i not in seen]
+    if tip is None or not last:
+        raise NotFound("no approved policy on the integration branch", remedy="cdl init, or cdl approve policy")
+    if len({d.subject for d in last}) > 1:
+        raise Refused("two approved policies, neither of which saw the other", remedy="cdl approve policy")
+    return name_policy(last[0].document or {})
+
+
+def unapproved(workspace: Workspace) -> Policy | None:
+    """The policy of the integration branch where it is not the one in force."""
+    tip = workspace.registry.tip()
+    if tip is None:
+        return None
+    now = policy_at(workspace, tip)
+    return None if now.id == in_force(workspace).id else now
+
+
+def require_code(workspace: Workspace, name: str) -> None:
+    """Refused when a function that the policy names is not the approved one any more."""
+    tip = workspace.registry.tip()
+    if tip is None:
+        return
+    approved, now = in_force(workspace).document["code"], policy_at(workspace, tip).document["code"]
+    if approved.get(name) != now.get(name):
+        raise Refused(f"{name} changed and is not approved", where="policy", remedy="cdl approve policy")
+
+
+def decisions(workspace: Workspace, gate: str, subject: str | None = None) -> list[tuple[str, Decision]]:
+    """Decisions on a gate that stand on the integration branch."""
+    tip = workspace.registry.tip()
+    if tip is None:
+        return []
+    found = workspace.registry.all(Decision, at=tip)
+    return [(i, d) for i, d in found if d.gate == gate and (subject is None or d.subject == subject)]
+
+
+def verdict_on(workspace: Workspace, gate: str, subject: str) -> str | None:
+    """How a gate stands for a subject: the verdict, or None while it is open or disputed."""
+    return standing(decisions(workspace, gate, subject))

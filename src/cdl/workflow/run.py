@@ -1,0 +1,52 @@
+"""The runner: does what can be done up to the next decision, one piece of work after another."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cdl.errors import CdlError
+from cdl.workflow.policy import in_force
+from cdl.workflow.step import Cycle, Step, Work
+from cdl.workflow.workspace import Workspace
+
+LIMIT = 200  # pieces of work in one run; more means that a step does not do its work
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A piece of work with its step."""
+
+    step: Step
+    work: Work
+
+
+def plan(workspace: Workspace, cycle: Cycle, pipeline: str | None) -> list[Planned]:
+    """What could be done now, in the cycle's order. Training and the like only when their pipeline is named."""
+    roles = in_force(workspace).roles_of(workspace.person.email)
+    found = []
+    for step in cycle.steps:
+        if not may_start(step, pipeline) or not (set(step.roles) & roles or "automatic" in step.roles):
+            continue
+        found += [Planned(step, work) for work in step.pending(workspace)]
+    return found
+
+
+def may_start(step: Step, pipeline: str | None) -> bool:
+    """Whether a run of `pipeline` (None: all that runs by itself) may start a step."""
+    if pipeline is not None and step.pipeline != pipeline:
+        return False
+    return step.starts == "itself" or (step.starts == "named" and pipeline is not None)
+
+
+def run(
+    workspace: Workspace, cycle: Cycle, pipeline: str | None, *, done: Callable[[Planned], None] = lambda p: None
+) -> list[Planned]:
+    """Works until nothing is left but decisions; returns what was done. Raises when a step leaves its work undone."""
+    finished: list[Planned] = []
+    while todo := plan(workspace, cycle, pipeline):
+        first = todo[0]
+        if any(f.step.name == first.step.name and f.work == first.work for f in finished) or len(finished) > LIMIT:
+            raise CdlError(f"step {first.step.name} ran for {first.work.subject} and its work is still open")
+        first.step.run(workspace, first.work)
+        finished.append(first)
+        done(first)
+    return finished

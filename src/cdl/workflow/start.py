@@ -1,0 +1,156 @@
+"""Project start: requirements, layout, branches, roles, keys, CI, and the first policy, in one command and one commit."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from cdl.config.schema import Config
+from cdl.errors import Conflict, NotFound
+from cdl.git.commit import make_commit, make_tree
+from cdl.git.repository import Git
+from cdl.keys import SECRET_BYTES, Keyring
+from cdl.registry.records import Decision, encode
+from cdl.workflow.policy import in_force, policy_at
+from cdl.workflow.workspace import Workspace
+
+IGNORED = (".cdl/", "incoming/", "reports/", "__pycache__/")
+
+MINIMAL = """\
+# What this project is made of. Every key: docs/reference/cdl.yaml.md
+cdl: 1
+project: {name}
+"""
+
+GITLAB = """\
+# Verifies the registry of this project; needs no key.
+cdl-check:
+  image: python:3.11
+  script:
+    - pip install cdl
+    - cdl ci check
+"""
+
+GITHUB = """\
+# Verifies the registry of this project; needs no key.
+name: cdl
+"on": [push, pull_request]
+permissions:
+  contents: read
+jobs:
+  check:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+        with:
+          fetch-depth: 0
+      - uses: actions/setup-python@v5
+        with:
+          python-version: "3.11"
+      - run: pip install cdl
+      - run: cdl ci check
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laid:
+    """What `lay_out` wrote."""
+
+    root: Path
+    written: tuple[str, ...]
+
+
+def lay_out(root: Path, *, name: str | None = None) -> Laid:
+    """Writes the files of a new project into an empty folder or an existing repository; nothing is overwritten."""
+    if (root / "cdl.yaml").exists():
+        raise Conflict("this is a project already", where=str(root / "cdl.yaml"), remedy="cdl status")
+    root.mkdir(parents=True, exist_ok=True)
+    if not (root / ".git").exists():
+        Git.init(root)
+    written = _write(root, "cdl.yaml", MINIMAL.format(name=name or _project_name(root)))
+    written += _write(root, ".gitlab-ci.yml", GITLAB)
+    written += _write(root, ".github/workflows/cdl.yml", GITHUB)
+    if not (root / "requirements.lock").exists():
+        written += _write(root, "requirements.lock", installed())
+    written += _ignore(root)
+    return Laid(root=root, written=tuple(written))
+
+
+def draw_keys(config: Config, keyring: Keyring) -> list[str]:
+    """Draws a secret for each dataset that has none in the keyring. Returns their names."""
+    fresh = [name for name in config.data if keyring.find(config.project, name) is None]
+    for name in fresh:
+        keyring.create(config.project, name, secret=secrets.token_bytes(SECRET_BYTES))
+    return fresh
+
+
+def first_policy(workspace: Workspace, written: tuple[str, ...]) -> str:
+    """Commits the project's files, then the decision that approves the first policy. Returns the decision's id."""
+    git, registry = workspace.git, workspace.registry
+    keys = {}
+    for name in workspace.config.data:
+        text = f"evaluation: {workspace.keys(name).public}\ndata_key: {workspace.keys(name).data_key_name}\n"
+        keys[f"registry/keys/{name}.yaml"] = text.encode()
+    files = {path: (workspace.root / path).read_bytes() for path in written}
+    staged = make_tree(git, registry.tip(), {**files, **keys})
+    source = make_commit(git, staged, [t for t in [registry.tip()] if t], "init: files\n")
+    policy = policy_at(workspace, source)
+    decision = Decision(
+        gate="policy",
+        subject=policy.id,
+        verdict="approve",
+        made=workspace.made("model_validator"),
+        policy=None,
+        seen={},
+        document=dict(policy.document),
+    )
+    identity, path, data = encode(decision)
+    registry.commit(
+        decision, files={**files, **keys}, command="init", line=workspace.config.project, branch=registry.integration
+    )
+    workspace.journal.append("project.initialized", who=workspace.person.email)
+    return identity
+
+
+def approved(workspace: Workspace) -> bool:
+    """Whether a first policy stands."""
+    try:
+        in_force(workspace)
+    except NotFound:
+        return False
+    return True
+
+
+def installed() -> str:
+    """The packages of this environment, pinned: what a lock file says when none was given."""
+    found = {d.metadata["Name"]: d.version.split("+")[0] for d in metadata.distributions() if d.metadata["Name"]}
+    lines = [
+        f"{name}=={version}" for name, version in sorted(found.items(), key=lambda i: i[0].lower()) if name != "cdl"
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _write(root: Path, path: str, text: str) -> list[str]:
+    target = root / path
+    if target.exists():
+        return []
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+    return [path]
+
+
+def _ignore(root: Path) -> list[str]:
+    """Adds what git must not keep to .gitignore, once."""
+    target = root / ".gitignore"
+    lines = target.read_text().splitlines() if target.exists() else []
+    missing = [line for line in IGNORED if line not in lines]
+    if not missing:
+        return []
+    target.write_text("\n".join([*lines, *missing]) + "\n")
+    return [".gitignore"]
+
+
+def _project_name(root: Path) -> str:
+    name = "".join(c if c.isalnum() else "-" for c in os.path.basename(root.resolve()).lower()).strip("-")
+    return name if name[:1].isalpha() else f"project-{name}"

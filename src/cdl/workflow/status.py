@@ -1,0 +1,60 @@
+"""Where everything stands, and who must decide what. Reads only; runs nothing of the project."""
+
+from dataclasses import dataclass
+
+from cdl.registry.records import DatasetHead, DeploymentHead, LabelsHead, ModelHead, Request, short
+from cdl.workflow.decide import waiting
+from cdl.workflow.policy import Policy, in_force
+from cdl.workflow.request import open_requests
+from cdl.workflow.step import Cycle, Open
+from cdl.workflow.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """The state of a project as one person sees it."""
+
+    project: str
+    person: str
+    roles: tuple[str, ...]
+    branch: str | None
+    integration: str
+    policy: str
+    solo: bool
+    heads: dict[str, str]
+    waiting: tuple[Open, ...]
+    holders: dict[str, str]
+    requests: tuple[tuple[str, Request], ...]
+
+
+def status(workspace: Workspace, cycle: Cycle) -> Status:
+    """The state of a project. NotFound without a first policy."""
+    workspace.registry.observe()
+    policy = in_force(workspace)
+    opened = tuple(waiting(workspace, cycle))
+    return Status(
+        project=workspace.config.project,
+        person=workspace.person.email,
+        roles=tuple(sorted(policy.roles_of(workspace.person.email))),
+        branch=workspace.git.branch(),
+        integration=workspace.registry.integration,
+        policy=policy.id,
+        solo=policy.solo,
+        heads=_heads(workspace),
+        waiting=opened,
+        holders={o.gate: _holders(policy, cycle.gates[o.gate].role, workspace) for o in opened},
+        requests=tuple(open_requests(workspace)),
+    )
+
+
+def _heads(workspace: Workspace) -> dict[str, str]:
+    """What each head of the integration branch points to."""
+    registry, tip = workspace.registry, workspace.registry.tip()
+    found = {f"dataset {n}": short(h.version) for n, h in registry.heads(DatasetHead, at=tip).items()}
+    found |= {f"labels {n}": short(h.version) for n, h in registry.heads(LabelsHead, at=tip).items()}
+    found |= {f"model {n}": short(h.promoted) for n, h in registry.heads(ModelHead, at=tip).items()}
+    return found | {f"stage {n}": short(h.package) for n, h in registry.heads(DeploymentHead, at=tip).items()}
+
+
+def _holders(policy: Policy, role: str, workspace: Workspace) -> str:
+    return ", ".join(policy.holders(role)) or (workspace.person.email if policy.solo else f"nobody holds {role}")

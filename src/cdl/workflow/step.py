@@ -1,0 +1,119 @@
+"""Steps and gates: the rows that a cycle is made of. What they do is handed in; this file knows no pipeline."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cdl.errors import NotFound
+from cdl.registry.registry import Chain
+from cdl.workflow.workspace import Workspace
+
+Starts = Literal["itself", "named", "person"]
+"""itself: any `cdl run` does it; named: only when its pipeline is named, triggered or `auto`; person: by its own command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Something that a step could do now."""
+
+    step: str
+    subject: str
+    line: str
+    cost: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def nothing(workspace: Workspace) -> list[Work]:
+    """A step that a person starts by its own command has nothing waiting of itself."""
+    return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One row of the cycle. `run` does one piece of work; `pending` says what could be done now."""
+
+    name: str
+    pipeline: str
+    roles: tuple[str, ...]
+    does: str
+    reads: str
+    writes: str
+    command: str
+    run: Callable[..., Any]
+    pending: Callable[[Workspace], list[Work]] = nothing
+    starts: Starts = "person"
+    gate: str | None = None
+    back_to: tuple[str, ...] = ()
+    optional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Open:
+    """A decision that waits for somebody."""
+
+    gate: str
+    subject: str
+    title: str
+    author: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What a gate sees of a subject: what was seen, each requirement, and what stands against an approval."""
+
+    seen: Mapping[str, Any]
+    author: str | None = None
+    requirements: tuple[Mapping[str, Any], ...] = ()
+    stale: str | None = None
+    missing: str | None = None
+    document: Mapping[str, Any] | None = None
+
+
+Effect = Callable[[Workspace, Chain, str, "Ruling"], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ruling:
+    """What a gate's effect is told: the decision's id, its sight, and who decided in which role."""
+
+    decision: str
+    sight: Sight
+    role: str
+    cause: str | None = None
+
+
+def no_effect(workspace: Workspace, chain: Chain, subject: str, ruling: Ruling) -> None:
+    """A gate whose approval is the decision alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A point where a person decides. `own` gates are decided by the one whose work it is, the others never.
+
+    At a `single` gate a decision answers all earlier ones, whatever their subject: one policy is in force.
+    """
+
+    name: str
+    role: str
+    own: bool
+    back_to: tuple[str, ...]
+    waiting: Callable[[Workspace], list[Open]]
+    look: Callable[[Workspace, str], Sight]
+    effect: Effect = no_effect
+    after: Callable[[Workspace, str], None] | None = None
+    single: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cycle:
+    """The whole table: steps in the paper's order, and the gates by name."""
+
+    steps: tuple[Step, ...]
+    gates: Mapping[str, Gate]
+
+    def step(self, name: str) -> Step:
+        """A step by name; NotFound lists what there is."""
+        for step in self.steps:
+            if step.name == name:
+                return step
+        raise NotFound(f"no step '{name}'", remedy="steps: " + ", ".join(s.name for s in self.steps))
