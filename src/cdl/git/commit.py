@@ -240,6 +240,7 @@ def _same_files(git: Git, first: str | None, tip: str | None, files: Mapping[str
 @contextmanager
 def _alone(git: Git) -> Iterator[None]:
     """Holds off other processes of this product; other git processes are met by compare-and-swap."""
+    git.require_version()
     folder = git.common_dir / "cdl"
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:

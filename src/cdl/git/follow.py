@@ -92,7 +92,7 @@ def follow(tree: Git, found: Mapping[str, State]) -> None:
     try:
         if index.exists():
             shutil.copy2(index, made)  # with its time, by which git knows which entries to look at again
-        lines = sorted((_line(path, s.new) for path, s in entries.items()), key=lambda line: line[:2] != b"0 ")
+        lines = sorted((index_line(path, s.new) for path, s in entries.items()), key=lambda line: line[:2] != b"0 ")
         tree.run("update-index", "-z", "--index-info", input=b"".join(lines), env=env)
         _remove(tree.root, [path for path in files if found[path].new is None])
         written = [os.fsencode(path) + b"\0" for path in files if found[path].new is not None]
@@ -244,7 +244,8 @@ def _remove(root: Path, paths: Iterable[str]) -> None:
             folder.rmdir()
 
 
-def _line(path: str, entry: Entry | None) -> bytes:
+def index_line(path: str, entry: Entry | None) -> bytes:
+    """A line for `update-index -z --index-info` that sets an entry, or removes it."""
     facts = f"{entry.mode} {entry.blob}\t" if entry else f"0 {'0' * 40}\t"
     return facts.encode() + os.fsencode(path) + b"\0"
 

@@ -22,6 +22,7 @@ INHERITED = (  # what a hook hands down: it would point a call at another reposi
 QUIET = (  # update-ref alone would run reference-transaction, an index that is written post-index-change
     "-c", "core.quotePath=false", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false",
 )  # fmt: skip
+PULLED = re.compile(r"pull\b.*: Fast-forward|fetch|clone|branch: Created")  # what a reflog says of others' commits
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
@@ -80,6 +81,8 @@ class Git:
                 check=False,
             )
         except FileNotFoundError as error:
+            if not self.root.is_dir():
+                raise NotFound("no such folder", where=str(self.root)) from error
             raise Unavailable("git is not installed", remedy=f"install git {OLDEST[0]}.{OLDEST[1]} or newer") from error
 
     def text(self, *arguments: str, check: bool = True) -> str:
@@ -225,4 +228,8 @@ class Git:
         """Whether a commit of a branch was made in this clone, as its reflog says; a pulled one was not."""
         lines = self.text("reflog", "show", "--format=%H %gs", f"refs/heads/{branch}", "--", check=False).splitlines()
         said = [line.partition(" ")[2] for line in lines if line.startswith(commit)]
-        return any(not s.startswith(("pull: Fast-forward", "fetch", "clone", "branch: Created")) for s in said)
+        return any(not PULLED.match(s) for s in said)
+
+    def last_author(self, commit: str, path: str) -> str | None:
+        """The mail address of who last changed a file, seen from a commit; None when nobody did."""
+        return self.text("log", "-1", "--format=%ae", "--end-of-options", commit, "--", path) or None

@@ -1,6 +1,7 @@
 """A snapshot: the whole work tree, dirty or not, as a commit. Index and work tree are left as they are.
 
-Ignored files are left out by git; large and secret-looking ones, and paths that the caller excludes, are left out and named.
+Ignored files are left out by git; large and secret-looking ones, repositories inside this one, and paths that the caller
+excludes are left out and named: a new one is missing, a changed one stands as in HEAD, staged or not.
 """
 
 import os
@@ -11,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cdl.git.commit import make_commit
+from cdl.git.follow import difference, index_line
 from cdl.git.repository import Git
 
 LARGEST = 10_000_000  # bytes of a file that a snapshot keeps
 SECRET = re.compile(
     r"(^|/)(\.env(\..*)?|.*\.pem|.*\.key|id_(rsa|dsa|ecdsa|ed25519)|credentials(\..*)?|keyring|\.netrc|\.pypirc)$"
 )
+FIELDS = {b"1": 8, b"u": 10, b"?": 1}  # before the path, in each kind of line of `status --porcelain=v2`
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,14 @@ def snapshot(git: Git, *, exclude: Sequence[str] = ()) -> Snapshot:
     index.parent.mkdir(parents=True, exist_ok=True)
     real = git.git_dir / "index"
     if real.exists():
-        shutil.copyfile(real, index)
+        shutil.copy2(real, index)  # with its time, by which git knows which entries to look at again
     env = {"GIT_INDEX_FILE": str(index), "GIT_OPTIONAL_LOCKS": "1"}
     try:
-        left_out = [path for path in _changed(git, env) if _unwanted(git, path, exclude)]
-        skipped = [f":(exclude,literal,top){p}" for p in left_out]
-        git.run("add", "--all", "--", ".", *skipped, env=env)
+        changed = _changed(git, env)
+        left_out = sorted(path for path in changed if _unwanted(git, path, exclude))
+        kept = sorted(changed - set(left_out))
+        _stage(git, kept, env)
+        _as_committed(git, head, left_out, env)
         tree = git.run("write-tree", env=env).decode().strip()
     finally:
         index.unlink(missing_ok=True)
@@ -50,14 +55,32 @@ def snapshot(git: Git, *, exclude: Sequence[str] = ()) -> Snapshot:
     return Snapshot(make_commit(git, tree, [head] if head else [], "snapshot\n"), tree, tuple(left_out), True)
 
 
-def _changed(git: Git, env: dict[str, str]) -> list[str]:
-    """Paths that `add` would look at: untracked and changed ones."""
-    found = git.run("ls-files", "-z", "--others", "--modified", "--exclude-standard", "--full-name", ":(top)", env=env)
-    return sorted({p.decode("utf-8", "surrogateescape") for p in found.split(b"\0") if p})
+def _changed(git: Git, env: dict[str, str]) -> set[str]:
+    """Paths whose index entry or file is not as in HEAD; a repository inside this one ends with a slash."""
+    looked = git.run(
+        "status", "--porcelain=v2", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty", env=env
+    )
+    lines = [line for line in looked.split(b"\0") if line[:1] in FIELDS]
+    return {os.fsdecode(line.split(b" ", FIELDS[line[:1]])[-1]) for line in lines}
+
+
+def _stage(git: Git, paths: Sequence[str], env: dict[str, str]) -> None:
+    """Takes files into the index as they stand in the work tree; removes those that are gone."""
+    asked = b"".join(os.fsencode(path) + b"\0" for path in paths)
+    git.run("update-index", "--add", "--remove", "--replace", "-z", "--stdin", input=asked, env=env)
+
+
+def _as_committed(git: Git, head: str | None, paths: Sequence[str], env: dict[str, str]) -> None:
+    """Sets index entries to those of HEAD, or removes them."""
+    committed = difference(git, None, head) if head and paths else {}
+    lines = [index_line(path, committed.get(path, (None, None))[1]) for path in paths if not path.endswith("/")]
+    git.run("update-index", "-z", "--index-info", input=b"".join(lines), env=env)
 
 
 def _unwanted(git: Git, path: str, exclude: Sequence[str]) -> bool:
     target = git.root / path
+    if path.endswith("/"):
+        return True
     if any(path == e.rstrip("/") or path.startswith(e.rstrip("/") + "/") for e in exclude):
         return True
     if SECRET.search(path):
