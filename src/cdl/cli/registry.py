@@ -1,6 +1,7 @@
 """What is kept and what happened: log, show, events."""
 
 import json
+import re
 
 import click
 import msgspec
@@ -10,6 +11,8 @@ from cdl.cli.output import here, json_option, say, table
 from cdl.cli.output import show as shown
 from cdl.project import open_workspace
 from cdl.registry.records import RECORDS, short
+
+LONG_ID = re.compile(r"([a-z]-)?[0-9a-f]{32,}")
 
 
 @click.command()
@@ -60,5 +63,5 @@ def events(kind: str | None, follow: bool, as_json: bool) -> None:
 
 def _line(row: dict[str, object]) -> str:
     fields = row["fields"] if isinstance(row["fields"], dict) else {}
-    said = " ".join(f"{k}={short(v) if isinstance(v, str) else v}" for k, v in fields.items())
+    said = " ".join(f"{k}={short(v) if LONG_ID.fullmatch(str(v)) else v}" for k, v in fields.items())
     return f"{row['count']:>5}  {row['at']}  {row['kind']:<22} {row['who']}  {said}"

@@ -2,16 +2,16 @@
 
 from cdl.errors import NotFound
 from cdl.registry.records import Request
-from cdl.workflow.policy import policy_at, unapproved
+from cdl.workflow.policy import policy_at, unapproved, verdict_on
 from cdl.workflow.request import open_requests
 from cdl.workflow.step import Gate, Open, Sight
 from cdl.workflow.workspace import Workspace
 
 
 def waiting_policy(workspace: Workspace) -> list[Open]:
-    """The policy of the integration branch where it is not the one in force."""
+    """The policy of the integration branch where it is not the one in force and was not rejected."""
     changed = unapproved(workspace)
-    if changed is None:
+    if changed is None or verdict_on(workspace, "policy", changed.id) == "reject":
         return []
     return [Open(gate="policy", subject=changed.id, title="changed policy", author=_author(workspace))]
 

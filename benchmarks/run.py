@@ -1,0 +1,86 @@
+"""Benchmarks: whole processes, CPU and wall time, medians; one record for each work and system.
+
+{"work": "help", "system": "cdl", "unit": "ms cpu", "median": 81.2, "min": 79.9, "max": 90.3, "runs": 9}
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CDL = str(Path(sys.executable).with_name("cdl"))
+
+
+def timed(command: list[str], folder: Path, runs: int) -> tuple[list[float], list[float]]:
+    """CPU and wall milliseconds of each run, after one that is not counted."""
+    cpu, wall = [], []
+    for number in range(runs + 1):
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        took = time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if number:
+            cpu.append((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000)
+            wall.append(took * 1000)
+    return cpu, wall
+
+
+def record(work: str, system: str, unit: str, values: list[float]) -> dict[str, object]:
+    """One record of the result."""
+    rounded = [round(v, 1) for v in (statistics.median(values), min(values), max(values))]
+    return {
+        "work": work,
+        "system": system,
+        "unit": unit,
+        "median": rounded[0],
+        "min": rounded[1],
+        "max": rounded[2],
+        "runs": len(values),
+    }
+
+
+def startup(runs: int) -> list[dict[str, object]]:
+    """`import cdl`, `cdl --help` and `cdl status` on a warm project, beside a bare interpreter."""
+    os.environ |= {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org"}
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["CDL_KEYRING"] = str(Path(folder) / "keyring")
+        root = Path(folder) / "p"
+        subprocess.run([CDL, "init", str(root)], check=True, capture_output=True)
+        works = {
+            ("import", "python"): [sys.executable, "-c", "pass"],
+            ("import", "cdl"): [sys.executable, "-c", "import cdl"],
+            ("help", "cdl"): [CDL, "--help"],
+            ("status", "cdl"): [CDL, "status"],
+        }
+        for (work, system), command in works.items():
+            cpu, wall = timed(command, root, runs)
+            found += [record(work, system, "ms cpu", cpu), record(work, system, "ms wall", wall)]
+    return found
+
+
+def main() -> None:
+    """Runs one benchmark by name."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=["startup"])
+    parser.add_argument("--quick", action="store_true", help="three runs instead of eleven")
+    parser.add_argument("--json", metavar="FILE", help="write the records there too")
+    parser.add_argument(
+        "--install-peers", action="store_true", help="environments of what is compared with; this one needs none"
+    )
+    given = parser.parse_args()
+    found = startup(3 if given.quick else 11)
+    for row in found:
+        sys.stdout.write(json.dumps(row) + "\n")
+    if given.json:
+        Path(given.json).write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
