@@ -350,6 +350,7 @@ def test_what_a_kill_left_is_finished_at_the_next_command(git: Git, point: str) 
     repair(git)
     assert status(git) == before and (git.head() == start) == (point == "locked")
     assert not (git.git_dir / "index.lock").exists() and not list((git.common_dir / "cdl").glob("intent-*.json"))
+    assert not list(git.git_dir.glob("cdl-*"))
     expected = {"locked": "at: 0\n"}.get(point, "at: 1\n")
     assert (git.root / HEAD).read_text() == expected
     git.run("commit", "--quiet", "--allow-empty", "--message", "goes through")
@@ -487,3 +488,17 @@ def test_a_split_index_and_a_sparse_work_tree(git: Git) -> None:
     before = status(git)
     commit_files(git, "main", {RECORD: b"a\n"}, "x\n")
     assert status(git) == before and (git.root / RECORD).exists()
+
+
+def test_more_files_than_a_command_line_names(git: Git) -> None:
+    files: dict[str, bytes | None] = {f"many/{number}.txt": b"x" * number for number in range(follows.FEW + 50)}
+    made = commit_files(git, "main", files, "x\n")
+    assert status(git) == b"" and git.read_many(made, files) == files
+    (git.root / "many/3.txt").write_text("mine\n")
+    gone: dict[str, bytes | None] = {path: None for path in files}
+    with pytest.raises(Conflict) as caught:
+        commit_files(git, "main", gone, "y\n")
+    assert caught.value.where == "many/3.txt" and len(list((git.root / "many").iterdir())) == len(files)
+    git.run("restore", "many")
+    commit_files(git, "main", gone, "y\n")
+    assert status(git) == b"" and not (git.root / "many").exists()

@@ -111,6 +111,8 @@ def index_lock(tree: Git) -> Iterator[None]:
     The caller holds the product's own lock: a lock with MARK is then one that a killed command left.
     """
     lock = tree.git_dir / "index.lock"
+    for left in [*tree.git_dir.glob("cdl-index-*"), *tree.git_dir.glob("cdl-lock-*")]:
+        left.unlink()  # of a killed command
     marked = tree.git_dir / f"cdl-lock-{os.getpid()}-{secrets.token_hex(4)}"
     marked.write_bytes(MARK)
     try:
