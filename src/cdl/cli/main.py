@@ -26,6 +26,8 @@ COMMANDS = {
     "request": ("workflow:request", "Work sent back: list, answer, decline."),
     "log": ("registry:log", "Versions of a thing, or every record."),
     "show": ("registry:show", "A record in full."),
+    "diff": ("registry:diff", "What differs between two records."),
+    "lineage": ("registry:lineage", "What something was made of, or what was made of it."),
     "events": ("registry:events", "What happened."),
     "store": ("keeping:store", "The store: verify."),
     "key": ("keeping:key", "Secrets of datasets: backup, restore."),

@@ -10,6 +10,9 @@ from cdl import document
 from cdl.cli.output import here, json_option, say, table
 from cdl.cli.output import show as shown
 from cdl.project import open_workspace
+from cdl.registry.diff import diff as differences
+from cdl.registry.lineage import down as made_of_it
+from cdl.registry.lineage import up as made_of
 from cdl.registry.records import RECORDS, short
 
 LONG_ID = re.compile(r"([a-z]-)?[0-9a-f]{32,}")
@@ -40,6 +43,31 @@ def show(what: str, as_json: bool) -> None:
     plain = msgspec.to_builtins(found.record)
     lines = [f"# {found.id}  {found.path}", *document.write(plain).decode().splitlines()]
     shown({"id": found.id, "path": found.path, **plain}, lambda: lines, as_json=as_json)
+
+
+@click.command()
+@click.argument("first")
+@click.argument("second")
+@json_option
+def diff(first: str, second: str, as_json: bool) -> None:
+    """What differs between two records of a kind, field by field."""
+    registry = open_workspace(here(), tell=say).registry
+    found = differences(registry.get(first).record, registry.get(second).record)
+    lines = [f"{d.field}: {d.first} -> {d.second}" for d in found] or ["equal"]
+    shown([vars(d) for d in found], lambda: lines, as_json=as_json)
+
+
+@click.command()
+@click.argument("what")
+@click.option("--down", is_flag=True, help="What was made of it, instead of what it was made of.")
+@json_option
+def lineage(what: str, down: bool, as_json: bool) -> None:
+    """What a record was made of, or what was made of it."""
+    registry = open_workspace(here(), tell=say).registry
+    walk = made_of_it if down else made_of
+    found = walk(registry, registry.get(what).id)
+    lines = [f"{short(e.source)} names {short(e.target)} as {e.field}" for e in found] or ["nothing"]
+    shown([vars(e) for e in found], lambda: lines, as_json=as_json)
 
 
 @click.command()

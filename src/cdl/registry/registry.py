@@ -110,6 +110,10 @@ class Registry:
             ids = [p.rsplit("/", 1)[-1].removesuffix(".yaml") for p in self.git.files(at, folder) if is_record(p)]
         return [(s.id, s.record) for s in self._load(ids) if isinstance(s.record, kind)]
 
+    def everything(self) -> list[Stored]:
+        """Every record from any ref, in no particular order."""
+        return self._load(self._index())
+
     def head(self, kind: type[H], name: str, *, at: str | None = None) -> H | None:
         """A head in the commit `at`, or in the work tree's HEAD."""
         path = head_path(kind, name)
