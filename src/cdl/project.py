@@ -11,6 +11,7 @@ from cdl.config.load import load
 from cdl.errors import NotFound
 from cdl.git.commit import repair
 from cdl.git.repository import Git
+from cdl.jobs.local import Jobs
 from cdl.journal.journal import Journal
 from cdl.keys import Keyring
 from cdl.registry.registry import Registry
@@ -38,14 +39,17 @@ def open_workspace(start: Path, *, tell: Callable[[str], None] = silent) -> Work
     repair(git)
     folder = root / ".cdl"
     journal = Journal(folder)
+    store = Store(folder / "store")
+    person = git.person()
     return Workspace(
         root=root,
         config=config,
         git=git,
-        store=Store(folder / "store"),
+        store=store,
         journal=journal,
         registry=Registry(git, journal, folder, integration=config.branches.integration),
+        jobs=Jobs(store, journal, git, who=person.email),
         keyring=Keyring(),
-        person=git.person(),
+        person=person,
         tell=tell,
     )

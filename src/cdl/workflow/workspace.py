@@ -8,6 +8,7 @@ from pathlib import Path
 from cdl.config.schema import Config
 from cdl.errors import ConfigError
 from cdl.git.repository import Git, Person
+from cdl.jobs.local import Jobs
 from cdl.journal.journal import Journal
 from cdl.keys import DatasetKeys, Keyring
 from cdl.registry.records import Made
@@ -26,6 +27,7 @@ class Workspace:
     store: Store
     journal: Journal
     registry: Registry
+    jobs: Jobs
     keyring: Keyring
     person: Person
     tell: Callable[[str], None]
