@@ -1,0 +1,1 @@
+"""collection, split, steps, labels, datasets."""

@@ -1,0 +1,19 @@
+"""How a data step sets an item aside: it raises `Reject` with a reason.
+
+from cdl.data.reject import Reject
+
+def article(content: bytes, fields: dict) -> bytes:
+    if len(content.split()) < 50:
+        raise Reject("shorter than 50 words")
+    return content
+"""
+
+LONGEST_REASON = 200  # characters
+
+
+class Reject(Exception):
+    """This item is not used. Reasons are counted in the open, so they name no content."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason[:LONGEST_REASON])
+        self.reason = reason[:LONGEST_REASON]

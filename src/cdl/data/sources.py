@@ -1,0 +1,183 @@
+"""Sources: where raw files come from. Fetching the same declared source gives the same files, or says what changed.
+
+Archives are read member by member, never extracted: regular files with normalized names only, within limits.
+"""
+
+import hashlib
+import io
+import os
+import subprocess
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from cdl.config.schema import Source
+from cdl.errors import ConfigError, Corrupt, JobFailed, Unavailable
+from cdl.jobs.local import PASSED_ON
+from cdl.store.tree import check_name
+
+LARGEST = 8_000_000_000  # bytes of one source, unpacked
+MOST_FILES = 2_000_000
+RATIO = 200  # unpacked bytes for one packed byte, beyond the first 10 MB
+FREE = 10_000_000
+SECONDS = 60  # without an answer
+COMMAND_SECONDS = 3600
+
+
+def fetch(source: Source, root: Path) -> dict[str, bytes]:
+    """The files of a source by name. ConfigError, Unavailable or JobFailed name what is wrong and the remedy."""
+    if source.path is not None:
+        files = _path(root / source.path, source)
+    elif source.url is not None:
+        files = _unpacked(source.url, source.url.rsplit("/", 1)[-1] or "download", _download(source))
+    else:
+        files = _command(source.command or [], root)
+    if not files:
+        named = source.path or source.url or " ".join(source.command or [])
+        raise ConfigError("the source is empty", where=named, remedy="put files there, or correct the source")
+    return files
+
+
+def read_archive(where: str, data: bytes) -> dict[str, bytes]:
+    """The regular files in a zip or tar archive. ConfigError names a member that escapes or is too much."""
+    found: dict[str, bytes] = {}
+    total = 0
+    try:
+        for name, size, content in _members(data):
+            _check_member(where, name)
+            total += size
+            if total > LARGEST or len(found) >= MOST_FILES or total > FREE + RATIO * len(data):
+                raise ConfigError(
+                    "unpacks to too much", where=f"{where}: {name}", remedy="unpack it yourself and give the folder"
+                )
+            if name in found:
+                raise ConfigError("a member stands twice", where=f"{where}: {name}", remedy="pack it again")
+            found[name] = content
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ConfigError(f"not a readable archive: {error}", where=where, remedy="pack it again") from error
+    return found
+
+
+def _members(data: bytes) -> Iterator[tuple[str, int, bytes]]:
+    if data[:2] == b"PK":
+        with zipfile.ZipFile(io.BytesIO(data)) as pack:
+            for member in pack.infolist():
+                if member.is_dir():
+                    continue
+                if (member.external_attr >> 28) not in (0, 0o10):
+                    raise ConfigError("a member that is no regular file", where=member.filename, remedy="leave it out")
+                yield member.filename, member.file_size, _limited(pack, member)
+        return
+    with tarfile.open(fileobj=io.BytesIO(data)) as tape:
+        for entry in tape:
+            if entry.isdir():
+                continue
+            if not entry.isreg():
+                raise ConfigError("a member that is no regular file", where=entry.name, remedy="leave it out")
+            file = tape.extractfile(entry)
+            yield entry.name.removeprefix("./"), entry.size, b"" if file is None else file.read()
+
+
+def _limited(pack: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """A member's bytes, never more than it announced."""
+    if member.file_size > LARGEST:
+        return b""
+    with pack.open(member) as file:
+        content = file.read(member.file_size + 1)
+    if len(content) != member.file_size:
+        raise zipfile.BadZipFile(f"{member.filename} has another size than announced")
+    return content
+
+
+def _check_member(where: str, name: str) -> None:
+    try:
+        check_name(name)
+    except Corrupt as error:
+        raise ConfigError(
+            f"a member's path escapes: {name!r}", where=where, remedy="pack it with relative names"
+        ) from error
+
+
+def _path(path: Path, source: Source) -> dict[str, bytes]:
+    shown = source.path or ""
+    if path.is_dir():
+        return {name: p.read_bytes() for name, p in _walk(path, shown)}
+    if not path.is_file():
+        raise ConfigError("there is no such file or folder", where=shown, remedy="correct `source.path` in cdl.yaml")
+    data = path.read_bytes()
+    _check_hash(source, data, shown)
+    return _unpacked(shown, path.name, data)
+
+
+def _walk(folder: Path, shown: str) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if any(part.startswith(".") for part in name.split("/")) or path.is_dir():
+            continue
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(
+                "a symbolic link leads out of the source", where=f"{shown}/{name}", remedy="remove the link"
+            )
+        if not path.is_file():
+            raise ConfigError("neither a file nor a folder", where=f"{shown}/{name}", remedy="remove it")
+        yield name, path
+
+
+def _unpacked(where: str, name: str, data: bytes) -> dict[str, bytes]:
+    """An archive's files; any other file as itself."""
+    packed = data[:4] == b"PK\x03\x04" and not name.endswith(".npz")
+    taped = name.endswith((".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2"))
+    return read_archive(where, data) if packed or taped else {name: data}
+
+
+def _check_hash(source: Source, data: bytes, where: str) -> None:
+    found = hashlib.sha256(data).hexdigest()
+    if source.sha256 is not None and found != source.sha256.lower():
+        raise ConfigError(f"its sha256 is {found}, not {source.sha256}", where=where, remedy="check where it came from")
+
+
+def _download(source: Source) -> bytes:
+    url = source.url or ""
+    if not url.startswith(("https://", "http://", "file://")):
+        raise ConfigError("neither http, https nor file", where=url, remedy="correct `source.url` in cdl.yaml")
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+            data: bytes = answer.read(LARGEST + 1)
+    except (urllib.error.URLError, TimeoutError) as error:
+        raise Unavailable(f"not fetched: {error}", where=url, remedy="the command again once it answers") from error
+    if len(data) > LARGEST:
+        raise ConfigError(f"more than {LARGEST} bytes", where=url, remedy="split the source")
+    _check_hash(source, data, url)
+    return data
+
+
+def _command(command: list[str], root: Path) -> dict[str, bytes]:
+    """The files that a program leaves in the folder CDL_OUT."""
+    with tempfile.TemporaryDirectory(prefix="cdl-source-") as folder:
+        around = {k: v for k, v in os.environ.items() if k in PASSED_ON or k == "HOME"}
+        try:
+            done = subprocess.run(
+                command,
+                cwd=root,
+                env={**around, "CDL_OUT": folder},
+                capture_output=True,
+                timeout=COMMAND_SECONDS,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise ConfigError(
+                "no such program", where=command[0], remedy="install it, or correct `source.command`"
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise JobFailed(f"took more than {COMMAND_SECONDS} s", where=command[0], remedy="run it by hand") from error
+        if done.returncode != 0:
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+            raise JobFailed(
+                said[0], where=" ".join(command), remedy="run it by hand with CDL_OUT set to an empty folder"
+            )
+        return {name: p.read_bytes() for name, p in _walk(Path(folder), "CDL_OUT")}

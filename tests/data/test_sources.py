@@ -1,0 +1,92 @@
+import hashlib
+import io
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from cdl.config.schema import Source
+from cdl.data.sources import fetch, read_archive
+from cdl.errors import ConfigError, JobFailed, Unavailable
+
+
+def zipped(members: dict[str, bytes], link: str | None = None) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as pack:
+        for name, data in members.items():
+            pack.writestr(name, data)
+        if link:
+            info = zipfile.ZipInfo(link)
+            info.external_attr = 0o120777 << 16
+            pack.writestr(info, "/etc/passwd")
+    return buffer.getvalue()
+
+
+def test_a_folder_a_file_an_archive_and_a_command_give_files_by_name(tmp_path: Path) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "sub" / "a.txt").write_bytes(b"one")
+    (tmp_path / "in" / ".hidden").write_bytes(b"no")
+    assert fetch(Source(path="in"), tmp_path) == {"sub/a.txt": b"one"}
+    (tmp_path / "t.csv").write_bytes(b"x")
+    assert fetch(Source(path="t.csv"), tmp_path) == {"t.csv": b"x"}
+    (tmp_path / "p.zip").write_bytes(zipped({"a/b.txt": b"two"}))
+    assert fetch(Source(path="p.zip"), tmp_path) == {"a/b.txt": b"two"}
+    with tarfile.open(tmp_path / "p.tar.gz", "w:gz") as tape:
+        tape.add(tmp_path / "in", arcname=".")
+    assert fetch(Source(path="p.tar.gz"), tmp_path) == {"sub/a.txt": b"one", ".hidden": b"no"}
+    code = "import os, pathlib; pathlib.Path(os.environ['CDL_OUT'], 'x').write_text('three')"
+    assert fetch(Source(command=[sys.executable, "-c", code]), tmp_path) == {"x": b"three"}
+
+
+def test_an_address_must_have_its_hash(tmp_path: Path) -> None:
+    (tmp_path / "d.bin").write_bytes(b"data")
+    url, good = (tmp_path / "d.bin").as_uri(), hashlib.sha256(b"data").hexdigest()
+    assert fetch(Source(url=url, sha256=good), tmp_path) == {"d.bin": b"data"}
+    with pytest.raises(ConfigError, match=good):
+        fetch(Source(url=url, sha256="0" * 64), tmp_path)
+    with pytest.raises(Unavailable, match="not fetched"):
+        fetch(Source(url=url + "x", sha256=good), tmp_path)
+    with pytest.raises(ConfigError, match="neither http"):
+        fetch(Source(url="gopher://x", sha256=good), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "a//b", "a\\..\\x/../y"])
+def test_a_member_that_escapes_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match="escapes"):
+        read_archive("p.zip", zipped({"ok": b"", name: b"x"}))
+
+
+def test_links_bombs_and_broken_archives_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no regular file"):
+        read_archive("p.zip", zipped({}, link="l"))
+    with pytest.raises(ConfigError, match="too much"):
+        read_archive("p.zip", zipped({f"{i}": bytes(9_000_000) for i in range(3)}))
+    with pytest.raises(ConfigError, match="not a readable archive"):
+        read_archive("p.zip", zipped({"a": b"x" * 99})[:-30])
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tape:
+        info = tarfile.TarInfo("dev")
+        info.type = tarfile.CHRTYPE
+        tape.addfile(info)
+    with pytest.raises(ConfigError, match="no regular file"):
+        read_archive("p.tar", buffer.getvalue())
+
+
+def test_missing_empty_and_links_out_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file or folder"):
+        fetch(Source(path="none"), tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="empty"):
+        fetch(Source(path="empty"), tmp_path)
+    (tmp_path / "empty" / "l").symlink_to("/etc/passwd")
+    with pytest.raises(ConfigError, match="leads out"):
+        fetch(Source(path="empty"), tmp_path)
+
+
+def test_a_command_that_fails_says_its_last_line(tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match="no luck"):
+        fetch(Source(command=[sys.executable, "-c", "import sys; sys.exit('so\\nno luck')"]), tmp_path)
+    with pytest.raises(ConfigError, match="no such program"):
+        fetch(Source(command=["no-such-program-here"]), tmp_path)
