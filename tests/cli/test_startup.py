@@ -29,7 +29,7 @@ def test_help_imports_no_command() -> None:
     assert "click" in found and not found & {"numpy", "yaml", "cryptography", "torch", "blake3", "sqlite3"}
 
 
-@pytest.mark.parametrize("module", ["start", "workflow", "registry", "keeping"])
+@pytest.mark.parametrize("module", ["start", "workflow", "registry", "keeping", "data"])
 def test_commands_import_nothing_heavy(module: str) -> None:
     assert not imported(f"import cdl.cli.{module}") & {
         "numpy",

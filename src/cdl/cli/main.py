@@ -24,6 +24,7 @@ COMMANDS = {
     "reject": ("workflow:reject", "Send work back to an earlier step, with a reason."),
     "reopen": ("workflow:reopen", "Ask for a step to be done again."),
     "request": ("workflow:request", "Work sent back: list, answer, decline."),
+    "data": ("data:data", "Datasets: run, list, rejected."),
     "log": ("registry:log", "Versions of a thing, or every record."),
     "show": ("registry:show", "A record in full."),
     "diff": ("registry:diff", "What differs between two records."),

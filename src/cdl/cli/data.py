@@ -1,0 +1,74 @@
+"""`cdl data`: datasets."""
+
+import click
+
+from cdl.cli.output import here, json_option, say, show, table
+from cdl.data import stages, versions
+from cdl.data.gate import measures
+from cdl.errors import NotFound
+from cdl.project import open_workspace
+from cdl.registry.records import Dataset, DatasetHead, short
+from cdl.workflow.workspace import Workspace, named
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def data(ctx: click.Context) -> None:
+    """Datasets: run, list, rejected."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_datasets)
+
+
+@data.command("list")
+@json_option
+def list_datasets(as_json: bool = False) -> None:
+    """The current version of each dataset."""
+    workspace = open_workspace(here(), tell=say)
+    rows = []
+    for name, head in workspace.registry.heads(DatasetHead).items():
+        record = _dataset(workspace, head.version)
+        rows.append({"name": name, "version": short(head.version), **measures(record)})
+    columns = ["name", "version", "items", "train", "test", "rejected", "set_aside"]
+    show(rows, lambda: table(rows, columns) if rows else ["no dataset yet: cdl data run"], as_json=as_json)
+
+
+@data.command()
+@click.argument("name", required=False)
+@click.option("--answers", metavar="REQUEST", help="The request that this version answers.")
+@json_option
+def run(name: str | None, answers: str | None, as_json: bool) -> None:
+    """Collect, split, ingest, clean and validate; commits a new version where anything changed."""
+    workspace = open_workspace(here(), tell=say)
+    dataset = named(dict(workspace.config.data), "dataset", name)
+    request = workspace.registry.get(answers).id if answers else None
+    before = workspace.registry.head(DatasetHead, dataset)
+    made = versions.make(workspace, dataset, answers=request)
+    record = _dataset(workspace, made)
+    found = measures(record)
+    counts = f"{found['items']:,} items: train {found['train']:,}, test {found['test']:,}"
+    lines = [f"{dataset} {short(made)}, {counts}; {found['rejected']} rejected, {found['set_aside']} set aside"]
+    lines += [f"  {count} {reason!r}" for reason, count in record.rejected["reasons"].items()]
+    lines += ["nothing changed"] if before and before.version == made else [f"waits for you: cdl approve {short(made)}"]
+    show({"version": made, **found, "reasons": record.rejected["reasons"]}, lambda: lines, as_json=as_json)
+
+
+@data.command()
+@click.argument("name", required=False)
+@json_option
+def rejected(name: str | None, as_json: bool) -> None:
+    """Rejected items of the current version with their reasons; opens the sealed side, which needs the key."""
+    workspace = open_workspace(here(), tell=say)
+    dataset = named(dict(workspace.config.data), "dataset", name)
+    head = workspace.registry.head(DatasetHead, dataset)
+    if head is None:
+        raise NotFound(f"{dataset} has no version", remedy="cdl data run")
+    found = stages.rejections(workspace.vault(dataset, by="data"), _dataset(workspace, head.version))
+    rows = [{"item": i[:12], "step": step, "reason": reason} for i, (step, reason) in sorted(found.items())]
+    show(rows, lambda: table(rows, ["item", "step", "reason"]) if rows else ["nothing was rejected"], as_json=as_json)
+
+
+def _dataset(workspace: Workspace, identity: str) -> Dataset:
+    record = workspace.registry.get(identity).record
+    if not isinstance(record, Dataset):
+        raise NotFound(f"{identity} is no dataset version", remedy="cdl log")
+    return record

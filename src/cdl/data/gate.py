@@ -1,0 +1,53 @@
+"""The data gate: enough data, good enough? Decided by the one whose work it is; approval releases it for labeling."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cdl.config.requirement import parse_requirement
+from cdl.errors import NotFound
+from cdl.registry.records import Dataset, DatasetHead
+from cdl.workflow.policy import in_force, verdict_on
+from cdl.workflow.step import Gate, Open, Sight
+from cdl.workflow.workspace import Workspace
+
+
+def waiting(workspace: Workspace) -> list[Open]:
+    """The current version of each dataset that nobody decided on, on the integration branch or the one checked out."""
+    registry = workspace.registry
+    heads = [*registry.heads(DatasetHead, at=registry.tip()).items(), *registry.heads(DatasetHead).items()]
+    found = {}
+    for name, head in heads:
+        if verdict_on(workspace, "data", head.version) is None:
+            found[head.version] = Open(gate="data", subject=head.version, title=f"{name}: a new version")
+    return list(found.values())
+
+
+def look(workspace: Workspace, subject: str) -> Sight:
+    """What the gate sees: counts of items by set and of rejected ones, held against `require`. NotFound."""
+    record = workspace.registry.get(subject).record
+    if not isinstance(record, Dataset):
+        raise NotFound(f"{subject} is no dataset version", remedy="cdl log")
+    found = measures(record)
+    asked = in_force(workspace).parts.get("data", {}).get(record.name, {}).get("require", [])
+    return Sight(seen={"test": record.test}, requirements=tuple(_judged(text, found) for text in asked))
+
+
+def measures(record: Dataset) -> dict[str, float]:
+    """What `require` may name: items, train, test, rejected, set_aside."""
+    return {
+        "items": sum(record.items.values()),
+        "train": record.items["train"],
+        "test": record.items["test"],
+        "rejected": sum(record.rejected["reasons"].values()),
+        "set_aside": record.split.set_aside["count"],
+    }
+
+
+def _judged(text: str, found: Mapping[str, float]) -> dict[str, Any]:
+    requirement = parse_requirement(text)
+    value = found.get(requirement.measure)
+    held = value is not None and requirement.holds(value)
+    return {"require": requirement.text, "value": value, "held": held}
+
+
+GATE = Gate(name="data", role="data_engineer", own=True, back_to=("collection",), waiting=waiting, look=look)

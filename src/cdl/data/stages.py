@@ -1,0 +1,192 @@
+"""The data pipeline's stages over one draft of a version: collect, split, ingest, then each data step.
+
+A draft lives in memory and in the store until `versions.make` commits its record. Raw files, the ledger, the test set and
+everything set aside are sealed from the first moment.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from cdl.config.schema import DataConfig, Step
+from cdl.data import ledger as ledgers
+from cdl.data.formats import Raw, read_items
+from cdl.data.ledger import Ledger, Origin
+from cdl.data.process import Content, Rejected, equal_values, key, process
+from cdl.data.sources import fetch
+from cdl.data.split import ASIDE, TEST, TRAIN, Item, Row, assign
+from cdl.jobs.closure import Closure, closure
+from cdl.jobs.environment import Environment
+from cdl.registry.records import Dataset, Source, Split, Stage
+from cdl.store.seal import SealedItem, Vault
+from cdl.store.tree import Entry
+from cdl.workflow.workspace import Workspace
+
+ID_DIGITS = 32  # hex digits of an item's id
+
+
+@dataclass(kw_only=True)
+class Draft:
+    """A version in the making. `files` is the snapshot's tree that code is taken from."""
+
+    workspace: Workspace
+    name: str
+    config: DataConfig
+    vault: Vault
+    split_key: bytes
+    files: Mapping[str, str]
+    environment: Environment
+    parent: Dataset | None
+    before: Ledger
+    sources: list[Source] = field(default_factory=list)
+    raw: dict[str, tuple[int, Raw]] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
+    sets: dict[str, dict[str, Content]] = field(default_factory=dict)
+    split: Split | None = None
+    stages: list[Stage] = field(default_factory=list)
+    rejected: dict[str, tuple[str, Rejected]] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+
+def collect(draft: Draft) -> None:
+    """Fetches the declared sources, keeps what came (sealed), and gives each item a neutral id."""
+    labels = draft.config.labels.origin
+    for number, source in enumerate(draft.config.sources()):
+        files = fetch(source, draft.workspace.root)
+        raw = draft.vault.put_tree(SealedItem(name, data) for name, data in files.items())
+        declared = msgspec.to_builtins(source)
+        draft.sources.append(Source(raw=raw, **{k: v for k, v in declared.items() if v is not None}))
+        for item in read_items(files, draft.config.items, folder_is_label=bool(labels and labels.folder)):
+            draft.raw[item_id(draft.vault, number, item.name)] = (number, item)
+
+
+def item_id(vault: Vault, source: int, name: str) -> str:
+    """The neutral id of a source's item: a keyed digest of where it came from."""
+    return vault.digest(f"{source}\0{name}".encode())[:ID_DIGITS]
+
+
+def split(draft: Draft) -> None:
+    """Gives each item its side, and seals the ledger that remembers it."""
+    ids = sorted(draft.raw)
+    contents = [draft.raw[i][1].content for i in ids]
+    by, code = draft.config.split.by, None
+    if by is not None:
+        code = _closure(draft, by, [], by)
+        contents = equal_values(
+            draft.workspace.jobs, draft.vault, by=by, code=code, environment=draft.environment, contents=contents
+        )
+    declared = [draft.config.sources()[draft.raw[i][0]].set for i in ids]
+    items = [
+        Item(id=i, equal=draft.vault.digest(c), declared=d) for i, c, d in zip(ids, contents, declared, strict=True)
+    ]
+    draft.rows = assign(items, draft.before.rows, key=draft.split_key, share=draft.config.split.test)
+    origins = {i: Origin(source, raw.name, raw.label) for i, (source, raw) in draft.raw.items()}
+    aside = [i for i, row in draft.rows.items() if row.side == ASIDE]
+    kept = [SealedItem(i, draft.raw[i][1].content, dict(draft.raw[i][1].fields)) for i in aside]
+    draft.split = Split(
+        test=draft.config.split.test,
+        by=by,
+        code=code.id if code else None,
+        ledger=ledgers.write(draft.vault, draft.before, draft.rows, origins),
+        set_aside={"count": len(aside), "tree": draft.vault.put_tree(kept) if kept else None},
+    )
+
+
+def ingest(draft: Draft) -> None:
+    """Puts the training set into an open tree and the test set into a sealed one."""
+    for side in (TRAIN, TEST):
+        draft.sets[side] = {
+            i: Content(draft.raw[i][1].content, draft.raw[i][1].fields)
+            for i, row in draft.rows.items()
+            if row.side == side
+        }
+    keep(draft, "ingest", None)
+
+
+def work(draft: Draft, name: str, step: Step) -> None:
+    """Runs one data step on both sets; what it rejects is set aside with its reason."""
+    if step.off:
+        draft.skipped.append(name)
+        return
+    code = _closure(draft, step.run, step.files, msgspec.to_builtins(step))
+    items = {**draft.sets[TRAIN], **draft.sets[TEST]}
+    outcomes = process(
+        draft.workspace.jobs,
+        draft.vault,
+        step=step,
+        code=code,
+        environment=draft.environment,
+        items=items,
+        known=known(draft, name, code),
+    )
+    for side in (TRAIN, TEST):
+        now = {i: outcomes[i] for i in draft.sets[side]}
+        draft.sets[side] = {i: o for i, o in now.items() if isinstance(o, Content)}
+        draft.rejected |= {i: (name, o) for i, o in now.items() if isinstance(o, Rejected)}
+    keep(draft, name, code)
+
+
+def keep(draft: Draft, name: str, code: Closure | None) -> None:
+    """Stores both sets as they are now, and notes the stage."""
+    store = draft.workspace.store
+    train = [
+        Entry(i, store.put(item.data), len(item.data), dict(item.fields))
+        for i, item in sorted(draft.sets[TRAIN].items())
+    ]
+    test = [SealedItem(i, item.data, dict(item.fields)) for i, item in draft.sets[TEST].items()]
+    draft.stages.append(
+        Stage(
+            name=name,
+            train=store.put_tree(train),
+            test=draft.vault.put_tree(test),
+            code=code.id if code else None,
+            environment=environment_id(draft.environment) if code else None,
+        )
+    )
+
+
+def known(draft: Draft, name: str, code: Closure) -> dict[str, Content | Rejected]:
+    """What the version before found for each item with the same step, by the item's key."""
+    parent = draft.parent
+    names = [s.name for s in parent.steps] if parent else []
+    if parent is None or name not in names[1:]:
+        return {}
+    at = names.index(name)
+    stage = parent.steps[at]
+    if stage.code != code.id or stage.environment != environment_id(draft.environment):
+        return {}
+    first, second = _both(draft, parent.steps[at - 1]), _both(draft, stage)
+    reasons = rejections(draft.vault, parent)
+    found: dict[str, Content | Rejected] = {}
+    for identity, item in first.items():
+        if identity in second:
+            found[key(draft.vault, item)] = second[identity]
+        elif reasons.get(identity, ("", ""))[0] == name:
+            found[key(draft.vault, item)] = Rejected(item, reasons[identity][1])
+    return found
+
+
+def rejections(vault: Vault, dataset: Dataset) -> dict[str, tuple[str, str]]:
+    """The step and the reason of each rejected item by id. Needs the key."""
+    if not dataset.rejected.get("tree"):
+        return {}
+    tree = vault.tree(dataset.rejected["tree"])
+    return {i: (tree.meta(i)["step"], tree.meta(i)["reason"]) for i in tree.names}
+
+
+def environment_id(environment: Environment) -> str:
+    """An environment as records name it."""
+    return f"{environment.lock[:ID_DIGITS]} {environment.python} {environment.platform}"
+
+
+def _both(draft: Draft, stage: Stage) -> dict[str, Content]:
+    store = draft.workspace.store
+    items = {e.name: Content(store.get(e.object), e.meta) for e in store.tree(stage.train).entries}
+    sealed = draft.vault.tree(stage.test)
+    return items | {i: Content(sealed.data(i), sealed.meta(i)) for i in sealed.names}
+
+
+def _closure(draft: Draft, run: str | list[str], declared: list[str], section: Any) -> Closure:
+    return closure(draft.files, draft.workspace.git.cat, [run], declared=declared, section=section)

@@ -1,0 +1,125 @@
+"""Versions of a dataset: one record for all stages, one small head that names the current one.
+
+Equal sources, code, key and parent give the equal record, on any machine; nothing changed makes no commit.
+"""
+
+from collections import Counter
+
+from cdl.data import ledger as ledgers
+from cdl.data import stages
+from cdl.data.split import TEST, TRAIN
+from cdl.data.stages import Draft
+from cdl.errors import Corrupt, NotFound
+from cdl.git.snapshot import Snapshot, snapshot
+from cdl.jobs.environment import environment
+from cdl.registry.records import Dataset, DatasetHead, encode, short
+from cdl.store.seal import SealedItem
+from cdl.workflow.workspace import Workspace
+
+COMMAND = "data run"
+
+
+def make(workspace: Workspace, name: str, *, answers: str | None = None) -> str:
+    """Runs the data pipeline of a dataset and commits its new version on the branch checked out; the version's id.
+
+    Unavailable without the dataset's key; ConfigError and JobFailed name the source, item step or code that failed.
+    """
+    if name not in workspace.config.data:
+        raise NotFound(
+            f"no dataset '{name}'", where="cdl.yaml", remedy="there are: " + ", ".join(workspace.config.data)
+        )
+    head = workspace.registry.head(DatasetHead, name)
+    draft = begin(workspace, name, head.version if head else None)
+    workspace.tell(f"collect   {name}")
+    stages.collect(draft)
+    stages.split(draft)
+    workspace.tell(f"split     {len(draft.raw)} items")
+    stages.ingest(draft)
+    for step_name, step in draft.config.named_steps():
+        stages.work(draft, step_name, step)
+        workspace.tell(
+            f"{step_name:<9} {len(draft.sets[TRAIN]) + len(draft.sets[TEST])} items, {len(draft.rejected)} rejected"
+        )
+    record = finish(draft, head.version if head else None, answers)
+    return commit(workspace, record, head)
+
+
+def begin(workspace: Workspace, name: str, parent_id: str | None) -> Draft:
+    """An empty draft on top of a version, with the code of the work tree as it is."""
+    config = workspace.config.data[name]
+    taken = source_snapshot(workspace)
+    files = workspace.git.files(taken.tree)
+    lock_path = workspace.config.environment.lock
+    lock = workspace.git.read(taken.commit, lock_path) if lock_path else None
+    keys = workspace.keys(name)
+    vault = workspace.vault(name, by="data")
+    parent = _dataset(workspace, parent_id) if parent_id else None
+    return Draft(
+        workspace=workspace,
+        name=name,
+        config=config,
+        vault=vault,
+        split_key=keys.split_key,
+        files=files,
+        environment=environment(lock),
+        parent=parent,
+        before=ledgers.read(vault, parent.split.ledger if parent else None),
+    )
+
+
+def source_snapshot(workspace: Workspace) -> Snapshot:
+    """The work tree without declared sources and label files, which never enter a code snapshot."""
+    exclude = [s.path for data in workspace.config.data.values() for s in data.sources() if s.path]
+    for data in workspace.config.data.values():
+        origin = data.labels.origin
+        if origin is not None:
+            exclude += [p for p in (origin.label_studio, origin.csv.path if origin.csv else None) if p]
+    return snapshot(workspace.git, exclude=exclude)
+
+
+def finish(draft: Draft, parent_id: str | None, answers: str | None) -> Dataset:
+    """The record of a draft. The version before is its parent, unless nothing differs from it."""
+    if draft.split is None:
+        raise Corrupt("the draft has no split", where=draft.name)
+    reasons = Counter(outcome.reason for _, outcome in draft.rejected.values())
+    kept = [
+        SealedItem(i, o.item.data, {"step": step, "reason": o.reason, "fields": dict(o.item.fields)})
+        for i, (step, o) in draft.rejected.items()
+    ]
+    record = Dataset(
+        name=draft.name,
+        parent=parent_id,
+        answers=answers,
+        sources=draft.sources,
+        split=draft.split,
+        steps=draft.stages,
+        items={TRAIN: len(draft.sets[TRAIN]), TEST: len(draft.sets[TEST])},
+        skipped=draft.skipped,
+        data_key=draft.vault.name,
+        rejected={"reasons": dict(sorted(reasons.items())), "tree": draft.vault.put_tree(kept) if kept else None},
+    )
+    return record
+
+
+def commit(workspace: Workspace, record: Dataset, head: DatasetHead | None) -> str:
+    """Commits a version and moves its head; the version that stands already where nothing differs."""
+    if head is not None and same(_dataset(workspace, head.version), record):
+        return head.version
+    identity = encode(record)[0]
+    line = f"{record.name} {short(identity)}, {sum(record.items.values()):,} items"
+    new = DatasetHead(version=identity, before=head.version if head else None)
+    workspace.registry.commit(record, heads=[(record.name, new)], command=COMMAND, line=line)
+    return identity
+
+
+def same(first: Dataset, second: Dataset) -> bool:
+    """Whether two versions differ in nothing but their parent and the request they answer."""
+    fields = ("sources", "split", "steps", "items", "skipped", "data_key", "rejected")
+    return second.answers is None and all(getattr(first, f) == getattr(second, f) for f in fields)
+
+
+def _dataset(workspace: Workspace, identity: str) -> Dataset:
+    record = workspace.registry.get(identity).record
+    if not isinstance(record, Dataset):
+        raise Corrupt("not a dataset", where=identity)
+    return record

@@ -1,0 +1,185 @@
+import base64
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from cdl.config.load import load
+from cdl.data import versions
+from cdl.errors import ConfigError, JobFailed, Unavailable
+from cdl.keys import Keyring
+from cdl.project import open_workspace
+from cdl.registry.records import Dataset
+from cdl.workflow import start
+from cdl.workflow.workspace import Workspace
+
+YAML = """\
+cdl: 1
+project: words
+data:
+  words:
+    source: {path: incoming}
+    items: {files: "*.txt"}
+    split: {test: 0.3, by: "data.clean:body"}
+    steps:
+    - clean: {run: "data.clean:strip"}
+    - validate: {run: "data.clean:long_enough"}
+    labels: {classes: [a, b]}
+"""
+CODE = """
+from cdl.data.reject import Reject
+
+def body(content):
+    return content.strip()
+
+def strip(content, fields):
+    print("working", content)
+    return content.strip(), {"length": len(content)}
+
+def long_enough(content, fields):
+    if len(content) < 3:
+        raise Reject("shorter than 3")
+    return content
+"""
+CANARY = "CANARY-4711"
+Again = Callable[[], Workspace]
+
+
+@pytest.fixture
+def again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Again:
+    """A project with 40 items, opened anew at each call."""
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(name, "/dev/null")
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "a@example.org")
+    monkeypatch.setenv("CDL_KEYRING", str(tmp_path / "keyring"))
+    monkeypatch.delenv("CDL_KEY", raising=False)
+    root = tmp_path / "project"
+    laid = start.lay_out(root, name="words")
+    (root / "cdl.yaml").write_text(YAML)
+    (root / "data").mkdir()
+    (root / "data" / "clean.py").write_text(CODE)
+    (root / "incoming").mkdir()
+    for i in range(40):
+        (root / "incoming" / f"{CANARY}-name-{i}.txt").write_text(f"  {CANARY} content {i}\n")
+    keyring = Keyring()
+    keyring.create("words", "words", secret=bytes(range(32)))
+    start.draw_keys(load(root), keyring)
+    start.first_policy(open_workspace(root), (*laid.written, "data/clean.py"))
+    return lambda: open_workspace(root)
+
+
+def version(workspace: Workspace, identity: str) -> Dataset:
+    record = workspace.registry.get(identity).record
+    assert isinstance(record, Dataset)
+    return record
+
+
+def train(workspace: Workspace, dataset: Dataset) -> dict[str, bytes]:
+    return {e.name: workspace.store.get(e.object) for e in workspace.store.tree(dataset.train).entries}
+
+
+def test_a_version_holds_every_stage_and_leaves_the_work_tree_clean(again: Again) -> None:
+    workspace = again()
+    made = version(workspace, versions.make(workspace, "words"))
+    assert [s.name for s in made.steps] == ["ingest", "clean", "validate"]
+    assert sum(made.items.values()) == 40 and 4 <= made.items["test"] <= 20
+    assert all(not data.startswith(b" ") for data in train(workspace, made).values())
+    assert workspace.git.run("status", "--porcelain") == b""
+    assert [e.fields["name"] for e in workspace.journal.events("dataset.versioned")] == ["words"]
+
+
+def test_nothing_changed_makes_no_commit(again: Again) -> None:
+    workspace = again()
+    first = versions.make(workspace, "words")
+    head = workspace.git.head()
+    assert versions.make(again(), "words") == first and workspace.git.head() == head
+
+
+def test_only_what_changed_is_worked_again(again: Again) -> None:
+    workspace = again()
+    first = version(workspace, versions.make(workspace, "words"))
+    done = len(workspace.journal.events("job.finished"))
+    (workspace.root / "incoming" / "new.txt").write_text(" another one ")
+    (workspace.root / "incoming" / "short.txt").write_text(" x ")
+    workspace = again()
+    second = version(workspace, versions.make(workspace, "words"))
+    assert sum(second.items.values()) == 41 and second.rejected["reasons"] == {"shorter than 3": 1}
+    before, after = train(workspace, first), train(workspace, second)
+    assert before.items() <= after.items()
+    assert len(workspace.journal.events("job.finished")) - done == 3, "split, clean and validate, for the two new items"
+    third = version(again(), versions.make(again(), "words"))
+    assert third == second
+
+
+def test_equal_work_in_another_clone_gives_the_equal_record(again: Again, tmp_path: Path) -> None:
+    workspace = again()
+    first = versions.make(workspace, "words")
+    workspace.git.run("reset", "--quiet", "--hard", "HEAD~1")
+    workspace.git.run("clone", "--quiet", str(workspace.root), str(tmp_path / "other"))
+    (tmp_path / "other" / "incoming").symlink_to(workspace.root / "incoming")
+    assert versions.make(open_workspace(tmp_path / "other"), "words") == first
+
+
+def test_nothing_of_a_test_item_or_a_source_name_is_seen_anywhere(again: Again) -> None:
+    workspace = again()
+    made = version(workspace, versions.make(workspace, "words"))
+    tested = [
+        i for i in range(40) if not any(d == f"{CANARY} content {i}".encode() for d in train(workspace, made).values())
+    ]
+    assert len(tested) == made.items["test"]
+    everything = b""
+    for folder in (workspace.root / ".cdl", workspace.root / ".git"):
+        everything += b"".join(p.read_bytes() + p.name.encode() for p in folder.rglob("*") if p.is_file())
+    blobs = workspace.git.run("cat-file", "--batch-all-objects", "--batch")
+    for i in range(40):
+        assert f"{CANARY}-name-{i}".encode() not in everything + blobs
+    for i in tested:
+        text = f"{CANARY} content {i}"
+        for data in (f"  {text}\n".encode(), text.encode()):
+            traces = [
+                blake3(data).hexdigest().encode(),
+                hashlib.sha256(data).hexdigest().encode(),
+                base64.b64encode(data),
+            ]
+            assert not any(t in everything + blobs for t in traces), i
+        assert f"{text}\n".encode() not in everything + blobs
+        assert not any(line == text.encode() for line in everything.splitlines())
+
+
+def test_without_the_key_nothing_is_made(again: Again, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CDL_KEYRING", str(tmp_path / "empty"))
+    workspace = again()
+    with pytest.raises(Unavailable, match="no key of words"):
+        versions.make(workspace, "words")
+
+
+def test_a_step_that_fails_is_named_without_its_item_and_nothing_is_lost(again: Again) -> None:
+    workspace = again()
+    first = versions.make(workspace, "words")
+    code = workspace.root / "data" / "clean.py"
+    code.write_text(CODE.replace("return content.strip(), ", "raise ValueError(content)\n    return content.strip(), "))
+    with pytest.raises(JobFailed) as caught:
+        versions.make(again(), "words")
+    assert caught.value.where == "data/clean.py:9" and CANARY not in str(caught.value)
+    code.write_text(CODE)
+    assert versions.make(again(), "words") == first
+
+
+def test_a_module_that_is_missing_is_named(again: Again) -> None:
+    root = again().root
+    (root / "cdl.yaml").write_text(YAML.replace("data.clean:strip", "data.claen:strip"))
+    with pytest.raises(ConfigError, match="no module 'data.claen'"):
+        versions.make(again(), "words")
+
+
+def test_a_command_may_be_a_step(again: Again) -> None:
+    root = again().root
+    command = '[sh, -c, "read x; case $x in *7) echo ends in seven >&2; exit 3;; esac; echo $x"]'
+    (root / "cdl.yaml").write_text(YAML.replace('"data.clean:strip"', command))
+    workspace = again()
+    made = version(workspace, versions.make(workspace, "words"))
+    assert made.rejected["reasons"] == {"ends in seven": 4} and sum(made.items.values()) == 36
