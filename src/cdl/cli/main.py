@@ -25,6 +25,7 @@ COMMANDS = {
     "reopen": ("workflow:reopen", "Ask for a step to be done again."),
     "request": ("workflow:request", "Work sent back: list, answer, decline."),
     "data": ("data:data", "Datasets: run, list, rejected."),
+    "label": ("label:label", "Labels: import, set, release."),
     "log": ("registry:log", "Versions of a thing, or every record."),
     "show": ("registry:show", "A record in full."),
     "diff": ("registry:diff", "What differs between two records."),

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from cdl.config.requirement import parse_requirement
+from cdl.data import labels
+from cdl.data.ready import announce
 from cdl.errors import NotFound
-from cdl.registry.records import Dataset, DatasetHead
+from cdl.registry.records import Dataset, DatasetHead, short
 from cdl.workflow.policy import in_force, verdict_on
 from cdl.workflow.step import Gate, Open, Sight
 from cdl.workflow.workspace import Workspace
@@ -50,4 +52,30 @@ def _judged(text: str, found: Mapping[str, float]) -> dict[str, Any]:
     return {"require": requirement.text, "value": value, "held": held}
 
 
-GATE = Gate(name="data", role="data_engineer", own=True, back_to=("collection",), waiting=waiting, look=look)
+def release_complete(workspace: Workspace, subject: str) -> None:
+    """Where labels came complete with the source, approving the data releases them too."""
+    record = workspace.registry.get(subject).record
+    head = workspace.registry.head(DatasetHead, record.name) if isinstance(record, Dataset) else None
+    if not isinstance(record, Dataset) or head is None or head.version != subject:
+        return
+    if workspace.config.data[record.name].labels.origin is None or not workspace.holds_key(record.name):
+        return
+    found = labels.from_source(workspace, record.name)
+    if len(found) < sum(record.items.values()):
+        workspace.tell(f"labels of the source cover {len(found)} of {sum(record.items.values())} items: cdl label next")
+        return
+    labels.record(workspace, record.name, found)
+    released = labels.release(workspace, record.name, command="approve")
+    announce(workspace)
+    workspace.tell(f"labels came complete with the source: {len(found):,} rows; released {short(released.id)}")
+
+
+GATE = Gate(
+    name="data",
+    role="data_engineer",
+    own=True,
+    back_to=("collection",),
+    waiting=waiting,
+    look=look,
+    after=release_complete,
+)

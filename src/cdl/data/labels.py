@@ -1,0 +1,253 @@
+"""Labels: every one is a row at once, by somebody, at some time, of a dataset version; nothing is overwritten.
+
+Rows lie in batches, those of test items sealed; an event names each batch and how many rows it has, never a value. A release
+is a snapshot of all rows so far and the rule that resolves them; training reads only snapshots.
+"""
+
+import csv
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cdl.config.schema import LabelConfig
+from cdl.data import ledger as ledgers
+from cdl.data.split import TEST, TRAIN
+from cdl.errors import ConfigError, Corrupt, NotFound
+from cdl.journal import batch
+from cdl.registry.records import Dataset, DatasetHead, Labels, LabelsHead, encode, short
+from cdl.store.store import SEALED
+from cdl.workflow.workspace import Workspace
+
+COLUMNS = ("item", "value", "who", "when", "dataset")
+Side = str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One label."""
+
+    item: str
+    value: str
+    who: str
+    when: str
+    dataset: str
+
+
+@dataclass(frozen=True)
+class Released:
+    """A snapshot, its coverage, and the items whose labelers disagree."""
+
+    id: str
+    record: Labels
+    conflicts: tuple[str, ...]
+
+
+def current(workspace: Workspace, name: str) -> tuple[str, Dataset]:
+    """The current version of a dataset. NotFound when there is none."""
+    head = workspace.registry.head(DatasetHead, name)
+    if head is None:
+        raise NotFound(f"{name} has no version", remedy="cdl data run")
+    record = workspace.registry.get(head.version).record
+    if not isinstance(record, Dataset):
+        raise Corrupt("not a dataset", where=head.version)
+    return head.version, record
+
+
+def sides(workspace: Workspace, record: Dataset) -> dict[str, Side]:
+    """The side of each item of a version. Needs the key."""
+    train = {e.name: TRAIN for e in workspace.store.tree(record.train).entries}
+    sealed = workspace.vault(record.name, by="labeling").tree(record.test)
+    return train | dict.fromkeys(sealed.names, TEST)
+
+
+def record(workspace: Workspace, name: str, values: Mapping[str, str]) -> int:
+    """Keeps labels by item id of the current version; how many.
+
+    ConfigError for an unknown item or class; nothing is kept then.
+    """
+    dataset_id, dataset = current(workspace, name)
+    known, classes = sides(workspace, dataset), workspace.config.data[name].labels.classes
+    for item, value in values.items():
+        if item not in known:
+            raise ConfigError(f"no item {item[:12]} in {short(dataset_id)}", where="labels", remedy="cdl data list")
+        check_value(value, classes, where=f"label of {item[:12]}")
+    made = workspace.made()
+    for side in (TRAIN, TEST):
+        rows = [
+            Row(item=i, value=v, who=made.who, when=made.when, dataset=dataset_id)
+            for i, v in sorted(values.items())
+            if known[i] == side
+        ]
+        _keep(workspace, name, side, rows)
+    return len(values)
+
+
+def check_value(value: str, classes: Sequence[str], *, where: str) -> None:
+    """ConfigError for a class that cdl.yaml does not name."""
+    if value not in classes:
+        raise ConfigError(f"no class '{value}'", where=where, remedy="classes: " + ", ".join(classes))
+
+
+def rows(workspace: Workspace, name: str, side: Side) -> list[Row]:
+    """Every row of a side, in the order of the journal. The test side needs the key."""
+    found: list[Row] = []
+    vault = workspace.vault(name, by="labeling") if side == TEST else None
+    for event in workspace.journal.events("labels.recorded"):
+        identity = event.fields["batch"]
+        if event.fields["dataset"] != name or identity.startswith(SEALED) != (side == TEST):
+            continue
+        data = vault.get(identity) if vault else workspace.store.get(identity)
+        found += decode(data, where=identity)
+    return found
+
+
+def decode(data: bytes, *, where: str) -> list[Row]:
+    """The rows of a batch."""
+    columns = batch.read(data, where=where)
+    return [Row(**dict(zip(COLUMNS, line, strict=True))) for line in zip(*(columns[c] for c in COLUMNS), strict=True)]
+
+
+def encode_rows(found: Iterable[Row]) -> bytes:
+    """The batch of rows."""
+    lines = list(found)
+    return batch.write({c: [getattr(row, c) for row in lines] for c in COLUMNS})
+
+
+def resolve(found: Iterable[Row], rule: str) -> tuple[dict[str, str], list[str]]:
+    """One value an item, and the items whose labelers disagree.
+
+    latest: the last row. majority: the most frequent of each labeler's last, ties to the later. adjudicated: where two
+    disagree, nothing counts until a third person labels, or one of them again.
+    """
+    by_item: dict[str, dict[str, str]] = defaultdict(dict)
+    last: dict[str, str] = {}
+    order: dict[str, list[str]] = defaultdict(list)
+    for row in found:
+        by_item[row.item].pop(row.who, None)
+        by_item[row.item][row.who] = row.value
+        last[row.item] = row.value
+        order[row.item].append(row.who)
+    conflicts = sorted(item for item, votes in by_item.items() if len(set(votes.values())) > 1)
+    if rule == "majority":
+        return {item: _most(list(votes.values())) for item, votes in by_item.items()}, conflicts
+    if rule == "adjudicated":
+        open_ones = {i for i in conflicts if order[i].count(order[i][-1]) < 2 and len(by_item[i]) < 3}
+        return {i: v for i, v in last.items() if i not in open_ones}, conflicts
+    return last, conflicts
+
+
+def from_source(workspace: Workspace, name: str) -> dict[str, str]:
+    """Labels that came with the source, by item id of the current version. ConfigError for an unknown class or item."""
+    _, dataset = current(workspace, name)
+    config = workspace.config.data[name].labels
+    origins = ledgers.read(workspace.vault(name, by="labeling"), dataset.split.ledger).origins
+    known = sides(workspace, dataset)
+    by_name = {origin.name: identity for identity, origin in origins.items()}
+    if config.origin is None:
+        return {}
+    if config.origin.folder or config.origin.source:
+        found = {i: o.label for i, o in origins.items() if o.label is not None}
+    else:
+        named = _table(workspace, config)
+        unknown = [n for n in named if n not in by_name]
+        if unknown:
+            raise ConfigError(
+                f"no item '{unknown[0]}' in the source", where="labels", remedy="cdl data run, or correct the name"
+            )
+        found = {by_name[n]: value for n, value in named.items()}
+    for identity, value in found.items():
+        check_value(value, config.classes, where=f"label of {identity[:12]}")
+    return {i: v for i, v in found.items() if i in known}
+
+
+def release(workspace: Workspace, name: str, *, command: str = "label release") -> Released:
+    """Commits a snapshot of all labels of the current version, and moves its head. Needs the key."""
+    dataset_id, dataset = current(workspace, name)
+    config = workspace.config.data[name].labels
+    known = sides(workspace, dataset)
+    vault = workspace.vault(name, by="labeling")
+    kept, coverage, conflicts = {}, {}, []
+    for side in (TRAIN, TEST):
+        of_side = [r for r in rows(workspace, name, side) if known.get(r.item) == side]
+        values, disputed = resolve(of_side, config.resolve)
+        items = [i for i, s in known.items() if s == side]
+        coverage[side] = round(len(values) / len(items), 4) if items else 1.0
+        conflicts += disputed
+        data = encode_rows(sorted(of_side, key=lambda r: (r.item, r.when, r.who, r.value)))
+        kept[side] = vault.put(data) if side == TEST else workspace.store.put(data)
+    record_ = Labels(
+        name=name,
+        dataset=dataset_id,
+        resolve=config.resolve,
+        coverage=coverage,
+        values={"kind": config.kind, "classes": list(config.classes)},
+        rows=kept,
+    )
+    identity = encode(record_)[0]
+    head = workspace.registry.head(LabelsHead, name)
+    if head is None or head.version != identity:
+        new = LabelsHead(version=identity, before=head.version if head else None)
+        line = f"{short(identity)} for {short(dataset_id)}"
+        workspace.registry.commit(record_, heads=[(name, new)], command=command, line=line)
+    return Released(identity, record_, tuple(conflicts))
+
+
+def _keep(workspace: Workspace, name: str, side: Side, found: list[Row]) -> None:
+    if not found:
+        return
+    data = encode_rows(found)
+    identity = workspace.vault(name, by="labeling").put(data) if side == TEST else workspace.store.put(data)
+    workspace.journal.append(
+        "labels.recorded", who=workspace.person.email, dataset=name, batch=identity, count=len(found)
+    )
+
+
+def _most(values: list[str]) -> str:
+    counts = Counter(values)
+    most = max(counts.values())
+    return next(v for v in reversed(values) if counts[v] == most)
+
+
+def _table(workspace: Workspace, config: LabelConfig) -> dict[str, str]:
+    """Labels by source name from the CSV file or Label Studio's export that cdl.yaml names."""
+    origin = config.origin
+    path = (origin.csv.path if origin and origin.csv else None) or (origin.label_studio if origin else None) or ""
+    try:
+        text = (workspace.root / path).read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ConfigError("there is no such file", where=path, remedy="correct `labels.origin` in cdl.yaml") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("not UTF-8", where=path, remedy="save it as UTF-8") from error
+    if origin is not None and origin.csv is not None:
+        return _csv(text, path, origin.csv.item, origin.csv.label)
+    return _label_studio(text, path)
+
+
+def _csv(text: str, path: str, item: str, label: str) -> dict[str, str]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    missing = [c for c in (item, label) if c not in (reader.fieldnames or [])]
+    if missing:
+        raise ConfigError(
+            f"no column '{missing[0]}'", where=path, remedy="there are: " + ", ".join(reader.fieldnames or [])
+        )
+    return {row[item]: row[label] for row in reader if row[label]}
+
+
+def _label_studio(text: str, path: str) -> dict[str, str]:
+    """Label Studio's JSON: the last choice of each task; the item is `data.file`, or the task's only data value."""
+    found: dict[str, str] = {}
+    try:
+        for task in json.loads(text):
+            data = task["data"]
+            name = data["file"] if "file" in data else next(iter(data.values()))
+            for annotation in task.get("annotations", []):
+                for result in annotation["result"]:
+                    if result.get("type") == "choices":
+                        found[str(name)] = result["value"]["choices"][0]
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, IndexError) as error:
+        raise ConfigError(
+            f"not Label Studio's JSON: {error!r}", where=path, remedy="export the project as JSON"
+        ) from error
+    return found

@@ -1,0 +1,36 @@
+"""Ready: a dataset whose data is approved and whose released labels cover as much as cdl.yaml asks, on the integration branch.
+
+It is an event of its own, named by the two records, so that it happens once however the two came together: by a command, a
+pull or a merge.
+"""
+
+from cdl.journal.events import record_event_id
+from cdl.registry.records import Dataset, DatasetHead, Labels, LabelsHead
+from cdl.workflow.policy import verdict_on
+from cdl.workflow.workspace import Workspace
+
+
+def ready(workspace: Workspace, name: str) -> tuple[str, str] | None:
+    """The dataset and label snapshot of the integration branch when they are ready, else None."""
+    registry, tip = workspace.registry, workspace.registry.tip()
+    if tip is None or name not in workspace.config.data:
+        return None
+    data, released = registry.head(DatasetHead, name, at=tip), registry.head(LabelsHead, name, at=tip)
+    if data is None or released is None or verdict_on(workspace, "data", data.version) != "approve":
+        return None
+    record, labels = registry.get(data.version).record, registry.get(released.version).record
+    if not isinstance(labels, Labels) or not isinstance(record, Dataset) or labels.dataset != data.version:
+        return None
+    asked = workspace.config.data[name].labels.coverage
+    return (data.version, released.version) if min(labels.coverage.values()) >= asked else None
+
+
+def announce(workspace: Workspace) -> None:
+    """Tells the journal of each dataset that is ready; what it knows already is not told again."""
+    for name in workspace.config.data:
+        found = ready(workspace, name)
+        if found is None:
+            continue
+        identity = record_event_id("dataset.ready", " ".join(found))
+        fields = {"name": name, "dataset": found[0], "labels": found[1]}
+        workspace.journal.append("dataset.ready", who=workspace.person.email, event_id=identity, **fields)

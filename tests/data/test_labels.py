@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import pytest
+
+from cdl.cycle import CYCLE
+from cdl.data import labels, versions
+from cdl.data.labels import Row, resolve
+from cdl.data.ready import announce, ready
+from cdl.errors import ConfigError
+from cdl.registry.records import LabelsHead
+from cdl.workflow.decide import decide, meant
+
+from .test_versions import CANARY, YAML, Again, again
+
+__all__ = ["again"]
+
+
+def row(item: str, value: str, who: str) -> Row:
+    return Row(item=item, value=value, who=who, when="2026-01-01T00:00:00Z", dataset="d-1")
+
+
+def test_rules_of_resolving() -> None:
+    found = [row("i", "a", "x"), row("i", "b", "y"), row("j", "a", "x"), row("j", "b", "x")]
+    assert resolve(found, "latest") == ({"i": "b", "j": "b"}, ["i"])
+    assert resolve([*found, row("i", "a", "z")], "majority")[0] == {"i": "a", "j": "b"}
+    assert resolve(found, "adjudicated") == ({"j": "b"}, ["i"])
+    assert resolve([*found, row("i", "a", "z")], "adjudicated")[0] == {"i": "a", "j": "b"}
+    assert resolve([row("i", "a", "x"), row("i", "b", "y"), row("i", "b", "x")], "majority") == ({"i": "b"}, [])
+
+
+def with_table(again: Again, missing: int = 0) -> Path:
+    root = again().root
+    lines = [f"{CANARY}-name-{i}.txt,{'ab'[i % 2]}" for i in range(40 - missing)]
+    (root / "labels.csv").write_text("file,label\n" + "\n".join(lines) + "\n")
+    (root / "cdl.yaml").write_text(
+        YAML.replace("classes: [a, b]", "classes: [a, b], origin: {csv: {path: labels.csv}}")
+    )
+    (root / ".gitignore").write_text((root / ".gitignore").read_text() + "labels.csv\n")
+    workspace = again()
+    workspace.git.run("commit", "--quiet", "--all", "--message", "labels")
+    decide(workspace, CYCLE, "policy", meant(workspace, CYCLE, "policy").subject, "approve")
+    return root
+
+
+def test_complete_labels_of_the_source_are_released_by_the_approval(again: Again) -> None:
+    with_table(again)
+    workspace = again()
+    made = versions.make(workspace, "words")
+    assert ready(workspace, "words") is None
+    decide(workspace, CYCLE, "data", made, "approve")
+    head = workspace.registry.head(LabelsHead, "words")
+    assert head is not None and ready(workspace, "words") == (made, head.version)
+    announce(workspace)
+    announce(again())
+    assert len(workspace.journal.events("dataset.ready")) == 1
+    assert workspace.git.run("status", "--porcelain") == b""
+
+
+def test_labels_of_test_items_are_nowhere_in_the_open(again: Again) -> None:
+    root = with_table(again)
+    workspace = again()
+    made = versions.make(workspace, "words")
+    decide(workspace, CYCLE, "data", made, "approve")
+    _, dataset = labels.current(workspace, "words")
+    tested = {i for i, side in labels.sides(workspace, dataset).items() if side == "test"}
+    open_rows = [r for r in labels.rows(workspace, "words", "train")]
+    assert tested and not tested & {r.item for r in open_rows} and len(open_rows) == 40 - len(tested)
+    assert {r.item for r in labels.rows(workspace, "words", "test")} == tested
+    everything = b"".join(p.read_bytes() for p in (root / ".cdl").rglob("*") if p.is_file())
+    everything += workspace.git.run("cat-file", "--batch-all-objects", "--batch")
+    assert not any(i.encode() in everything for i in tested)
+
+
+def test_labels_that_are_not_complete_wait_for_people(again: Again) -> None:
+    with_table(again, missing=3)
+    workspace = again()
+    made = versions.make(workspace, "words")
+    decide(workspace, CYCLE, "data", made, "approve")
+    assert workspace.registry.head(LabelsHead, "words") is None and labels.rows(workspace, "words", "train") == []
+    labels.record(workspace, "words", labels.from_source(workspace, "words"))
+    first = labels.release(workspace, "words")
+    assert min(first.record.coverage.values()) < 1 and ready(workspace, "words") is None
+    _, dataset = labels.current(workspace, "words")
+    known = labels.sides(workspace, dataset)
+    done = {r.item for side in ("train", "test") for r in labels.rows(workspace, "words", side)}
+    labels.record(workspace, "words", {i: "a" for i in known if i not in done})
+    second = labels.release(workspace, "words")
+    assert second.record.coverage == {"train": 1.0, "test": 1.0}
+    assert ready(workspace, "words") == (made, second.id)
+    assert labels.release(workspace, "words").id == second.id
+
+
+def test_an_unknown_item_or_class_keeps_nothing(again: Again) -> None:
+    workspace = again()
+    versions.make(workspace, "words")
+    _, dataset = labels.current(workspace, "words")
+    item = next(iter(labels.sides(workspace, dataset)))
+    with pytest.raises(ConfigError, match="no class 'c'"):
+        labels.record(workspace, "words", {item: "c"})
+    with pytest.raises(ConfigError, match="no item 0000"):
+        labels.record(workspace, "words", {item: "a", "0" * 32: "a"})
+    assert workspace.journal.events("labels.recorded") == []
+
+
+def test_label_studio_json_and_what_is_none(again: Again) -> None:
+    text = (
+        '[{"data": {"file": "x.txt"}, "annotations": [{"result": [{"type": "choices", "value": {"choices": ["a"]}}]}]},'
+        ' {"data": {"text": "y"}, "annotations": []}]'
+    )
+    assert labels._label_studio(text, "l.json") == {"x.txt": "a"}
+    for broken in ("{", "[1]", '[{"data": {}}]', '[{"data": {"file": "x"}, "annotations": [{}]}]'):
+        with pytest.raises(ConfigError, match="not Label Studio"):
+            labels._label_studio(broken, "l.json")
+    with pytest.raises(ConfigError, match="no column 'label'"):
+        labels._csv("file,x\n", "l.csv", "file", "label")
