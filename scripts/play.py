@@ -9,10 +9,7 @@ from pathlib import Path
 
 CDL = Path(sys.executable).with_name("cdl")
 DATA, SCIENCE, REVIEW, OPS = (f"{name}@example.org" for name in ("data", "science", "review", "ops"))
-TEAM = f"""\
-cdl: 1
-project: digits
-requirements: [test.accuracy >= 0.95]
+ROLES = f"""\
 roles:
   data_engineer: [{DATA}]
   data_labeler: [{DATA}]
@@ -67,16 +64,17 @@ def need(true: bool, what: str) -> None:
 def play(stage: Stage) -> None:
     """The story."""
     tell("1. One command makes the project; the one person there holds every role.")
-    stage.run(DATA, "cdl", "init", str(stage.root), "--name", "digits", where=stage.root.parent)
+    stage.run(DATA, "cdl", "init", "--example", "digits", str(stage.root), where=stage.root.parent)
+    team = (stage.root / "cdl.yaml").read_text() + ROLES
     stage.run(DATA, "cdl", "status")
 
     tell("2. Requirements and roles are written down; alone, the same person puts them in force.")
-    (stage.root / "cdl.yaml").write_text(TEAM)
+    (stage.root / "cdl.yaml").write_text(team)
     stage.run(DATA, "git", "commit", "--quiet", "--all", "--message", "requirements and roles")
     stage.run(DATA, "cdl", "approve", "policy")
 
     tell("3. From now on the policy is the Model Validator's. A changed one is named and not used.")
-    (stage.root / "cdl.yaml").write_text(TEAM.replace("0.95", "0.60"))
+    (stage.root / "cdl.yaml").write_text(team.replace("0.95", "0.60"))
     stage.run(SCIENCE, "git", "commit", "--quiet", "--all", "--message", "an easier requirement")
     stage.run(SCIENCE, "cdl", "approve", "policy", expect=3)
     refused = stage.asked(SCIENCE, "cdl", "events", "--kind", "decision.refused")["list"]
@@ -86,12 +84,34 @@ def play(stage: Stage) -> None:
     stage.run(REVIEW, "cdl", "reject", "policy", "--because", "0.60 is too little")
     found = stage.asked(DATA, "cdl", "request", "list")["list"]
     need(isinstance(found, list) and len(found) == 1, "a request is open")
-    (stage.root / "cdl.yaml").write_text(TEAM.replace("0.95", "0.97"))
+    (stage.root / "cdl.yaml").write_text(team.replace("0.95", "0.97"))
     stage.run(SCIENCE, "git", "commit", "--quiet", "--all", "--message", "a stricter requirement")
     stage.run(DATA, "cdl", "request", "answer", str(found[0]["id"])[:10], "--because", "0.97")
     stage.run(REVIEW, "cdl", "approve", "policy")
 
-    tell("5. What happened, what is kept, and that it is whole.")
+    tell(
+        "5. 70 % of the images arrive, four of them broken. Each gets a side that never moves; the test set is sealed."
+    )
+    stage.run(DATA, sys.executable, "make_data.py", "--part", "first", "--out", "incoming")
+    stage.run(DATA, "cdl", "data", "run")
+    rejected = stage.asked(DATA, "cdl", "data", "rejected")["list"]
+    need(isinstance(rejected, list) and len(rejected) == 4, "four broken files are rejected")
+    stage.run(DATA, "cdl", "data", "rejected")
+    stage.run(SCIENCE, "cdl", "approve", "data", expect=3)
+    stage.run(DATA, "cdl", "approve")
+    ready = stage.asked(DATA, "cdl", "events", "--kind", "dataset.ready")["list"]
+    need(isinstance(ready, list) and len(ready) == 1, "the dataset is ready")
+
+    tell("6. 20 % more arrive: old items keep their side, only new ones are worked.")
+    first = stage.asked(DATA, "cdl", "data", "list")["list"]
+    stage.run(DATA, sys.executable, "make_data.py", "--part", "later", "--out", "incoming")
+    stage.run(DATA, "cdl", "data", "run")
+    stage.run(DATA, "cdl", "approve")
+    second = stage.asked(DATA, "cdl", "data", "list")["list"]
+    need(isinstance(first, list) and isinstance(second, list), "both versions are listed")
+    need(second[0]["items"] > first[0]["items"], "the second version has more items")
+
+    tell("7. What happened, what is kept, and that it is whole.")
     (stage.root / "notes.txt").write_text("work under way\n")
     stage.run(DATA, "cdl", "log")
     stage.run(DATA, "cdl", "events")

@@ -15,10 +15,11 @@ from cdl.workflow import start
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
 @click.option("--name", help="The project's name; left out, the folder's.")
+@click.option("--example", help="Copy an example: digits.")
 @json_option
-def init(folder: Path, name: str | None, as_json: bool) -> None:
+def init(folder: Path, name: str | None, example: str | None, as_json: bool) -> None:
     """Make a project in an empty folder or an existing repository."""
-    laid = start.lay_out(folder, name=name)
+    laid = start.lay_out(folder, name=name, example=example)
     drawn = start.draw_keys(load(folder), Keyring())
     workspace = open_workspace(folder, tell=say)
     decision = start.first_policy(workspace, laid.written)

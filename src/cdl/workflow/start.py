@@ -15,6 +15,8 @@ from cdl.registry.records import Decision, encode
 from cdl.workflow.policy import in_force, policy_at
 from cdl.workflow.workspace import Workspace
 
+EXAMPLES_SOURCE = Path(__file__).parents[3] / "examples"  # in a checkout
+EXAMPLES_WHEEL = Path(__file__).parents[1] / "examples"  # in an installed package
 IGNORED = (".cdl/", "incoming/", "reports/", "__pycache__/")
 
 MINIMAL = """\
@@ -61,14 +63,23 @@ class Laid:
     written: tuple[str, ...]
 
 
-def lay_out(root: Path, *, name: str | None = None) -> Laid:
+def examples() -> dict[str, Path]:
+    """The examples that can be copied, by name."""
+    for folder in (EXAMPLES_SOURCE, EXAMPLES_WHEEL):
+        if folder.is_dir():
+            return {p.name: p for p in sorted(folder.iterdir()) if (p / "cdl.yaml").is_file()}
+    return {}
+
+
+def lay_out(root: Path, *, name: str | None = None, example: str | None = None) -> Laid:
     """Writes the files of a new project into an empty folder or an existing repository; nothing is overwritten."""
     if (root / "cdl.yaml").exists():
         raise Conflict("this is a project already", where=str(root / "cdl.yaml"), remedy="cdl status")
     root.mkdir(parents=True, exist_ok=True)
     if not (root / ".git").exists():
         Git.init(root)
-    written = _write(root, "cdl.yaml", MINIMAL.format(name=name or _project_name(root)))
+    written = _copy_example(root, example) if example else []
+    written += _write(root, "cdl.yaml", MINIMAL.format(name=name or _project_name(root)))
     written += _write(root, ".gitlab-ci.yml", GITLAB)
     written += _write(root, ".github/workflows/cdl.yml", GITHUB)
     if not (root / "requirements.lock").exists():
@@ -129,6 +140,23 @@ def installed() -> str:
         f"{name}=={version}" for name, version in sorted(found.items(), key=lambda i: i[0].lower()) if name != "cdl"
     ]
     return "\n".join(lines) + "\n"
+
+
+def _copy_example(root: Path, example: str) -> list[str]:
+    found = examples()
+    if example not in found:
+        raise NotFound(f"no example '{example}'", remedy="examples: " + ", ".join(found))
+    written = []
+    for source in sorted(found[example].rglob("*")):
+        path = source.relative_to(found[example])
+        if source.is_dir() or "__pycache__" in path.parts:
+            continue
+        if (root / path).exists():
+            raise Conflict(f"{path} exists", where=str(root), remedy="an example goes into an empty folder")
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(source.read_bytes())
+        written.append(path.as_posix())
+    return written
 
 
 def _write(root: Path, path: str, text: str) -> list[str]:
