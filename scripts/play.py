@@ -35,9 +35,10 @@ class Stage:
         around |= {"CDL_KEYRING": str(self.keyring), "GIT_CONFIG_GLOBAL": os.devnull}
         program = [str(CDL), *command[1:]] if command[0] == "cdl" else list(command)
         done = subprocess.run(program, cwd=where or self.root, env=around, capture_output=True, text=True, check=False)
-        tell(f"    {who} $ {' '.join(command)}")
-        said = (done.stdout + done.stderr).rstrip()
-        if "--json" not in command:
+        typed = " ".join("python" if part == sys.executable else part for part in command)
+        tell(f"    {who} $ {typed}")
+        said = (done.stderr + done.stdout).rstrip()
+        if said and "--json" not in command:
             tell("\n".join(f"      {line}" for line in said.splitlines()))
         need(done.returncode == expect, f"exit code {done.returncode}, expected {expect}: {said}")
         return done.stdout
@@ -61,8 +62,8 @@ def need(true: bool, what: str) -> None:
         sys.exit(1)
 
 
-def play(stage: Stage) -> None:
-    """The story."""
+def begin(stage: Stage) -> str:
+    """Start: a project, requirements, roles. Gives cdl.yaml as it then stands."""
     tell("1. One command makes the project; the one person there holds every role.")
     stage.run(DATA, "cdl", "init", "--example", "digits", str(stage.root), where=stage.root.parent)
     team = (stage.root / "cdl.yaml").read_text() + ROLES
@@ -72,7 +73,11 @@ def play(stage: Stage) -> None:
     (stage.root / "cdl.yaml").write_text(team)
     stage.run(DATA, "git", "commit", "--quiet", "--all", "--message", "requirements and roles")
     stage.run(DATA, "cdl", "approve", "policy")
+    return team
 
+
+def govern(stage: Stage, team: str) -> None:
+    """A changed policy: refused, sent back, answered, approved."""
     tell("3. From now on the policy is the Model Validator's. A changed one is named and not used.")
     (stage.root / "cdl.yaml").write_text(team.replace("0.95", "0.60"))
     stage.run(SCIENCE, "git", "commit", "--quiet", "--all", "--message", "an easier requirement")
@@ -89,6 +94,9 @@ def play(stage: Stage) -> None:
     stage.run(DATA, "cdl", "request", "answer", str(found[0]["id"])[:10], "--because", "0.97")
     stage.run(REVIEW, "cdl", "approve", "policy")
 
+
+def collect(stage: Stage) -> None:
+    """Data arrive twice."""
     tell(
         "5. 70 % of the images arrive, four of them broken. Each gets a side that never moves; the test set is sealed."
     )
@@ -111,6 +119,9 @@ def play(stage: Stage) -> None:
     need(isinstance(first, list) and isinstance(second, list), "both versions are listed")
     need(second[0]["items"] > first[0]["items"], "the second version has more items")
 
+
+def look_back(stage: Stage) -> None:
+    """What is kept."""
     tell("7. What happened, what is kept, and that it is whole.")
     (stage.root / "notes.txt").write_text("work under way\n")
     stage.run(DATA, "cdl", "log")
@@ -127,8 +138,12 @@ def play(stage: Stage) -> None:
 def main() -> None:
     """Plays in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="cdl-demo-") as folder:
-        play(Stage(Path(folder)))
-    tell("The data, model and deployment pipelines are not part of this version yet: docs/plan.md")
+        stage = Stage(Path(folder))
+        team = begin(stage)
+        govern(stage, team)
+        collect(stage)
+        look_back(stage)
+    tell("Training, deployment and monitoring are not part of this version yet: docs/plan.md")
 
 
 if __name__ == "__main__":
