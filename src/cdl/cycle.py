@@ -2,6 +2,7 @@
 
 from cdl.data import gate as data_gate
 from cdl.data import stages, versions
+from cdl.model import review, submit
 from cdl.workflow import gates, policy, start
 from cdl.workflow.step import Cycle, Step
 
@@ -97,4 +98,5 @@ DATA = (
     ),
 )
 
-CYCLE = Cycle(steps=(*START, *DATA), gates={g.name: g for g in (gates.POLICY, gates.REQUEST, data_gate.GATE)})
+GATES = (gates.POLICY, gates.REQUEST, data_gate.GATE, submit.SUBMISSION, review.MODEL)
+CYCLE = Cycle(steps=(*START, *DATA), gates={g.name: g for g in GATES})

@@ -213,6 +213,15 @@ class Resources(Section, frozen=True, kw_only=True):
     """Accelerators."""
 
 
+class Transform(Section, frozen=True, kw_only=True):
+    """A transformation with parameters."""
+
+    run: str
+    """'module:Class' with fit(items, **parameters), state(), from_state(state) and a call on items."""
+    parameters: dict[str, Any] = {}
+    """What `fit` is given beside the items."""
+
+
 class ModelConfig(Section, frozen=True, kw_only=True):
     """A model."""
 
@@ -224,8 +233,8 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     """'module:function' of the hyperparameters that gives a torch module; its outputs are logits."""
     predict: str | None = None
     """'module:function' of weights and inputs that gives probabilities, for models without torch."""
-    transform: str | None = None
-    """'module:Class' fitted on the training part; left out, items are npy arrays."""
+    transform: str | Transform | None = None
+    """'module:Class', or a section; fitted on the training part. Left out, items are npy arrays."""
     validation: float = 0.2
     """The share of the training set that validates, 0 to 1."""
     hyperparameters: dict[str, Any] = {}
@@ -246,6 +255,10 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     """A file of test cases that the evaluation runs."""
     metrics: list[str] = []
     """'module:function' of truth, predicted and probabilities; each gives one number."""
+
+    def transformation(self) -> Transform | None:
+        """The transformation as a section."""
+        return Transform(run=self.transform) if isinstance(self.transform, str) else self.transform
 
 
 class Stage(Section, frozen=True, kw_only=True):

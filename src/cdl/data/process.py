@@ -15,7 +15,9 @@ from cdl.jobs.closure import Closure
 from cdl.jobs.environment import Environment
 from cdl.jobs.job import Job
 from cdl.jobs.local import Jobs, Worker
+from cdl.journal import batch
 from cdl.store.seal import Vault
+from cdl.store.store import digest
 
 BATCH = 64  # items in one message
 LOOP = "cdl.data.worker:serve"
@@ -72,10 +74,10 @@ def process(
     def drive(worker: Worker) -> Mapping[str, str]:
         worker.ask({"op": "open", "run": step.run})
         for start in range(0, len(fresh), BATCH):
-            batch = fresh[start : start + BATCH]
-            sent = [[items[i].data, dict(items[i].fields)] for i in batch]
+            ids = fresh[start : start + BATCH]
+            sent = [[items[i].data, dict(items[i].fields)] for i in ids]
             results = worker.ask({"op": "items", "items": sent})["results"]
-            found.update(zip(batch, [_outcome(items[i], r) for i, r in zip(batch, results, strict=True)], strict=True))
+            found.update(zip(ids, [_outcome(items[i], r) for i, r in zip(ids, results, strict=True)], strict=True))
         worker.tell({"op": "stop"})
         return {}
 
@@ -89,16 +91,34 @@ def equal_values(
     """What `split.by` gives for each content, in order."""
     values: list[bytes] = []
     inputs = {"items": vault.digest("\n".join(vault.digest(c) for c in contents).encode())}
-    job = Job(loop=LOOP, closure=code, inputs=inputs, parameters={}, environment=environment)
+    job = Job(loop=LOOP, closure=code, inputs=inputs, parameters={"by": by}, environment=environment)
 
     def drive(worker: Worker) -> Mapping[str, str]:
-        worker.ask({"op": "open", "run": by})
-        for start in range(0, len(contents), BATCH):
-            values.extend(worker.ask({"op": "values", "items": contents[start : start + BATCH]})["values"])
-        worker.tell({"op": "stop"})
+        values.extend(_asked(worker, by, contents))
         return {}
 
     jobs.run(job, drive, vault=vault, fresh=True)
+    return values
+
+
+def open_values(jobs: Jobs, *, by: str, code: Closure, environment: Environment, contents: list[bytes]) -> list[bytes]:
+    """The same for items that are not sealed; the values are kept for the next time."""
+    inputs = {"items": digest("\n".join(digest(c) for c in contents).encode())}
+    job = Job(loop=LOOP, closure=code, inputs=inputs, parameters={"by": by}, environment=environment)
+
+    def drive(worker: Worker) -> Mapping[str, str]:
+        return {"values": jobs.store.put(batch.write({"value": _asked(worker, by, contents)}))}
+
+    kept = jobs.run(job, drive).outputs["values"]
+    return batch.read(jobs.store.get(kept), where=kept)["value"]
+
+
+def _asked(worker: Worker, by: str, contents: list[bytes]) -> list[bytes]:
+    worker.ask({"op": "open", "run": by})
+    values: list[bytes] = []
+    for start in range(0, len(contents), BATCH):
+        values.extend(worker.ask({"op": "values", "items": contents[start : start + BATCH]})["values"])
+    worker.tell({"op": "stop"})
     return values
 
 

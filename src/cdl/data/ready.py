@@ -4,6 +4,7 @@ It is an event of its own, named by the two records, so that it happens once how
 pull or a merge.
 """
 
+from cdl.errors import Corrupt, NotFound
 from cdl.journal.events import record_event_id
 from cdl.registry.records import Dataset, DatasetHead, Labels, LabelsHead
 from cdl.workflow.policy import verdict_on
@@ -23,6 +24,23 @@ def ready(workspace: Workspace, name: str) -> tuple[str, str] | None:
         return None
     asked = workspace.config.data[name].labels.coverage
     return (data.version, released.version) if min(labels.coverage.values()) >= asked else None
+
+
+def released(workspace: Workspace, name: str, *, at: str | None = None) -> tuple[str, str]:
+    """The dataset version and label snapshot to train on: the snapshot that `at` (or HEAD) names, and the data it labels.
+
+    NotFound, with what to do, when there is none.
+    """
+    registry = workspace.registry
+    head = registry.head(LabelsHead, name, at=at)
+    if head is None:
+        data = registry.head(DatasetHead, name, at=at)
+        remedy = "cdl label release" if data else "cdl data run, cdl approve, cdl label release"
+        raise NotFound(f"{name} has no released labels on this branch", remedy=remedy)
+    labels = registry.get(head.version).record
+    if not isinstance(labels, Labels):
+        raise Corrupt("not labels", where=head.version)
+    return labels.dataset, head.version
 
 
 def announce(workspace: Workspace) -> None:

@@ -90,6 +90,11 @@ class Store:
             self._verified.add(name)
         return data
 
+    def path(self, name: str) -> Path:
+        """The file of an object, for a process that maps it; verified once a process."""
+        self.view(name)
+        return self._path(name)
+
     def has(self, name: str) -> bool:
         """Whether an object is here."""
         return self._path(name).exists()

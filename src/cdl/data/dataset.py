@@ -1,0 +1,171 @@
+"""Items to work with: the training set for anybody, the test set for holders of the key who evaluate.
+
+    items = training(workspace, dataset_id, labels_id)
+    items.contents[3], items.labels[3]            bytes of an item, its class or None
+
+Masked fields are not there; a masked column of a table is not in the content either.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from blake3 import blake3
+
+from cdl.data import ledger as ledgers
+from cdl.data.labels import decode, resolve
+from cdl.data.process import open_values
+from cdl.data.split import TEST, TRAIN, validating
+from cdl.errors import Corrupt, NotFound
+from cdl.jobs.closure import closure
+from cdl.jobs.environment import Environment
+from cdl.registry.records import Dataset, Labels
+from cdl.store.seal import Vault
+from cdl.workflow.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """Items of one set, sorted by id; `labels` are classes, None where nobody labeled."""
+
+    ids: tuple[str, ...]
+    contents: tuple[bytes, ...]
+    fields: tuple[Mapping[str, Any], ...]
+    labels: tuple[str | None, ...]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, places: Iterable[int]) -> "Items":
+        """The items at some places."""
+        at = list(places)
+        return Items(
+            ids=tuple(self.ids[i] for i in at),
+            contents=tuple(self.contents[i] for i in at),
+            fields=tuple(self.fields[i] for i in at),
+            labels=tuple(self.labels[i] for i in at),
+            classes=self.classes,
+        )
+
+    def labeled(self) -> "Items":
+        """Only the items that have a label."""
+        return self.take(i for i, label in enumerate(self.labels) if label is not None)
+
+
+def dataset_record(workspace: Workspace, identity: str) -> Dataset:
+    """A dataset version. NotFound."""
+    record = workspace.registry.get(identity).record
+    if not isinstance(record, Dataset):
+        raise NotFound(f"{identity} is no dataset version", remedy="cdl data list")
+    return record
+
+
+def labels_record(workspace: Workspace, identity: str) -> Labels:
+    """A label snapshot. NotFound."""
+    record = workspace.registry.get(identity).record
+    if not isinstance(record, Labels):
+        raise NotFound(f"{identity} is no label snapshot", remedy="cdl log")
+    return record
+
+
+def training(workspace: Workspace, dataset_id: str, labels_id: str | None) -> Items:
+    """The training set of a version with the labels of a snapshot. Needs no key."""
+    record = dataset_record(workspace, dataset_id)
+    entries = workspace.store.tree(record.train).entries
+    values, classes = _values(workspace, labels_id, TRAIN, None)
+    mask = _mask(workspace, record.name)
+    return Items(
+        ids=tuple(e.name for e in entries),
+        contents=tuple(masked(workspace.store.get(e.object), mask) for e in entries),
+        fields=tuple({k: v for k, v in e.meta.items() if k not in mask} for e in entries),
+        labels=tuple(values.get(e.name) for e in entries),
+        classes=classes,
+    )
+
+
+def sealed_test(workspace: Workspace, dataset_id: str, labels_id: str, vault: Vault) -> Items:
+    """The labeled test items of a version, for an evaluation that holds the key."""
+    record = dataset_record(workspace, dataset_id)
+    tree = vault.tree(record.test)
+    values, classes = _values(workspace, labels_id, TEST, vault)
+    mask = _mask(workspace, record.name)
+    names = [n for n in tree.names if n in values]
+    return Items(
+        ids=tuple(names),
+        contents=tuple(masked(tree.data(n), mask) for n in names),
+        fields=tuple({k: v for k, v in tree.meta(n).items() if k not in mask} for n in names),
+        labels=tuple(values[n] for n in names),
+        classes=classes,
+    )
+
+
+def equal_items(workspace: Workspace, trained_on: str, tested_on: str, vault: Vault) -> dict[str, int]:
+    """How many training items of one version equal test items of another, before and after cleaning.
+
+    Before cleaning as the split compares (`split.by`, else the bytes), after cleaning by the bytes.
+    """
+    train, test = dataset_record(workspace, trained_on), dataset_record(workspace, tested_on)
+    of_train = {r.id: r.equal for r in ledgers.read(vault, train.split.ledger).rows}
+    of_test = {r.id: r.equal for r in ledgers.read(vault, test.split.ledger).rows}
+    train_ids = [e.name for e in workspace.store.tree(train.steps[0].train).entries]
+    before = {of_train[i] for i in train_ids} & {of_test[i] for i in vault.tree(test.steps[0].test).names}
+    sealed = vault.tree(test.test)
+    contents = {vault.digest(sealed.data(n)) for n in sealed.names}
+    cleaned = [workspace.store.get(e.object) for e in workspace.store.tree(train.train).entries]
+    after = contents & {vault.digest(c) for c in cleaned}
+    return {"before_cleaning": len(before), "after_cleaning": len(after)}
+
+
+def validation_part(workspace: Workspace, dataset: Dataset, items: Items, share: float, commit: str) -> list[bool]:
+    """Which training items validate: equal ones together, by the public key, so anyone gets the same parts.
+
+    `commit` holds the code of `split.by`.
+    """
+    values: Sequence[bytes] = items.contents
+    if dataset.split.by is not None:
+        values = _equal(workspace, dataset.split.by, items, commit)
+    return validating([blake3(v).hexdigest() for v in values], share)
+
+
+def masked(content: bytes, mask: frozenset[str]) -> bytes:
+    """An item's content without masked columns, where it is a row of a table; unchanged otherwise."""
+    if not mask or not content.startswith(b"{"):
+        return content
+    try:
+        row = json.loads(content)
+    except ValueError:
+        return content
+    if not isinstance(row, dict) or not mask & row.keys():
+        return content
+    return json.dumps({k: v for k, v in row.items() if k not in mask}, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _mask(workspace: Workspace, name: str) -> frozenset[str]:
+    config = workspace.config.data.get(name)
+    return frozenset(config.mask) if config else frozenset()
+
+
+def _values(
+    workspace: Workspace, labels_id: str | None, side: str, vault: Vault | None
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The label of each item of a side, and the classes."""
+    if labels_id is None:
+        return {}, ()
+    record = labels_record(workspace, labels_id)
+    name = record.rows[side]
+    data = vault.get(name) if vault is not None else workspace.store.get(name)
+    values, _ = resolve(decode(data, where=name), record.resolve)
+    return values, tuple(record.values["classes"])
+
+
+def _equal(workspace: Workspace, by: str, items: Items, commit: str) -> list[bytes]:
+    """What `split.by` gives for each training item."""
+    files = workspace.git.files(commit)
+    code = closure(files, workspace.git.cat, [by], declared=(), section=by)
+    here = Environment("", "", "")  # the parts must not depend on the machine
+    values = open_values(workspace.jobs, by=by, code=code, environment=here, contents=list(items.contents))
+    if len(values) != len(items):
+        raise Corrupt("split.by gave another number of values", where=by)
+    return values

@@ -1,0 +1,87 @@
+"""The source of a model: a snapshot of the work tree, and the closure that a submission compares.
+
+The closure holds what the model's section of cdl.yaml names, what that imports, declared files, the section itself and the
+lock file. Hyperparameters, epochs, seed and the search are not part of it: each trial records its own.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from cdl.config.load import parse
+from cdl.config.schema import ModelConfig
+from cdl.data.versions import source_snapshot
+from cdl.errors import Corrupt, NotFound
+from cdl.git.snapshot import Snapshot
+from cdl.jobs.closure import Closure, closure
+from cdl.jobs.environment import Environment, environment
+from cdl.registry.registry import TRIAL_REFS
+from cdl.workflow.workspace import Workspace
+
+NOT_CODE = (
+    "hyperparameters",
+    "epochs",
+    "seed",
+    "threads",
+    "search",
+    "resources",
+    "tests",
+    "metrics",
+    "validation",
+    "data",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCode:
+    """A model's source: the commit that holds it, its tree, its closure, its section, and where it runs."""
+
+    commit: str
+    tree: str
+    closure: Closure
+    config: ModelConfig
+    environment: Environment
+    dirty: bool = False
+
+
+def model_code(workspace: Workspace, name: str, commit: str | None = None) -> ModelCode:
+    """A model's source in a commit, or in a snapshot of the work tree, dirty or not, which is then kept for good.
+
+    NotFound when cdl.yaml there names no such model; ConfigError when it names code that is not there.
+    """
+    taken: Snapshot | None = None
+    if commit is None:
+        taken = source_snapshot(workspace)
+        commit = taken.commit
+        workspace.git.set_ref(TRIAL_REFS + commit, commit)
+    config = section(workspace, name, commit)
+    files = workspace.git.files(commit)
+    lock = lock_bytes(workspace, commit)
+    transform = config.transformation()
+    entries = [e for e in (config.train, config.network, config.predict, transform.run if transform else None) if e]
+    here = environment(lock)
+    plain = {k: v for k, v in msgspec.to_builtins(config).items() if k not in NOT_CODE}
+    found = closure(
+        files, workspace.git.cat, entries, declared=config.files, section={"model": plain, "lock": here.lock}
+    )
+    tree = workspace.git.text("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}")
+    return ModelCode(
+        commit=commit, tree=tree, closure=found, config=config, environment=here, dirty=bool(taken and taken.dirty)
+    )
+
+
+def section(workspace: Workspace, name: str, commit: str) -> ModelConfig:
+    """The model's section of cdl.yaml in a commit."""
+    data = workspace.git.read(commit, "cdl.yaml")
+    if data is None:
+        raise Corrupt("the commit holds no cdl.yaml", where=commit[:12], remedy="cdl ci check")
+    config = parse(data, where=f"{commit[:8]}:cdl.yaml")
+    if name not in config.model:
+        raise NotFound(f"no model '{name}'", where="cdl.yaml", remedy="there are: " + ", ".join(config.model))
+    return config.model[name]
+
+
+def lock_bytes(workspace: Workspace, commit: str) -> bytes | None:
+    """The lock file as it stands in a commit."""
+    path = workspace.config.environment.lock
+    return workspace.git.read(commit, path) if path else None

@@ -1,0 +1,33 @@
+"""Which model counts now: the one in production, else the promoted one."""
+
+from cdl.errors import Corrupt
+from cdl.registry.records import DeploymentHead, Model, ModelHead, Package
+from cdl.workflow.workspace import Workspace
+
+PRODUCTION = "production"
+
+
+def promoted(workspace: Workspace, name: str) -> str | None:
+    """The model that the integration branch names."""
+    tip = workspace.registry.tip()
+    head = workspace.registry.head(ModelHead, name, at=tip) if tip else None
+    return head.promoted if head else None
+
+
+def deployed(workspace: Workspace, name: str) -> str | None:
+    """The model in production: the one of the package that the production branch names."""
+    branch = workspace.config.branches.production or workspace.config.branches.integration
+    tip = workspace.git.resolve(f"refs/heads/{branch}")
+    head = workspace.registry.head(DeploymentHead, PRODUCTION, at=tip) if tip else None
+    if head is None:
+        return None
+    package = workspace.registry.get(head.package).record
+    if not isinstance(package, Package):
+        raise Corrupt("not a package", where=head.package)
+    model = workspace.registry.get(package.model).record
+    return package.model if isinstance(model, Model) and model.name == name else None
+
+
+def current(workspace: Workspace, name: str) -> str | None:
+    """The model to compare with and to train again."""
+    return deployed(workspace, name) or promoted(workspace, name)

@@ -1,0 +1,313 @@
+"""Sealed evaluation: a registered model on the test set of the integration branch. Only declared numbers leave.
+
+A result is a signed object of the store, found by its key (model, test, labels, evaluator). The walled predictor holds the
+model and sees inputs only; metrics and tests of the target branch run in another walled process; `cdl` itself compares
+with the truth. Predictions of single items are kept sealed, so that two models can be compared item by item later.
+"""
+
+import ast
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from cdl import document
+from cdl.data.dataset import Items, dataset_record, equal_items, labels_record, sealed_test
+from cdl.data.ready import released
+from cdl.errors import Corrupt, JobFailed, NotFound, Refused
+from cdl.jobs.closure import closure
+from cdl.jobs.environment import environment
+from cdl.jobs.job import Job
+from cdl.jobs.local import Worker
+from cdl.keys import verify
+from cdl.model.arrays import array, array_bytes
+from cdl.model.code import lock_bytes, section
+from cdl.model.loading import Predictor, model_record, readable, with_predictor
+from cdl.model.measures import classification, paired
+from cdl.registry.records import Dataset, Labels, Model
+from cdl.store.seal import Vault
+from cdl.workflow.policy import in_force, require_code
+from cdl.workflow.workspace import Workspace
+
+DEFAULT_LIMIT = 20  # evaluations of one test version before the Model Validator must allow more
+JUDGE = "cdl.model.casework:serve"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a model is evaluated on: test and labels of the integration branch."""
+
+    dataset_id: str
+    dataset: Dataset
+    labels_id: str
+    labels: Labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A result as stored: its object, its content, which evaluation of its test version it was, and how many are allowed."""
+
+    object: str
+    result: dict[str, Any]
+    number: int
+    limit: int
+
+    def measures(self) -> dict[str, float]:
+        """Every declared number by name."""
+        return {name: float(found["value"]) for name, found in self.result["measures"].items()}
+
+
+def target(workspace: Workspace, model: Model) -> Target:
+    """Test and labels of the integration branch for a model's dataset; the model's own before anything was released there."""
+    name = dataset_record(workspace, model.data["dataset"]).name
+    try:
+        dataset_id, labels_id = released(workspace, name, at=workspace.registry.tip())
+    except NotFound:
+        dataset_id, labels_id = model.data["dataset"], model.data["labels"]
+    return Target(
+        dataset_id=dataset_id,
+        dataset=dataset_record(workspace, dataset_id),
+        labels_id=labels_id,
+        labels=labels_record(workspace, labels_id),
+    )
+
+
+def evaluator(workspace: Workspace, name: str) -> str:
+    """The hash of the code that judges a model: the metrics and tests that the policy in force names for it."""
+    code = in_force(workspace).document["code"]
+    judging = {k: v for k, v in code.items() if k == f"tests:{name}" or k.startswith(f"metrics:{name}:")}
+    return blake3(document.canonical({"format": 1, "code": judging})).hexdigest()
+
+
+def result_key(workspace: Workspace, model_id: str, model: Model, on: Target) -> str:
+    """The name under which a result is claimed."""
+    judged_by = evaluator(workspace, model.name)
+    key = {"model": model_id, "test": on.dataset.test, "labels": on.labels_id, "evaluator": judged_by}
+    return "evaluations/" + blake3(document.canonical(key)).hexdigest()
+
+
+def evaluated(workspace: Workspace, model_id: str) -> Evaluation | None:
+    """The result of a model on the current test, when there is one. Needs no key."""
+    model = model_record(workspace, model_id)
+    taken = workspace.store.claimed(result_key(workspace, model_id, model, target(workspace, model)))
+    return None if taken is None else read_result(workspace, taken.decode())
+
+
+def read_result(workspace: Workspace, identity: str) -> Evaluation:
+    """A stored result by its object; Corrupt when its signature does not fit the public key on the integration branch."""
+    result = json.loads(workspace.store.get(identity))
+    check_signature(workspace, result)
+    number = counted(workspace, result["test"]).index(identity) + 1
+    return Evaluation(object=identity, result=result, number=number, limit=limit(workspace))
+
+
+def evaluate(workspace: Workspace, model_id: str, *, cause: str | None = None) -> Evaluation:
+    """Evaluates a registered model on the current sealed test, or gives the result that stands.
+
+    Unavailable without the key; Refused beyond the limit of evaluations, or when a training item equals a test item.
+    """
+    model = model_record(workspace, model_id)
+    on = target(workspace, model)
+    name = result_key(workspace, model_id, model, on)
+    taken = workspace.store.claimed(name)
+    if taken is not None:
+        return read_result(workspace, taken.decode())
+    _within_limit(workspace, on)
+    _approved_code(workspace, model)
+    content = _judge(workspace, model_id, model, on)
+    identity = signed(workspace, on.dataset.name, content)
+    if workspace.store.claim(name, identity.encode()):
+        _count(workspace, on.dataset.test, identity)
+    workspace.journal.append(
+        "model.evaluated", who=workspace.person.email, cause=cause, model=model_id, result=identity
+    )
+    return read_result(workspace, (workspace.store.claimed(name) or b"").decode())
+
+
+def compare(workspace: Workspace, first: Evaluation, second: Evaluation) -> dict[str, Any]:
+    """`second` minus `first` on the same test items, paired; kept and signed. Needs the key the first time."""
+    name = f"comparisons/{first.object}/{second.object}"
+    taken = workspace.store.claimed(name)
+    if taken is None:
+        if first.result["test"] != second.result["test"] or first.result["labels"] != second.result["labels"]:
+            raise Refused("two evaluations on different tests cannot be compared", remedy="cdl run evaluates again")
+        dataset = dataset_record(workspace, second.result["dataset"])
+        vault = workspace.vault(dataset.name, by="evaluation")
+        kept = [array(vault.get(e.result["predictions"])) for e in (first, second)]
+        truth = kept[0][:, 0].astype(np.int64)
+        found = paired(truth, *(k[:, 1:].argmax(axis=1).astype(np.int64) for k in kept))
+        content = {"kind": "comparison", "first": first.object, "second": second.object, **found}
+        content |= {"dataset": second.result["dataset"]}
+        workspace.store.claim(name, signed(workspace, dataset.name, content).encode())
+        taken = workspace.store.claimed(name) or b""
+    result: dict[str, Any] = json.loads(workspace.store.get(taken.decode()))
+    check_signature(workspace, result)
+    return result | {"object": taken.decode()}
+
+
+def compared(workspace: Workspace, first: Evaluation, second: Evaluation) -> dict[str, Any] | None:
+    """The comparison of two results where it was made already."""
+    known = workspace.store.claimed(f"comparisons/{first.object}/{second.object}")
+    return None if known is None else compare(workspace, first, second)
+
+
+def counted(workspace: Workspace, test: str) -> list[str]:
+    """The results that a test version has answered, in order."""
+    folder = f"counted/{test[2:]}"
+    found = [workspace.store.claimed(name) or b"" for name in workspace.store.claims(folder)]
+    return [f.decode() for f in found]
+
+
+def limit(workspace: Workspace) -> int:
+    """How many evaluations one test version may answer, as the policy in force says."""
+    return int((in_force(workspace).parts.get("evaluation") or {}).get("evaluations", DEFAULT_LIMIT))
+
+
+def signed(workspace: Workspace, dataset: str, content: dict[str, Any]) -> str:
+    """Signs a result with the dataset's evaluation key and stores it; its object."""
+    whole = content | {"signature": workspace.keys(dataset).sign(document.canonical(content))}
+    return workspace.store.put(document.canonical(whole))
+
+
+def check_signature(workspace: Workspace, result: dict[str, Any]) -> None:
+    """Corrupt unless a result is signed with the evaluation key whose public half stands on the integration branch."""
+    tip = workspace.registry.tip()
+    name = dataset_record(workspace, result["dataset"]).name
+    data = workspace.git.read(tip, f"registry/keys/{name}.yaml") if tip else None
+    public = document.read(data, where="registry/keys").value["evaluation"] if data else ""
+    unsigned = {k: v for k, v in result.items() if k != "signature"}
+    if not verify(public, document.canonical(unsigned), str(result.get("signature", ""))):
+        raise Corrupt("the signature does not fit", where=f"evaluation on {name}", remedy="cdl ci check")
+
+
+def _count(workspace: Workspace, test: str, identity: str) -> None:
+    number = len(counted(workspace, test)) + 1
+    while not workspace.store.claim(f"counted/{test[2:]}/{number:06d}", identity.encode()):
+        number += 1
+
+
+def _within_limit(workspace: Workspace, on: Target) -> None:
+    number, most = len(counted(workspace, on.dataset.test)), limit(workspace)
+    if number >= most:
+        raise Refused(
+            f"{number} evaluations of this test version; {most} are allowed",
+            remedy="the Model Validator may raise `evaluation: {evaluations: N}` in cdl.yaml and approve the policy",
+        )
+
+
+def _approved_code(workspace: Workspace, model: Model) -> None:
+    for name in in_force(workspace).document["code"]:
+        if name == f"tests:{model.name}" or name.startswith(f"metrics:{model.name}:"):
+            require_code(workspace, name)
+
+
+def _judge(workspace: Workspace, model_id: str, model: Model, on: Target) -> dict[str, Any]:
+    """The unsigned content of a result."""
+    if list(model.output["classes"]) != list(on.labels.values["classes"]):
+        raise Refused("the model's classes are not those of the labels", remedy="train again on the released labels")
+    vault = workspace.vault(on.dataset.name, by="evaluation")
+    equal = equal_items(workspace, model.data["dataset"], on.dataset_id, vault)
+    if any(equal.values()):
+        raise Refused(f"training items of the model equal test items: {equal}", remedy="train on the current version")
+    items = sealed_test(workspace, on.dataset_id, on.labels_id, vault)
+    truth = np.asarray([items.classes.index(label) for label in items.labels if label is not None], dtype=np.int64)
+    found: dict[str, Any] = {}
+
+    def use(predictor: Predictor) -> None:
+        found["values"] = predictor.probabilities(items.contents)
+        found["walls"] = predictor.walls
+        found["judged"] = _cases(workspace, model, items, truth, predictor, found["values"], vault)
+
+    with_predictor(workspace, model, use, vault=vault)
+    values, judged = found["values"], found["judged"]
+    report = classification(truth, values, items.classes)
+    report["measures"] |= {f"test.{n}": {"value": round(v, 6)} for n, v in judged["metrics"].items()}
+    kept = np.concatenate([truth[:, None].astype(np.float64), values], axis=1)
+    return {
+        "kind": "evaluation",
+        "model": model_id,
+        "test": on.dataset.test,
+        "dataset": on.dataset_id,
+        "labels": on.labels_id,
+        "evaluator": evaluator(workspace, model.name),
+        "items": len(items),
+        "equal_items": equal,
+        **report,
+        "tests": judged["tests"],
+        "walls": found["walls"],
+        "predictions": vault.put(array_bytes(kept)),
+    }
+
+
+def _cases(
+    workspace: Workspace,
+    model: Model,
+    items: Items,
+    truth: NDArray[np.int64],
+    predictor: Predictor,
+    values: NDArray[np.float64],
+    vault: Vault,
+) -> dict[str, Any]:
+    """Declared metrics and test cases of the target branch: {metrics: {name: number}, tests: {name: pass | fail}}."""
+    tip = workspace.registry.tip() or workspace.git.head()
+    config = section(workspace, model.name, tip)
+    if not config.metrics and config.tests is None:
+        return {"metrics": {}, "tests": {}}
+    files = workspace.git.files(tip)
+    entries = [*config.metrics, *([config.tests] if config.tests else [])]
+    code = closure(files, workspace.git.cat, entries, declared=(), section=None)
+    names = _test_names(workspace, files, config.tests) if config.tests else []
+    message = {
+        "op": "judge",
+        "metrics": {call.partition(":")[2]: call for call in config.metrics},
+        "tests": config.tests.removesuffix(".py").replace("/", ".") if config.tests else None,
+        "names": names,
+        "items": list(items.contents),
+        "truth": array_bytes(truth),
+        "probabilities": array_bytes(values),
+        "classes": list(items.classes),
+        "read": readable(),
+        "walled": True,
+    }
+    job = Job(
+        loop=JUDGE,
+        closure=code,
+        inputs={"model": model.weights},
+        parameters={"names": names},
+        environment=environment(lock_bytes(workspace, tip)),
+    )
+    found: dict[str, Any] = {}
+
+    def drive(worker: Worker) -> dict[str, str]:
+        answer = worker.ask(message)
+        while "predict" in answer:
+            answer = worker.ask({"probabilities": array_bytes(predictor.probabilities(answer["predict"]))})
+        found.update(_declared(answer, config.metrics, names))
+        return {}
+
+    workspace.jobs.run(job, drive, vault=vault, fresh=True)
+    return found
+
+
+def _declared(answer: dict[str, Any], metrics: list[str], names: list[str]) -> dict[str, Any]:
+    """Exactly what was declared, and nothing else that a process may have sent."""
+    wanted = [call.partition(":")[2] for call in metrics]
+    try:
+        numbers = {name: float(answer["metrics"][name]) for name in wanted}
+        tests = {name: "pass" if answer["tests"][name] == "pass" else "fail" for name in names}
+    except (KeyError, TypeError, ValueError) as error:
+        raise JobFailed("the test cases gave not what was declared", where="evaluation") from error
+    bad = [name for name, value in numbers.items() if not math.isfinite(value)]
+    if bad:
+        raise JobFailed(f"metric {bad[0]} is not a finite number", where="evaluation")
+    return {"metrics": numbers, "tests": tests}
+
+
+def _test_names(workspace: Workspace, files: dict[str, str], path: str) -> list[str]:
+    """The test functions of a file, read without running it."""
+    tree = ast.parse(workspace.git.cat([files[path]])[files[path]], filename=path)
+    return [n.name for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]

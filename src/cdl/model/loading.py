@@ -1,0 +1,166 @@
+"""How a registered model is brought into a process: its own source, its own weights, its own transformation.
+
+Everything comes from the record: cdl.yaml and the closure from the commit it names, weights and state from the store.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdl.errors import Corrupt, JobFailed, NotFound, Unavailable
+from cdl.jobs.job import Job
+from cdl.jobs.local import Sealer, Worker
+from cdl.model.arrays import array, array_bytes
+from cdl.model.code import ModelCode, model_code
+from cdl.model.runtime import probabilities
+from cdl.registry.records import Model, Transformation, short
+from cdl.workflow.policy import in_force
+from cdl.workflow.workspace import Workspace
+
+BATCH = 256  # items in one message to a predictor
+LOOP = "cdl.model.predictor:serve"
+EXPECTED_WALLS = frozenset({"landlock", "seccomp", "no_new_privs", "limits"})
+SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/proc", "/sys/devices", "/dev/null", "/dev/urandom")
+
+
+def model_record(workspace: Workspace, identity: str) -> Model:
+    """A registered model. NotFound."""
+    record = workspace.registry.get(identity).record
+    if not isinstance(record, Model):
+        raise NotFound(f"{identity} is no model", remedy="cdl model list")
+    return record
+
+
+def source(workspace: Workspace, model: Model) -> ModelCode:
+    """The model's own source; Corrupt when it is not the closure that the record names."""
+    found = model_code(workspace, model.name, model.code["commit"])
+    if found.closure.id != model.code["closure"]:
+        raise Corrupt("the source is not the closure of the record", where=model.name, remedy="cdl ci check")
+    return found
+
+
+def spec(model: Model, code: ModelCode) -> dict[str, Any]:
+    """What `cdl.model.runtime.load` needs to know of a model."""
+    config = code.config
+    kind = "onnx" if model.output["format"] == "onnx" else "network" if config.network else "function"
+    transform = config.transformation()
+    return {
+        "kind": kind,
+        "call": config.network or config.predict,
+        "hyperparameters": model.trial["hyperparameters"],
+        "transform": transform.run if transform else None,
+    }
+
+
+def state_of(workspace: Workspace, model: Model) -> dict[str, bytes]:
+    """The files of the transformation's state."""
+    if model.transformation is None:
+        return {}
+    record = workspace.registry.get(model.transformation).record
+    if not isinstance(record, Transformation):
+        raise Corrupt("not a transformation", where=model.transformation)
+    return {e.name: workspace.store.get(e.object) for e in workspace.store.tree(record.state).entries}
+
+
+def readable() -> list[str]:
+    """What a walled process may read beside its own folder: the interpreter, its libraries and the system's."""
+    found = [p for p in (*SYSTEM, sys.prefix, sys.base_prefix, *sys.path) if p and Path(p).exists()]
+    return sorted(set(found))
+
+
+class Predictor:
+    """A loaded model in a walled process. `walls` are those that stood."""
+
+    def __init__(self, worker: Worker, model: Model, walls: list[str]) -> None:
+        self._worker = worker
+        self._model = model
+        self.walls = walls
+
+    def probabilities(self, items: Sequence[bytes]) -> NDArray[np.float64]:
+        """Probabilities (n, classes) of item contents. JobFailed when the answer has not the declared form."""
+        parts = [self._checked({"op": "predict", "items": list(b)}, len(b)) for b in _batches(items)]
+        return np.concatenate(parts) if parts else np.zeros((0, self._classes))
+
+    def of_inputs(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
+        """Probabilities of inputs that are transformed already."""
+        message = {"op": "forward", "inputs": array_bytes(inputs.astype(np.float32))}
+        return self._checked(message, len(inputs))
+
+    def inputs(self, items: Sequence[bytes]) -> NDArray[Any]:
+        """What the transformation makes of items."""
+        parts = [array(self._worker.ask({"op": "transform", "items": list(b)})["inputs"]) for b in _batches(items)]
+        return np.concatenate(parts)
+
+    def seconds(self, inputs: NDArray[Any], times: int) -> list[float]:
+        """How long single predictions took."""
+        message = {"op": "time", "inputs": array_bytes(inputs.astype(np.float32)), "times": times}
+        return [float(s) for s in self._worker.ask(message)["seconds"]]
+
+    @property
+    def _classes(self) -> int:
+        return len(self._model.output["classes"])
+
+    def _checked(self, message: dict[str, Any], count: int) -> NDArray[np.float64]:
+        answer = self._worker.ask(message)
+        try:
+            return probabilities(array(answer["outputs"]), self._model.output["kind"], count, self._classes)
+        except (ValueError, KeyError, TypeError, Corrupt) as error:
+            raise JobFailed(f"the model's answer has not the declared form: {error}", where=self._model.name) from error
+
+
+def with_predictor(
+    workspace: Workspace, model: Model, use: Callable[[Predictor], None], *, vault: Sealer | None = None
+) -> None:
+    """Loads a model in a walled process and hands it to `use`. With a vault, everything it leaves is sealed.
+
+    Unavailable where `evaluation: {isolation: required}` and a wall is missing; JobFailed when its code fails.
+    """
+    code = source(workspace, model)
+    job = Job(
+        loop=LOOP,
+        closure=code.closure,
+        inputs={"weights": model.weights},
+        parameters={"transformation": model.transformation},
+        environment=code.environment,
+    )
+
+    def drive(worker: Worker) -> dict[str, str]:
+        message = {
+            "op": "load",
+            "spec": spec(model, code),
+            "weights": workspace.store.get(model.weights),
+            "state": state_of(workspace, model),
+            "read": readable(),
+            "walled": True,
+        }
+        predictor = Predictor(worker, model, [str(w) for w in worker.ask(message)["walls"]])
+        walls_stand(workspace, predictor.walls)
+        use(predictor)
+        worker.tell({"op": "stop"})
+        return {}
+
+    workspace.jobs.run(job, drive, vault=vault, fresh=True)
+
+
+def walls_stand(workspace: Workspace, walls: Sequence[str]) -> None:
+    """Unavailable where the policy requires isolation and a wall is missing."""
+    wanted = (in_force(workspace).parts.get("evaluation") or {}).get("isolation")
+    missing = EXPECTED_WALLS - set(walls)
+    if wanted == "required" and missing:
+        listed = ", ".join(sorted(missing))
+        raise Unavailable(f"isolation is required and missing here: {listed}", remedy="evaluate on Linux")
+
+
+def describe(identity: str, model: Model) -> str:
+    """A model in one line."""
+    origin = f" {model.origin['by']} of {short(model.origin['model'])}" if model.origin else ""
+    return f"{short(identity)} {model.name}{origin}"
+
+
+def _batches(items: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(items), BATCH):
+        yield items[start : start + BATCH]

@@ -1,0 +1,77 @@
+"""Registration: a chosen trial becomes a model, a record that is complete in itself.
+
+The record and its source live under `refs/cdl/models/<id>`, a child of the snapshot that the trial ran on, so that squash,
+rebase and deleted branches lose nothing.
+"""
+
+from typing import Any
+
+from cdl.errors import Refused
+from cdl.git.commit import make_commit, make_tree
+from cdl.model.trials import Trial
+from cdl.registry.records import Made, Model, encode, short
+from cdl.registry.registry import MODEL_REFS, message
+from cdl.workflow.workspace import Workspace
+
+COMMAND = "model register"
+
+
+def register(
+    workspace: Workspace,
+    trial: Trial,
+    *,
+    origin: dict[str, Any] | None = None,
+    answers: str | None = None,
+    branch: str | None = None,
+    cause: str | None = None,
+) -> str:
+    """Writes the transformation and the model of a trial, on the branch checked out or on `branch`; the model's id.
+
+    Refused for a trial that failed or left no weights.
+    """
+    if trial.status not in ("finished", "paused") or not trial.weights:
+        raise Refused(f"trial {trial.id} is {trial.status}", remedy="cdl trial list")
+    transformation = trial.transformation_record()
+    model = model_record(trial, workspace.made("data_scientist", cause=cause), origin=origin, answers=answers)
+    records = [r for r in (transformation, model) if r is not None]
+    identity = encode(model)[0]
+    keep_source(workspace, model)
+    line = f"{model.name} {short(identity)} from {trial.id}"
+    workspace.registry.commit(*records, command=COMMAND, line=line, branch=branch)
+    return identity
+
+
+def model_record(trial: Trial, made: Made, *, origin: dict[str, Any] | None, answers: str | None) -> Model:
+    """The model record of a trial."""
+    return Model(
+        name=trial.model,
+        made=made,
+        origin=origin,
+        answers=answers,
+        code=dict(trial.code),
+        data={"dataset": trial.dataset, "labels": trial.labels, "validation": trial.validation},
+        transformation=trial.transformation_id(),
+        environment=dict(trial.environment),
+        trial={
+            "id": trial.id,
+            "search": trial.search,
+            "seed": trial.seed,
+            "threads": trial.threads,
+            "epochs": trial.trained,
+            "planned": trial.epochs,
+            "hyperparameters": dict(trial.hyperparameters),
+        },
+        weights=trial.weights or "",
+        metrics=dict(trial.metrics),
+        output=dict(trial.output),
+    )
+
+
+def keep_source(workspace: Workspace, model: Model) -> str:
+    """Points the ref that holds a model's source and record for good; its commit."""
+    identity, path, data = encode(model)
+    git, source = workspace.git, model.code["commit"]
+    tree = make_tree(git, source, {path: data})
+    commit = make_commit(git, tree, [source], message(COMMAND, short(identity), [identity]))
+    git.set_ref(MODEL_REFS + identity, commit)
+    return commit

@@ -1,0 +1,164 @@
+"""The model gate: the Model Validator sees the evaluation, the requirements and the comparison with the model that counts now.
+
+Approval and merge are two commits and one move of the integration branch: the merge is made in memory first, and refused
+when its source is not the model's.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cdl.config.requirement import Requirement
+from cdl.errors import NotFound, Refused
+from cdl.git.commit import make_commit, merge_in_memory
+from cdl.model.current import current, deployed, promoted
+from cdl.model.evaluate import Evaluation, compared, evaluated
+from cdl.model.loading import describe, model_record, source
+from cdl.model.submit import offered, same_source, submitted
+from cdl.registry.records import Model, ModelHead, Transformation, short
+from cdl.registry.registry import Chain
+from cdl.workflow.policy import in_force
+from cdl.workflow.step import Gate, Open, Ruling, Sight
+from cdl.workflow.workspace import Workspace
+
+BACK_TO = (
+    "model_building",
+    "preprocessing",
+    "hyperparameter_optimization",
+    "training",
+    "data_analysis",
+    "create_experiment",
+    "collection",
+    "labeling",
+)
+
+
+def waiting(workspace: Workspace) -> list[Open]:
+    """Submitted models that nobody decided on."""
+    found = []
+    for identity, model in submitted(workspace):
+        sight = look(workspace, identity)
+        title = describe(identity, model)
+        if sight.stale or sight.missing:
+            title += f": review STALE, {sight.stale or sight.missing}"
+        found.append(Open(gate="model", subject=identity, title=title, author=sight.author))
+    return found
+
+
+def look(workspace: Workspace, subject: str) -> Sight:
+    """Everything that the decision will name. Stale when test, labels or the current model changed since the evaluation."""
+    model = model_record(workspace, subject)
+    commit = offered(workspace, subject)
+    found = evaluated(workspace, subject)
+    now = current(workspace, model.name)
+    against = evaluated(workspace, now) if now else None
+    comparison = compared(workspace, against, found) if against and found else None
+    seen = {
+        "test": found.result["test"] if found else None,
+        "labels": found.result["labels"] if found else None,
+        "promoted": promoted(workspace, model.name),
+        "deployed": deployed(workspace, model.name),
+        "evaluation": found.object if found else None,
+        "comparison": comparison["object"] if comparison else None,
+        "source": commit,
+    }
+    stale = None
+    if found is None:
+        stale = "not evaluated on the current test: `cdl run` evaluates it"
+    elif now is not None and comparison is None:
+        stale = f"not compared with {short(now)}, the current model: `cdl run` does"
+    requirements = judged(in_force(workspace).requirements(), found.measures() if found else {}, "test.")
+    return Sight(
+        seen=seen,
+        author=author_of(workspace, model),
+        requirements=(*requirements, *_tests(found)),
+        stale=stale,
+        missing=None if commit else f"nothing is offered: cdl model submit {short(subject)}",
+    )
+
+
+def judged(
+    requirements: Sequence[Requirement], measures: Mapping[str, float], prefix: str
+) -> tuple[dict[str, Any], ...]:
+    """Each requirement with its value; those whose measure begins otherwise read `later`."""
+    found: list[dict[str, Any]] = []
+    for r in requirements:
+        value = measures.get(r.measure)
+        if not r.measure.startswith(prefix) and value is None:
+            found.append({"require": r.text, "value": None, "held": "later"})
+        else:
+            found.append({"require": r.text, "value": value, "held": value is not None and r.holds(value)})
+    return tuple(found)
+
+
+def author_of(workspace: Workspace, model: Model) -> str:
+    """Who must not decide: the maker; of a triggered training the last author of the source."""
+    if model.origin is None or model.origin.get("by") != "retraining":
+        return model.made.who
+    commit = model.code["commit"]
+    paths = list(source(workspace, model).closure.files)
+    found = workspace.git.text("log", "-1", "--format=%ae", "--end-of-options", commit, "--", *paths)
+    return found or model.made.who
+
+
+def promote(workspace: Workspace, chain: Chain, subject: str, ruling: Ruling) -> None:
+    """Merges the offered source and moves the head, on top of the approval. Conflict, Refused."""
+    model = model_record(workspace, subject)
+    commit = ruling.sight.seen["source"]
+    merge = merge_in_memory(workspace.git, chain.start, commit)
+    if merge.tree is None:
+        raise Refused(
+            f"merging {commit[:8]} into {chain.branch} conflicts in {', '.join(merge.conflicts)}",
+            remedy=f"git merge {chain.branch} on the experiment's branch, register and submit again",
+        )
+    same_source(workspace, model, _commit_of(workspace, merge.tree, chain.start), "the merge")
+    # the merge of the tip before the approval; the approval's own files are added to it
+    transformation = _transformation(workspace, model)
+    head = ModelHead(promoted=subject, before=promoted(workspace, model.name))
+    chain.commit(
+        *([model, transformation] if transformation else [model]),
+        heads=[(model.name, head)],
+        files=_added(workspace, chain),
+        command="promote",
+        line=f"{model.name} {short(subject)}",
+        merged=commit,
+        tree=merge.tree,
+    )
+
+
+def _added(workspace: Workspace, chain: Chain) -> dict[str, bytes]:
+    """What the chain's commits so far added to the branch."""
+    lines = workspace.git.text(
+        "diff-tree", "-r", "--name-only", "--diff-filter=AM", "--end-of-options", chain.start, chain.tip
+    )
+    return workspace.git.read_many(chain.tip, [p for p in lines.splitlines() if p])
+
+
+def _commit_of(workspace: Workspace, tree: str, parent: str) -> str:
+    """A commit of a tree, so that it can be looked at like any other; nothing points to it."""
+    return make_commit(workspace.git, tree, [parent], "merge in memory\n")
+
+
+def _transformation(workspace: Workspace, model: Model) -> Transformation | None:
+    if model.transformation is None:
+        return None
+    record = workspace.registry.get(model.transformation).record
+    if not isinstance(record, Transformation):
+        raise NotFound(f"{model.transformation} is no transformation")
+    return record
+
+
+def _tests(found: Evaluation | None) -> list[dict[str, Any]]:
+    """Test cases stand beside the requirements: a failed one blocks as well."""
+    tests = found.result["tests"] if found else {}
+    return [{"require": name, "value": outcome, "held": outcome == "pass"} for name, outcome in tests.items()]
+
+
+MODEL = Gate(
+    name="model",
+    role="model_validator",
+    own=False,
+    back_to=BACK_TO,
+    waiting=waiting,
+    look=look,
+    effect=promote,
+)

@@ -1,0 +1,85 @@
+"""Submission: the source of a registered model is offered for the integration branch. Code and model cannot differ.
+
+What is offered is the commit checked out; its closure must be the model's. A ref keeps it until it is decided.
+"""
+
+from cdl.errors import Refused
+from cdl.git.snapshot import snapshot
+from cdl.model.code import model_code
+from cdl.model.evaluate import evaluated
+from cdl.model.loading import model_record
+from cdl.registry.records import Model, short
+from cdl.registry.registry import OFFER_REFS
+from cdl.workflow.policy import verdict_on
+from cdl.workflow.step import Gate, Open, Sight
+from cdl.workflow.workspace import Workspace
+
+
+def offer(workspace: Workspace, model_id: str) -> str:
+    """Points the ref of an offer at the commit checked out; that commit.
+
+    Refused when its source is not the model's, and says what differs.
+    """
+    model = model_record(workspace, model_id)
+    head = workspace.git.head()
+    same_source(workspace, model, head, f"the commit checked out ({head[:8]})")
+    workspace.git.set_ref(OFFER_REFS + model_id, head)
+    return head
+
+
+def same_source(workspace: Workspace, model: Model, commit: str, called: str) -> None:
+    """Refused unless the closure of a commit is the one that the model was trained with."""
+    found = model_code(workspace, model.name, commit).closure
+    if found.id == model.code["closure"]:
+        return
+    own = model_code(workspace, model.name, model.code["commit"]).closure
+    paths = {p for p in found.files.keys() | own.files.keys() if found.files.get(p) != own.files.get(p)}
+    what = ", ".join(sorted(paths)) or "cdl.yaml: the model's section or the lock file"
+    dirty = snapshot(workspace.git).dirty
+    remedy = "git commit them, then the command again" if dirty else "register the model that this source trains"
+    raise Refused(f"{called} holds not the source of {model.name}: {what}", remedy=remedy)
+
+
+def offered(workspace: Workspace, model_id: str) -> str | None:
+    """The commit that was offered for a model."""
+    return workspace.git.resolve(OFFER_REFS + model_id)
+
+
+def submitted(workspace: Workspace) -> list[tuple[str, Model]]:
+    """Models whose submission stands and which nobody decided on."""
+    found = []
+    for identity, model in workspace.registry.all(Model):
+        if verdict_on(workspace, "submission", identity) != "submit":
+            continue
+        if verdict_on(workspace, "model", identity) is None:
+            found.append((identity, model))
+    return sorted(found)
+
+
+def look(workspace: Workspace, subject: str) -> Sight:
+    """What a submission shows: the commit offered and the evaluation that stands."""
+    source = offered(workspace, subject)
+    if source is None:
+        return Sight(seen={}, missing=f"{short(subject)} was not offered: cdl model submit {short(subject)}")
+    found = evaluated(workspace, subject)
+    model = model_record(workspace, subject)
+    missing = None
+    if found is None:
+        missing = f"{short(subject)} is not evaluated yet: somebody with the key runs `cdl run`"
+    seen = {"source": source, "evaluation": found.object if found else None}
+    return Sight(seen=seen, author=model.made.who, missing=missing)
+
+
+def nothing_waits(workspace: Workspace) -> list[Open]:
+    """A submission is somebody's own move: `cdl model submit`."""
+    return []
+
+
+SUBMISSION = Gate(
+    name="submission",
+    role="data_scientist",
+    own=True,
+    back_to=("create_experiment", "model_building", "hyperparameter_optimization", "training"),
+    waiting=nothing_waits,
+    look=look,
+)

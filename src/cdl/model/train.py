@@ -1,0 +1,353 @@
+"""One training: code, data and parameters in; weights, metrics, log and checkpoints out, kept without the author's doing.
+
+A run that was stopped goes on from its last checkpoint, with the same weights in the end as if it had not been. What was
+trained before with the same code, data, parameters, threads and device is not trained again.
+"""
+
+import difflib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cdl.data.ready import released
+from cdl.errors import CdlError, ConfigError, JobFailed, NotFound
+from cdl.jobs.job import Job
+from cdl.jobs.local import Jobs, Worker
+from cdl.model.code import ModelCode, model_code
+from cdl.model.transform import LOOP, Prepared, prepare
+from cdl.model.trials import Trial, keep, new_id, points_batch
+from cdl.registry.records import Model
+from cdl.workflow.workspace import Workspace
+
+Stop = Callable[[int], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One training, ready to run. `until` of `epochs` are done now."""
+
+    model: str
+    code: ModelCode
+    prepared: Prepared
+    dataset: str
+    labels: str
+    hyperparameters: Mapping[str, Any]
+    epochs: int
+    until: int
+    seed: int
+    threads: int = 1
+    device: str = "cpu"
+
+    def job(self) -> Job:
+        """What identifies it."""
+        parameters = {
+            "hyperparameters": dict(self.hyperparameters),
+            "epochs": self.epochs,
+            "until": self.until,
+            "seed": self.seed,
+            "train": self.code.config.train,
+            "network": self.code.config.network,
+            "classes": list(self.prepared.classes),
+        }
+        return Job(
+            loop=LOOP,
+            closure=self.code.closure,
+            inputs=dict(self.prepared.arrays),
+            parameters=parameters,
+            environment=self.code.environment,
+            threads=self.threads,
+            device=self.device,
+        )
+
+    def folder(self, workspace: Workspace) -> Path:
+        """Where its checkpoints and points are noted, whatever `until` is."""
+        return workspace.root / ".cdl" / "trials" / replace(self, until=self.epochs).job().id[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a training left: objects by name, its last measures, and whether an equal one had left something else."""
+
+    weights: str
+    checkpoint: str
+    points: str
+    metrics: dict[str, float]
+    log: str | None
+    seconds: float
+    job: str
+    differs: Mapping[str, str] | None
+    cached: bool
+
+
+def plan(
+    workspace: Workspace,
+    name: str,
+    *,
+    sets: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    epochs: int | None = None,
+    commit: str | None = None,
+    data: tuple[str, str] | None = None,
+    fresh: bool = False,
+) -> Plan:
+    """A training of a model as cdl.yaml says it, on the dataset's current version, with some hyperparameters set.
+
+    NotFound without data or labels; ConfigError for a hyperparameter that cdl.yaml does not name.
+    """
+    code = model_code(workspace, name, commit)
+    dataset, labels = data or released(workspace, code.config.data)
+    given = check_sets(code, sets or {})
+    prepared = prepare(workspace, code, dataset, labels, code.config.validation, fresh=fresh)
+    total = code.config.epochs if epochs is None else epochs
+    return Plan(
+        model=name,
+        code=code,
+        prepared=prepared,
+        dataset=dataset,
+        labels=labels,
+        hyperparameters={**code.config.hyperparameters, **given},
+        epochs=total,
+        until=total,
+        seed=code.config.seed if seed is None else seed,
+        threads=code.config.threads,
+    )
+
+
+def check_sets(code: ModelCode, sets: Mapping[str, Any]) -> Mapping[str, Any]:
+    """ConfigError, with the nearest name, for a hyperparameter that the model does not have."""
+    known = set(code.config.hyperparameters) | (set(code.config.search.space) if code.config.search else set())
+    for name in sets:
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            remedy = f"did you mean '{near[0]}'?" if near else "there are: " + ", ".join(sorted(known))
+            raise ConfigError(f"no hyperparameter '{name}'", where="cdl.yaml", remedy=remedy)
+    return sets
+
+
+def execute(
+    workspace: Workspace,
+    jobs: Jobs,
+    what: Plan,
+    *,
+    fresh: bool = False,
+    told: Callable[[Mapping[str, float]], None] = lambda report: None,
+) -> Trained:
+    """Trains, from the last checkpoint where there is one. JobFailed when the code raises or a measure is not finite.
+
+    `fresh` asks neither cache nor checkpoints, and compares afterwards.
+    """
+    job = what.job()
+    progress = _Progress(what.folder(workspace), workspace, what.until, fresh=fresh)
+
+    def drive(worker: Worker) -> dict[str, str]:
+        worker.tell(_message(workspace, what, progress.start))
+        while "done" not in (message := worker.receive()):
+            if "report" in message:
+                told(progress.report(message["report"]))
+            else:
+                progress.save(message["epoch"], message["save"])
+                worker.tell({"stop": message["epoch"] >= what.until})
+        put = workspace.store.put
+        if progress.checkpoint is None:
+            raise JobFailed("the training saved no checkpoint", remedy="context.loop(model=...)")
+        return {
+            "weights": put(message["done"]),
+            "checkpoint": progress.checkpoint,
+            "points": put(points_batch(progress.reports)),
+            "metrics": put(json.dumps(progress.metrics, sort_keys=True).encode()),
+        }
+
+    done = jobs.run(job, drive, fresh=fresh)
+    return Trained(
+        weights=done.outputs["weights"],
+        checkpoint=done.outputs["checkpoint"],
+        points=done.outputs["points"],
+        metrics=json.loads(workspace.store.get(done.outputs["metrics"])),
+        log=done.log,
+        seconds=done.seconds,
+        job=job.id,
+        differs=done.differs,
+        cached=done.cached,
+    )
+
+
+def train(
+    workspace: Workspace,
+    name: str,
+    *,
+    sets: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    epochs: int | None = None,
+    commit: str | None = None,
+    data: tuple[str, str] | None = None,
+    cause: str | None = None,
+) -> Trial:
+    """Trains a model once and keeps the trial, also when it fails (then JobFailed is raised as well)."""
+    what = plan(workspace, name, sets=sets, seed=seed, epochs=epochs, commit=commit, data=data)
+    trial = started(workspace, what, cause=cause)
+    say = teller(workspace, trial.id, what.epochs)
+    try:
+        done = execute(workspace, workspace.jobs, what, told=say)
+    except CdlError as error:
+        keep(workspace, failed(trial, error), cause=cause)
+        error.remedy = f"cdl trial logs {trial.id.partition('-')[0]}"
+        raise
+    return keep(workspace, finished(trial, done, what.until, "finished"), cause=cause)
+
+
+def started(workspace: Workspace, what: Plan, *, search: str | None = None, cause: str | None = None) -> Trial:
+    """A trial that begins now, with a new id; the journal is told."""
+    record = what.prepared.transformation
+    trial = Trial(
+        id=new_id(workspace),
+        model=what.model,
+        status="running",
+        search=search,
+        hyperparameters=dict(what.hyperparameters),
+        epochs=what.epochs,
+        trained=0,
+        seed=what.seed,
+        threads=what.threads,
+        device=what.device,
+        dataset=what.dataset,
+        labels=what.labels,
+        validation=what.code.config.validation,
+        code={"commit": what.code.commit, "tree": what.code.tree, "closure": what.code.closure.id},
+        environment=msgspec.to_builtins(what.code.environment),
+        transformation=msgspec.to_builtins(record) if record else None,
+        output={
+            "format": "safetensors",
+            "kind": "logits" if what.code.config.network else "probabilities",
+            "classes": list(what.prepared.classes),
+        },
+    )
+    config = workspace.store.put(msgspec.json.encode(trial, order="sorted"))
+    workspace.journal.append("trial.started", who=workspace.person.email, cause=cause, trial=trial.id, config=config)
+    return trial
+
+
+def finished(trial: Trial, done: Trained, trained: int, status: str) -> Trial:
+    """The trial with what came of it."""
+    return msgspec.structs.replace(
+        trial,
+        status=status,
+        trained=trained,
+        metrics=done.metrics,
+        points=done.points,
+        checkpoint=done.checkpoint,
+        weights=done.weights,
+        log=done.log or trial.log,
+        seconds=trial.seconds + done.seconds,
+        job=done.job,
+    )
+
+
+def failed(trial: Trial, error: CdlError) -> Trial:
+    """The trial with its error; the log is the object that the error names."""
+    log = (error.remedy or "").removeprefix("the log is object ") if error.remedy else None
+    text = f"{error.where}: {error.message}" if error.where else error.message
+    return msgspec.structs.replace(trial, status="failed", error=text, log=log)
+
+
+def reproduce(workspace: Workspace, model: Model) -> Trained:
+    """Trains the trial of a model record alone, with neither cache nor checkpoint, and compares afterwards."""
+    trial = model.trial
+    what = plan(
+        workspace,
+        model.name,
+        seed=trial["seed"],
+        epochs=trial["planned"],
+        commit=model.code["commit"],
+        data=(model.data["dataset"], model.data["labels"]),
+        fresh=True,
+    )
+    what = replace(what, hyperparameters=trial["hyperparameters"], until=trial["epochs"], threads=trial["threads"])
+    return execute(workspace, workspace.jobs, what, fresh=True)
+
+
+def teller(workspace: Workspace, name: str, epochs: int) -> Callable[[Mapping[str, float]], None]:
+    """Progress of a trial, one line a report."""
+
+    def say(report: Mapping[str, float]) -> None:
+        numbers = ", ".join(f"{k} {v:.4g}" for k, v in report.items() if k != "epoch")
+        workspace.tell(f"{name.partition('-')[0]:<5} epoch {int(report['epoch'])}/{epochs}: {numbers}")
+
+    return say
+
+
+class _Progress:
+    """The last checkpoint and the reports of a training, noted in a folder so that a killed one goes on."""
+
+    def __init__(self, folder: Path, workspace: Workspace, until: int, *, fresh: bool) -> None:
+        self.folder = folder
+        self.workspace = workspace
+        self.fresh = fresh
+        self.start: bytes | None = None
+        self.checkpoint: str | None = None
+        self.reports: list[Mapping[str, float]] = []
+        if not fresh:
+            self._go_on(until)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Each measure as it was last reported."""
+        found: dict[str, float] = {}
+        for report in self.reports:
+            found |= {k: v for k, v in report.items() if k != "epoch"}
+        return found
+
+    def report(self, numbers: Mapping[str, float]) -> Mapping[str, float]:
+        """Keeps a report. JobFailed when a measure is not a finite number."""
+        bad = [k for k, v in numbers.items() if not isinstance(v, int | float) or not math.isfinite(v)]
+        if bad:
+            raise JobFailed(f"{bad[0]} is {numbers[bad[0]]} in epoch {int(numbers.get('epoch', 0))}")
+        self.reports.append(dict(numbers))
+        return numbers
+
+    def save(self, epoch: int, data: bytes) -> None:
+        """Stores a checkpoint and notes it."""
+        self.checkpoint = self.workspace.store.put(data)
+        if self.fresh:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        note = {"epoch": epoch, "checkpoint": self.checkpoint, "reports": self.reports}
+        temporary = self.folder / f"epoch-{epoch}.{os.getpid()}.tmp"
+        temporary.write_text(json.dumps(note))
+        temporary.replace(self.folder / f"epoch-{epoch}.json")
+
+    def _go_on(self, until: int) -> None:
+        """Takes up the last noted epoch that is not beyond `until`."""
+        notes = {int(p.stem.removeprefix("epoch-")): p for p in self.folder.glob("epoch-*.json")}
+        reached = [e for e in notes if e <= until]
+        if not reached:
+            return
+        note = json.loads(notes[max(reached)].read_text())
+        try:
+            self.start = self.workspace.store.get(note["checkpoint"])
+        except NotFound:
+            return
+        self.checkpoint, self.reports = note["checkpoint"], note["reports"]
+
+
+def _message(workspace: Workspace, what: Plan, start: bytes | None) -> dict[str, Any]:
+    paths = {name: str(workspace.store.path(oid)) for name, oid in what.prepared.arrays.items()}
+    return {
+        "op": "train",
+        "call": what.code.config.train,
+        "network": what.code.config.network,
+        "hyperparameters": dict(what.hyperparameters),
+        "classes": list(what.prepared.classes),
+        "epochs": what.epochs,
+        "until": what.until,
+        "seed": what.seed,
+        "threads": what.threads,
+        "device": what.device,
+        "start": start,
+        "paths": paths,
+    }

@@ -1,0 +1,119 @@
+"""Trials: one training each, with everything that is needed to do it again. Kept as an object; an event names it.
+
+An id like e12-7f3a is unique in every clone; people type e12.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from cdl.errors import Conflict, Corrupt, NotFound
+from cdl.journal import batch
+from cdl.journal.stream import own_stream
+from cdl.registry.records import Transformation, encode
+from cdl.workflow.workspace import Workspace
+
+STREAM_DIGITS = 4  # of the clone's stream, in a trial's id
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """A training and what came of it.
+
+    status: finished, paused (a search went on without it), failed. `epochs` were planned, `trained` were done.
+    `points` is a batch of every report, `checkpoint` and `weights` are objects, `transformation` a record's content.
+    """
+
+    id: str
+    model: str
+    status: str
+    search: str | None = None
+    hyperparameters: dict[str, Any] = {}
+    epochs: int
+    trained: int
+    seed: int
+    threads: int = 1
+    device: str = "cpu"
+    dataset: str
+    labels: str
+    validation: float
+    code: dict[str, Any]
+    environment: dict[str, Any]
+    transformation: dict[str, Any] | None = None
+    metrics: dict[str, float] = {}
+    points: str | None = None
+    checkpoint: str | None = None
+    weights: str | None = None
+    output: dict[str, Any] = {}
+    log: str | None = None
+    error: str | None = None
+    seconds: float = 0.0
+    job: str | None = None
+    script: list[str] | None = None
+
+    def transformation_record(self) -> Transformation | None:
+        """The transformation as a record."""
+        return None if self.transformation is None else msgspec.convert(self.transformation, Transformation)
+
+    def transformation_id(self) -> str | None:
+        """The id of that record."""
+        record = self.transformation_record()
+        return None if record is None else encode(record)[0]
+
+
+def new_id(workspace: Workspace) -> str:
+    """Takes the next trial id of this clone."""
+    stream = own_stream(workspace.root / ".cdl").removeprefix("c-")[:STREAM_DIGITS]
+    number = len(workspace.store.claims(f"trials/{stream}")) + 1
+    while not workspace.store.claim(f"trials/{stream}/{number}", b""):
+        number += 1
+    return f"e{number}-{stream}"
+
+
+def keep(workspace: Workspace, trial: Trial, *, cause: str | None = None) -> Trial:
+    """Writes a trial's result and tells the journal."""
+    name = workspace.store.put(msgspec.json.encode(trial, order="sorted"))
+    workspace.journal.append("trial.finished", who=workspace.person.email, cause=cause, trial=trial.id, result=name)
+    return trial
+
+
+def trials(workspace: Workspace) -> list[Trial]:
+    """Every trial as it last stood, in the order of their starts."""
+    last = {e.fields["trial"]: e.fields["result"] for e in workspace.journal.events("trial.finished")}
+    return [_read(workspace, result) for result in last.values()]
+
+
+def load(workspace: Workspace, what: str) -> Trial:
+    """The trial that WHAT names: e12, or e12-7f3a where two clones have one. NotFound, Conflict."""
+    last = {e.fields["trial"]: e.fields["result"] for e in workspace.journal.events("trial.finished")}
+    found = [t for t in last if t == what or t.partition("-")[0] == what]
+    if not found:
+        raise NotFound(f"no trial {what}", remedy="cdl trial list")
+    if len(found) > 1:
+        raise Conflict(f"{what} is short for {len(found)} trials", remedy="type it whole: " + ", ".join(found))
+    return _read(workspace, last[found[0]])
+
+
+def points(workspace: Workspace, trial: Trial) -> dict[str, list[tuple[float, float]]]:
+    """The curve of each measure: (epoch, value)."""
+    if trial.points is None:
+        return {}
+    columns = batch.read(workspace.store.get(trial.points), where=trial.id)
+    epochs = columns.pop("epoch", [])
+    return {
+        name: [(float(e), float(v)) for e, v in zip(epochs, values, strict=True) if v is not None]
+        for name, values in sorted(columns.items())
+    }
+
+
+def points_batch(reports: list[Mapping[str, float]]) -> bytes:
+    """Reports as columns; a measure that one does not name is null there."""
+    names = sorted({name for report in reports for name in report})
+    return batch.write({name: [report.get(name) for report in reports] for name in names})
+
+
+def _read(workspace: Workspace, name: str) -> Trial:
+    try:
+        return msgspec.json.decode(workspace.store.get(name), type=Trial)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"not a trial: {error}", where=name[:12], remedy="cdl store verify") from error

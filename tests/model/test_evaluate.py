@@ -1,0 +1,234 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from cdl.cycle import CYCLE
+from cdl.errors import Corrupt, NotFound, Refused, Unavailable
+from cdl.keys import Keyring
+from cdl.model import review
+from cdl.model.evaluate import compare, evaluate, evaluated, read_result
+from cdl.model.loading import model_record, with_predictor
+from cdl.model.register import register
+from cdl.model.submit import offer
+from cdl.model.train import train
+from cdl.registry.records import ModelHead
+from cdl.workflow.decide import decide, waiting
+from cdl.workflow.policy import decisions
+from tests.projects import DATA, REVIEW, SCIENCE, SIDE, YAML, Toy, make_toy, table
+
+TESTS = """
+def test_right(cases):
+    assert cases.predict([b'{"x": 4.0, "y": 0.0}']) == ["right"]
+
+def test_never(cases):
+    print(cases.items[0])
+    raise AssertionError(cases.items[0])
+
+def macro(truth, predicted, probabilities):
+    return (truth == predicted).mean()
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
+    made = make_toy(tmp_path / "toy", monkeypatch, tmp_path / "keyring", roles=True)
+    made.data(table(120))
+    return made
+
+
+def registered(toy: Toy, branch: str, who: str = SCIENCE, **options: object) -> str:
+    workspace = toy.become(who)
+    workspace.git.run("switch", "--quiet", "-C", branch, "main")
+    return register(workspace, train(workspace, "side", **options))  # type: ignore[arg-type]
+
+
+def test_an_evaluation_is_signed_counted_and_found_again(toy: Toy) -> None:
+    model = registered(toy, "exp/first")
+    workspace = toy.become(DATA)
+    assert evaluated(workspace, model) is None
+    made = evaluate(workspace, model)
+    assert made.number == 1 and made.limit == 20 and made.measures()["test.accuracy"] > 0.8
+    assert made.result["equal_items"] == {"before_cleaning": 0, "after_cleaning": 0}
+    assert sum(map(sum, made.result["confusion"])) == made.result["items"]
+    assert evaluate(workspace, model).object == made.object
+    assert len(workspace.journal.events("model.evaluated")) == 1
+    forged = json.loads(workspace.store.get(made.object))
+    forged["measures"]["test.accuracy"]["value"] = 1.0
+    with pytest.raises(Corrupt, match="signature"):
+        read_result(workspace, workspace.store.put(json.dumps(forged).encode()))
+
+
+def test_without_the_key_there_is_no_evaluation(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = registered(toy, "exp/first")
+    monkeypatch.setenv("CDL_KEYRING", str(tmp_path / "another"))
+    with pytest.raises(Unavailable, match="points"):
+        evaluate(toy.become(SCIENCE), model)
+
+
+def test_metrics_and_tests_of_the_target_branch_judge(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yaml = YAML.replace(
+        "    epochs: 4\n", '    epochs: 4\n    tests: tests/side.py\n    metrics: ["tests.side:macro"]\n'
+    )
+    other = make_toy(tmp_path / "judged", monkeypatch, tmp_path / "keyring", yaml=yaml, files={"tests/side.py": TESTS})
+    other.data(table(120))
+    model = registered(other, "exp/a", DATA)
+    made = evaluate(other.become(DATA), model)
+    assert made.result["tests"] == {"test_right": "pass", "test_never": "fail"}
+    assert made.measures()["test.macro"] == pytest.approx(made.measures()["test.accuracy"], abs=1e-4)
+
+
+def test_a_limit_on_evaluations_of_one_test(toy: Toy) -> None:
+    (toy.root / "cdl.yaml").write_text((toy.root / "cdl.yaml").read_text() + "evaluation: {evaluations: 1}\n")
+    toy.commit(toy.become(DATA), "one evaluation")
+    toy.approve(REVIEW, "policy")
+    first, second = registered(toy, "exp/a"), registered(toy, "exp/b", seed=5)
+    evaluate(toy.become(DATA), first)
+    with pytest.raises(Refused, match="1 evaluations of this test version; 1 are allowed"):
+        evaluate(toy.become(DATA), second)
+
+
+def submit(toy: Toy, model: str) -> None:
+    workspace = toy.become(SCIENCE)
+    offer(workspace, model)
+    decide(workspace, CYCLE, "submission", model, "submit")
+
+
+def test_submission_review_and_promotion_by_merge(toy: Toy) -> None:
+    model = registered(toy, "exp/first")
+    toy.become(SCIENCE).git.run("switch", "--quiet", "exp/first")
+    with pytest.raises(Refused, match="not evaluated yet"):
+        submit(toy, model)
+    evaluate(toy.become(DATA), model)
+    submit(toy, model)
+    with pytest.raises(Refused, match="held by model_validator"):
+        toy.approve(SCIENCE, model)
+    refused = toy.become(SCIENCE).journal.events("decision.refused")
+    assert [e.fields["because"] for e in refused] == ["missing", "role"]
+    before = toy.become(REVIEW).registry.tip()
+    toy.approve(REVIEW, model)
+    workspace = toy.become(REVIEW)
+    tip = workspace.registry.tip() or ""
+    head = workspace.registry.head(ModelHead, "side", at=tip)
+    assert head is not None and head.promoted == model
+    log = workspace.git.text("log", "--first-parent", "--format=%s", f"{before}..{tip}").splitlines()
+    assert [line.partition(":")[0] for line in log] == ["promote", "approve"]
+    parents = workspace.git.text("log", "-1", "--format=%P", tip).split()
+    assert len(parents) == 2 and workspace.git.read(tip, f"registry/models/side/{model}.yaml")
+    decision = decisions(workspace, "model", model)[0][1]
+    assert decision.seen["source"] == parents[1] and decision.seen["evaluation"]
+    assert [r["held"] for r in decision.requirements] == [True]
+    assert [e.fields["model"] for e in workspace.journal.events("model.promoted")] == [model]
+    assert workspace.git.read(
+        tip, f"registry/decisions/{decision.made.when[:4]}/{decisions(workspace, 'model', model)[0][0]}.yaml"
+    )
+
+
+def test_the_second_model_is_compared_with_the_first_and_new_test_items_make_it_stale(toy: Toy) -> None:
+    first = registered(toy, "exp/first")
+    evaluate(toy.become(DATA), first)
+    submit(toy, first)
+    toy.approve(REVIEW, first)
+    second = registered(toy, "exp/second", seed=3, sets={"rate": 1.0})
+    evaluate(toy.become(DATA), second)
+    submit(toy, second)
+    with pytest.raises(Refused, match="not compared with"):
+        toy.approve(REVIEW, second)
+    workspace = toy.become(DATA)
+    one, two = evaluate(workspace, first), evaluate(workspace, second)
+    made = compare(workspace, one, two)
+    assert made["difference"] == pytest.approx(
+        two.measures()["test.accuracy"] - one.measures()["test.accuracy"], abs=2e-4
+    )
+    assert review.look(toy.become(REVIEW), second).stale is None
+    toy.become(DATA).git.run("switch", "--quiet", "main")
+    toy.data(table(200))
+    stale = review.look(toy.become(REVIEW), second).stale
+    assert stale is not None and "not evaluated on the current test" in stale
+    assert "STALE" in waiting(toy.become(REVIEW), CYCLE)[0].title
+    with pytest.raises(Refused, match="STALE"):
+        toy.approve(REVIEW, second)
+
+
+def test_only_the_source_that_trained_a_model_can_be_submitted(toy: Toy) -> None:
+    workspace = toy.become(SCIENCE)
+    workspace.git.run("switch", "--quiet", "-C", "exp/first", "main")
+    toy.write("model/side.py", SIDE.replace("np.zeros(x.shape[1]", "np.ones(x.shape[1]"))
+    model = register(workspace, train(workspace, "side"))
+    with pytest.raises(Refused, match="model/side.py") as caught:
+        offer(workspace, model)
+    assert caught.value.remedy == "git commit them, then the command again"
+    toy.commit(workspace, "ones")
+    toy.write("notes.md", "does not matter")
+    toy.commit(workspace, "notes")
+    assert offer(workspace, model) == workspace.git.head()
+
+
+def test_a_merge_that_changes_the_model_is_refused(toy: Toy) -> None:
+    model = registered(toy, "exp/first")
+    evaluate(toy.become(DATA), model)
+    submit(toy, model)
+    workspace = toy.become(SCIENCE)
+    workspace.git.run("switch", "--quiet", "main")
+    toy.write("model/features.py", (toy.root / "model/features.py").read_text() + "\n# later\n")
+    toy.commit(workspace, "features changed on main")
+    before = workspace.registry.tip()
+    with pytest.raises(Refused, match="the merge holds not the source"):
+        toy.approve(REVIEW, model)
+    assert toy.become(REVIEW).registry.tip() == before
+
+
+def test_a_candidate_finds_nothing_and_leaves_nothing(toy: Toy) -> None:
+    spy = """
+import os, socket, sys
+from pathlib import Path
+
+def spy(items):
+    text = b"".join(items).decode()
+    print(text); sys.stderr.write(text)
+    for folder in (".", "/tmp", "/dev/shm", os.path.expanduser("~"), "/var/tmp"):
+        try:
+            Path(folder, "cdl-spy").write_text(text)
+        except OSError:
+            pass
+    try:
+        socket.create_connection(("127.0.0.1", 9), 1).sendall(text.encode())
+    except OSError:
+        pass
+    if "CANARY" in text:
+        raise ValueError(text)
+"""
+    features = (toy.root / "model/features.py").read_text()
+    toy.write("model/features.py", spy + features.replace("    rows = [", "    spy(items)\n    rows = ["))
+    with_canary = table(120).replace("\n", ",note\n", 1)
+    lines = with_canary.splitlines()
+    lines = [lines[0], *(f"{line},CANARY{i:03d}" for i, line in enumerate(lines[1:]))]
+    toy.become(DATA).git.run("switch", "--quiet", "main")
+    toy.commit(toy.become(DATA), "a spy")
+    toy.write("model/features.py", (toy.root / "model/features.py").read_text().replace("CANARY", "NEVER"))
+    toy.data("\n".join(lines) + "\n")
+    model = registered(toy, "exp/spy")
+    toy.write("model/features.py", "")
+    workspace = toy.become(DATA)
+    found: list[list[str]] = []
+    record = model_record(workspace, model)
+    with_predictor(workspace, record, lambda p: found.append(p.walls), vault=workspace.vault("points", by="evaluation"))
+    made = evaluate(workspace, model)
+    assert made.result["items"] > 10
+    test_ids = set(workspace.vault("points", by="test").tree(made.result["test"]).names)
+    assert test_ids
+    sealed = workspace.vault("points", by="test").tree(made.result["test"])
+    canaries = [json.loads(sealed.data(n))["note"].encode() for n in sealed.names]
+    assert all(c.startswith(b"CANARY") for c in canaries)
+    for place in (toy.root / ".cdl", toy.root / ".git", Path("/tmp/cdl-spy"), Path("/dev/shm/cdl-spy")):
+        for path in [place] if place.is_file() else place.rglob("*"):
+            data = path.read_bytes() if path.is_file() else b""
+            assert not any(c in data for c in canaries), path
+
+
+def test_keys_and_models_that_are_not_there_are_named(toy: Toy) -> None:
+    assert Keyring().find("toy", "points") is not None
+    with pytest.raises(NotFound, match="no record"):
+        evaluate(toy.become(DATA), "m-00000000")
