@@ -1,22 +1,67 @@
 """A project: opens everything below it, for the command line and for Python.
 
-workspace = open_workspace(Path("."))
-workspace.registry.all(Model)          every registered model, from any branch
+project = cdl.open(".")
+project.data["articles"].take([3, 5])          training items of the current version
+project.workspace.registry.all(Model)          every registered model, from any branch
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from cdl.config.load import load
+from cdl.data.dataset import Items, training
+from cdl.data.ready import released
 from cdl.errors import NotFound
 from cdl.git.commit import repair
 from cdl.git.repository import Git
 from cdl.jobs.local import Jobs
 from cdl.journal.journal import Journal
 from cdl.keys import Keyring
+from cdl.registry.records import DatasetHead
 from cdl.registry.registry import Registry
 from cdl.store.store import Store
 from cdl.workflow.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset of a project, as training sees it: masked, and never a test item."""
+
+    workspace: Workspace
+    name: str
+
+    def items(self) -> Items:
+        """The training set of the version that this branch's released labels name; without labels the last version's."""
+        try:
+            dataset, labels = released(self.workspace, self.name)
+        except NotFound:
+            head = self.workspace.registry.head(DatasetHead, self.name)
+            if head is None:
+                raise
+            return training(self.workspace, head.version, None)
+        return training(self.workspace, dataset, labels)
+
+    def take(self, places: Iterable[int]) -> Items:
+        """Training items by place, in the order of their ids."""
+        return self.items().take(places)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project for Python: its datasets by name, and the workspace for everything else."""
+
+    workspace: Workspace
+
+    @property
+    def data(self) -> dict[str, Data]:
+        """The datasets by name."""
+        return {name: Data(self.workspace, name) for name in self.workspace.config.data}
+
+
+def open_project(start: str | Path = ".") -> Project:
+    """The project at or above a folder: `cdl.open(".")`."""
+    return Project(open_workspace(Path(start)))
 
 
 def silent(line: str) -> None:

@@ -7,9 +7,11 @@ from cdl.cycle import CYCLE
 from cdl.errors import Corrupt, NotFound, Refused, Unavailable
 from cdl.keys import Keyring
 from cdl.model import review
-from cdl.model.evaluate import compare, evaluate, evaluated, read_result
-from cdl.model.loading import model_record, with_predictor
+from cdl.model.evaluate import compare, evaluate
+from cdl.model.loading import with_predictor
 from cdl.model.register import register
+from cdl.model.results import evaluated, read_result
+from cdl.model.source import model_record
 from cdl.model.submit import offer
 from cdl.model.train import train
 from cdl.registry.records import ModelHead
@@ -72,7 +74,9 @@ def test_metrics_and_tests_of_the_target_branch_judge(
     yaml = YAML.replace(
         "    epochs: 4\n", '    epochs: 4\n    tests: tests/side.py\n    metrics: ["tests.side:macro"]\n'
     )
-    other = make_toy(tmp_path / "judged", monkeypatch, tmp_path / "keyring", yaml=yaml, files={"tests/side.py": TESTS})
+    other = make_toy(
+        tmp_path / "judged", monkeypatch, tmp_path / "judged-keys", yaml=yaml, files={"tests/side.py": TESTS}
+    )
     other.data(table(120))
     model = registered(other, "exp/a", DATA)
     made = evaluate(other.become(DATA), model)

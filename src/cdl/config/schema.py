@@ -227,8 +227,8 @@ class ModelConfig(Section, frozen=True, kw_only=True):
 
     data: str
     """The dataset that it learns from."""
-    train: str
-    """'module:function' that trains, called with a context."""
+    train: str | list[str]
+    """'module:function' that trains, called with a context; or a program and its arguments, an unchanged script."""
     network: str | None = None
     """'module:function' of the hyperparameters that gives a torch module; its outputs are logits."""
     predict: str | None = None

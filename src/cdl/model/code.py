@@ -4,6 +4,7 @@ The closure holds what the model's section of cdl.yaml names, what that imports,
 lock file. Hyperparameters, epochs, seed and the search are not part of it: each trial records its own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -40,14 +41,18 @@ class ModelCode:
     tree: str
     closure: Closure
     config: ModelConfig
+    train: str | list[str]
     environment: Environment
     dirty: bool = False
 
 
-def model_code(workspace: Workspace, name: str, commit: str | None = None) -> ModelCode:
+def model_code(
+    workspace: Workspace, name: str, commit: str | None = None, *, script: Sequence[str] | None = None
+) -> ModelCode:
     """A model's source in a commit, or in a snapshot of the work tree, dirty or not, which is then kept for good.
 
-    NotFound when cdl.yaml there names no such model; ConfigError when it names code that is not there.
+    `script` stands for what cdl.yaml's `train` says. NotFound when cdl.yaml there names no such model; ConfigError when it
+    names code that is not there.
     """
     taken: Snapshot | None = None
     if commit is None:
@@ -58,15 +63,22 @@ def model_code(workspace: Workspace, name: str, commit: str | None = None) -> Mo
     files = workspace.git.files(commit)
     lock = lock_bytes(workspace, commit)
     transform = config.transformation()
-    entries = [e for e in (config.train, config.network, config.predict, transform.run if transform else None) if e]
+    train = list(script) if script else config.train
+    entries = [e for e in (train, config.network, config.predict, transform.run if transform else None) if e]
     here = environment(lock)
-    plain = {k: v for k, v in msgspec.to_builtins(config).items() if k not in NOT_CODE}
+    plain = {k: v for k, v in msgspec.to_builtins(config).items() if k not in NOT_CODE} | {"train": train}
     found = closure(
         files, workspace.git.cat, entries, declared=config.files, section={"model": plain, "lock": here.lock}
     )
     tree = workspace.git.text("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}")
     return ModelCode(
-        commit=commit, tree=tree, closure=found, config=config, environment=here, dirty=bool(taken and taken.dirty)
+        commit=commit,
+        tree=tree,
+        closure=found,
+        config=config,
+        train=train,
+        environment=here,
+        dirty=bool(taken and taken.dirty),
     )
 
 

@@ -6,103 +6,42 @@ with the truth. Predictions of single items are kept sealed, so that two models 
 """
 
 import ast
-import json
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from blake3 import blake3
 from numpy.typing import NDArray
 
 from cdl import document
-from cdl.data.dataset import Items, dataset_record, equal_items, labels_record, sealed_test
-from cdl.data.ready import released
-from cdl.errors import Corrupt, JobFailed, NotFound, Refused
+from cdl.data.dataset import Items, dataset_record, equal_items, sealed_test
+from cdl.errors import JobFailed, Refused
 from cdl.jobs.closure import closure
 from cdl.jobs.environment import environment
 from cdl.jobs.job import Job
 from cdl.jobs.local import Worker
-from cdl.keys import verify
 from cdl.model.arrays import array, array_bytes
 from cdl.model.code import lock_bytes, section
-from cdl.model.loading import Predictor, model_record, readable, with_predictor
+from cdl.model.loading import Predictor, readable, with_predictor
 from cdl.model.measures import classification, paired
-from cdl.registry.records import Dataset, Labels, Model
+from cdl.model.results import (
+    Evaluation,
+    Target,
+    compared,
+    comparison_key,
+    counted,
+    evaluator,
+    limit,
+    read_result,
+    result_key,
+    target,
+)
+from cdl.model.source import model_record
+from cdl.registry.records import Model
 from cdl.store.seal import Vault
 from cdl.workflow.policy import in_force, require_code
 from cdl.workflow.workspace import Workspace
 
-DEFAULT_LIMIT = 20  # evaluations of one test version before the Model Validator must allow more
 JUDGE = "cdl.model.casework:serve"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """What a model is evaluated on: test and labels of the integration branch."""
-
-    dataset_id: str
-    dataset: Dataset
-    labels_id: str
-    labels: Labels
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """A result as stored: its object, its content, which evaluation of its test version it was, and how many are allowed."""
-
-    object: str
-    result: dict[str, Any]
-    number: int
-    limit: int
-
-    def measures(self) -> dict[str, float]:
-        """Every declared number by name."""
-        return {name: float(found["value"]) for name, found in self.result["measures"].items()}
-
-
-def target(workspace: Workspace, model: Model) -> Target:
-    """Test and labels of the integration branch for a model's dataset; the model's own before anything was released there."""
-    name = dataset_record(workspace, model.data["dataset"]).name
-    try:
-        dataset_id, labels_id = released(workspace, name, at=workspace.registry.tip())
-    except NotFound:
-        dataset_id, labels_id = model.data["dataset"], model.data["labels"]
-    return Target(
-        dataset_id=dataset_id,
-        dataset=dataset_record(workspace, dataset_id),
-        labels_id=labels_id,
-        labels=labels_record(workspace, labels_id),
-    )
-
-
-def evaluator(workspace: Workspace, name: str) -> str:
-    """The hash of the code that judges a model: the metrics and tests that the policy in force names for it."""
-    code = in_force(workspace).document["code"]
-    judging = {k: v for k, v in code.items() if k == f"tests:{name}" or k.startswith(f"metrics:{name}:")}
-    return blake3(document.canonical({"format": 1, "code": judging})).hexdigest()
-
-
-def result_key(workspace: Workspace, model_id: str, model: Model, on: Target) -> str:
-    """The name under which a result is claimed."""
-    judged_by = evaluator(workspace, model.name)
-    key = {"model": model_id, "test": on.dataset.test, "labels": on.labels_id, "evaluator": judged_by}
-    return "evaluations/" + blake3(document.canonical(key)).hexdigest()
-
-
-def evaluated(workspace: Workspace, model_id: str) -> Evaluation | None:
-    """The result of a model on the current test, when there is one. Needs no key."""
-    model = model_record(workspace, model_id)
-    taken = workspace.store.claimed(result_key(workspace, model_id, model, target(workspace, model)))
-    return None if taken is None else read_result(workspace, taken.decode())
-
-
-def read_result(workspace: Workspace, identity: str) -> Evaluation:
-    """A stored result by its object; Corrupt when its signature does not fit the public key on the integration branch."""
-    result = json.loads(workspace.store.get(identity))
-    check_signature(workspace, result)
-    number = counted(workspace, result["test"]).index(identity) + 1
-    return Evaluation(object=identity, result=result, number=number, limit=limit(workspace))
 
 
 def evaluate(workspace: Workspace, model_id: str, *, cause: str | None = None) -> Evaluation:
@@ -130,58 +69,28 @@ def evaluate(workspace: Workspace, model_id: str, *, cause: str | None = None) -
 
 def compare(workspace: Workspace, first: Evaluation, second: Evaluation) -> dict[str, Any]:
     """`second` minus `first` on the same test items, paired; kept and signed. Needs the key the first time."""
-    name = f"comparisons/{first.object}/{second.object}"
-    taken = workspace.store.claimed(name)
-    if taken is None:
-        if first.result["test"] != second.result["test"] or first.result["labels"] != second.result["labels"]:
-            raise Refused("two evaluations on different tests cannot be compared", remedy="cdl run evaluates again")
-        dataset = dataset_record(workspace, second.result["dataset"])
-        vault = workspace.vault(dataset.name, by="evaluation")
-        kept = [array(vault.get(e.result["predictions"])) for e in (first, second)]
-        truth = kept[0][:, 0].astype(np.int64)
-        found = paired(truth, *(k[:, 1:].argmax(axis=1).astype(np.int64) for k in kept))
-        content = {"kind": "comparison", "first": first.object, "second": second.object, **found}
-        content |= {"dataset": second.result["dataset"]}
-        workspace.store.claim(name, signed(workspace, dataset.name, content).encode())
-        taken = workspace.store.claimed(name) or b""
-    result: dict[str, Any] = json.loads(workspace.store.get(taken.decode()))
-    check_signature(workspace, result)
-    return result | {"object": taken.decode()}
-
-
-def compared(workspace: Workspace, first: Evaluation, second: Evaluation) -> dict[str, Any] | None:
-    """The comparison of two results where it was made already."""
-    known = workspace.store.claimed(f"comparisons/{first.object}/{second.object}")
-    return None if known is None else compare(workspace, first, second)
-
-
-def counted(workspace: Workspace, test: str) -> list[str]:
-    """The results that a test version has answered, in order."""
-    folder = f"counted/{test[2:]}"
-    found = [workspace.store.claimed(name) or b"" for name in workspace.store.claims(folder)]
-    return [f.decode() for f in found]
-
-
-def limit(workspace: Workspace) -> int:
-    """How many evaluations one test version may answer, as the policy in force says."""
-    return int((in_force(workspace).parts.get("evaluation") or {}).get("evaluations", DEFAULT_LIMIT))
+    found = compared(workspace, first, second)
+    if found is not None:
+        return found
+    if first.result["test"] != second.result["test"] or first.result["labels"] != second.result["labels"]:
+        raise Refused("two evaluations on different tests cannot be compared", remedy="cdl run evaluates again")
+    dataset = dataset_record(workspace, second.result["dataset"])
+    vault = workspace.vault(dataset.name, by="evaluation")
+    kept = [array(vault.get(e.result["predictions"])) for e in (first, second)]
+    truth = kept[0][:, 0].astype(np.int64)
+    difference = paired(truth, *(k[:, 1:].argmax(axis=1).astype(np.int64) for k in kept))
+    content = {"kind": "comparison", "first": first.object, "second": second.object, **difference}
+    content |= {"dataset": second.result["dataset"]}
+    workspace.store.claim(comparison_key(first, second), signed(workspace, dataset.name, content).encode())
+    made = compared(workspace, first, second)
+    assert made is not None
+    return made
 
 
 def signed(workspace: Workspace, dataset: str, content: dict[str, Any]) -> str:
     """Signs a result with the dataset's evaluation key and stores it; its object."""
     whole = content | {"signature": workspace.keys(dataset).sign(document.canonical(content))}
     return workspace.store.put(document.canonical(whole))
-
-
-def check_signature(workspace: Workspace, result: dict[str, Any]) -> None:
-    """Corrupt unless a result is signed with the evaluation key whose public half stands on the integration branch."""
-    tip = workspace.registry.tip()
-    name = dataset_record(workspace, result["dataset"]).name
-    data = workspace.git.read(tip, f"registry/keys/{name}.yaml") if tip else None
-    public = document.read(data, where="registry/keys").value["evaluation"] if data else ""
-    unsigned = {k: v for k, v in result.items() if k != "signature"}
-    if not verify(public, document.canonical(unsigned), str(result.get("signature", ""))):
-        raise Corrupt("the signature does not fit", where=f"evaluation on {name}", remedy="cdl ci check")
 
 
 def _count(workspace: Workspace, test: str, identity: str) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cdl.errors import Corrupt, JobFailed, NotFound, Unavailable
+from cdl.errors import Corrupt, JobFailed, Unavailable
 from cdl.jobs.job import Job
 from cdl.jobs.local import Sealer, Worker
 from cdl.model.arrays import array, array_bytes
-from cdl.model.code import ModelCode, model_code
+from cdl.model.code import ModelCode
 from cdl.model.runtime import probabilities
-from cdl.registry.records import Model, Transformation, short
+from cdl.model.source import source
+from cdl.registry.records import Model, Transformation
 from cdl.workflow.policy import in_force
 from cdl.workflow.workspace import Workspace
 
@@ -25,22 +26,6 @@ BATCH = 256  # items in one message to a predictor
 LOOP = "cdl.model.predictor:serve"
 EXPECTED_WALLS = frozenset({"landlock", "seccomp", "no_new_privs", "limits"})
 SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/proc", "/sys/devices", "/dev/null", "/dev/urandom")
-
-
-def model_record(workspace: Workspace, identity: str) -> Model:
-    """A registered model. NotFound."""
-    record = workspace.registry.get(identity).record
-    if not isinstance(record, Model):
-        raise NotFound(f"{identity} is no model", remedy="cdl model list")
-    return record
-
-
-def source(workspace: Workspace, model: Model) -> ModelCode:
-    """The model's own source; Corrupt when it is not the closure that the record names."""
-    found = model_code(workspace, model.name, model.code["commit"])
-    if found.closure.id != model.code["closure"]:
-        raise Corrupt("the source is not the closure of the record", where=model.name, remedy="cdl ci check")
-    return found
 
 
 def spec(model: Model, code: ModelCode) -> dict[str, Any]:
@@ -153,12 +138,6 @@ def walls_stand(workspace: Workspace, walls: Sequence[str]) -> None:
     if wanted == "required" and missing:
         listed = ", ".join(sorted(missing))
         raise Unavailable(f"isolation is required and missing here: {listed}", remedy="evaluate on Linux")
-
-
-def describe(identity: str, model: Model) -> str:
-    """A model in one line."""
-    origin = f" {model.origin['by']} of {short(model.origin['model'])}" if model.origin else ""
-    return f"{short(identity)} {model.name}{origin}"
 
 
 def _batches(items: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

@@ -60,6 +60,7 @@ def model_record(trial: Trial, made: Made, *, origin: dict[str, Any] | None, ans
             "epochs": trial.trained,
             "planned": trial.epochs,
             "hyperparameters": dict(trial.hyperparameters),
+            **({"script": trial.script} if trial.script else {}),
         },
         weights=trial.weights or "",
         metrics=dict(trial.metrics),

@@ -11,8 +11,8 @@ from cdl.config.requirement import Requirement
 from cdl.errors import NotFound, Refused
 from cdl.git.commit import make_commit, merge_in_memory
 from cdl.model.current import current, deployed, promoted
-from cdl.model.evaluate import Evaluation, compared, evaluated
-from cdl.model.loading import describe, model_record, source
+from cdl.model.results import Evaluation, compared, evaluated
+from cdl.model.source import describe, model_record, source
 from cdl.model.submit import offered, same_source, submitted
 from cdl.registry.records import Model, ModelHead, Transformation, short
 from cdl.registry.registry import Chain
@@ -37,7 +37,7 @@ def waiting(workspace: Workspace) -> list[Open]:
     found = []
     for identity, model in submitted(workspace):
         sight = look(workspace, identity)
-        title = describe(identity, model)
+        title = describe(model)
         if sight.stale or sight.missing:
             title += f": review STALE, {sight.stale or sight.missing}"
         found.append(Open(gate="model", subject=identity, title=title, author=sight.author))
@@ -153,6 +153,14 @@ def _tests(found: Evaluation | None) -> list[dict[str, Any]]:
     return [{"require": name, "value": outcome, "held": outcome == "pass"} for name, outcome in tests.items()]
 
 
+def say_promoted(workspace: Workspace, subject: str) -> None:
+    """Tells the person what the approval did."""
+    model = model_record(workspace, subject)
+    number = sum(e.fields["name"] == model.name for e in workspace.journal.events("model.promoted"))
+    branch = workspace.registry.integration
+    workspace.tell(f"merged into {branch}; merged source equals the model's; {model.name} v{number} is promoted")
+
+
 MODEL = Gate(
     name="model",
     role="model_validator",
@@ -161,4 +169,5 @@ MODEL = Gate(
     waiting=waiting,
     look=look,
     effect=promote,
+    after=say_promoted,
 )

@@ -6,8 +6,8 @@ What is offered is the commit checked out; its closure must be the model's. A re
 from cdl.errors import Refused
 from cdl.git.snapshot import snapshot
 from cdl.model.code import model_code
-from cdl.model.evaluate import evaluated
-from cdl.model.loading import model_record
+from cdl.model.results import evaluated
+from cdl.model.source import model_record
 from cdl.registry.records import Model, short
 from cdl.registry.registry import OFFER_REFS
 from cdl.workflow.policy import verdict_on
@@ -29,10 +29,11 @@ def offer(workspace: Workspace, model_id: str) -> str:
 
 def same_source(workspace: Workspace, model: Model, commit: str, called: str) -> None:
     """Refused unless the closure of a commit is the one that the model was trained with."""
-    found = model_code(workspace, model.name, commit).closure
+    script = model.trial.get("script")
+    found = model_code(workspace, model.name, commit, script=script).closure
     if found.id == model.code["closure"]:
         return
-    own = model_code(workspace, model.name, model.code["commit"]).closure
+    own = model_code(workspace, model.name, model.code["commit"], script=script).closure
     paths = {p for p in found.files.keys() | own.files.keys() if found.files.get(p) != own.files.get(p)}
     what = ", ".join(sorted(paths)) or "cdl.yaml: the model's section or the lock file"
     dirty = snapshot(workspace.git).dirty

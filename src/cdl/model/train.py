@@ -8,7 +8,7 @@ import difflib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,12 @@ from cdl.data.ready import released
 from cdl.errors import CdlError, ConfigError, JobFailed, NotFound
 from cdl.jobs.job import Job
 from cdl.jobs.local import Jobs, Worker
+from cdl.model import script
 from cdl.model.code import ModelCode, model_code
 from cdl.model.transform import LOOP, Prepared, prepare
 from cdl.model.trials import Trial, keep, new_id, points_batch
 from cdl.registry.records import Model
 from cdl.workflow.workspace import Workspace
-
-Stop = Callable[[int], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +50,12 @@ class Plan:
             "epochs": self.epochs,
             "until": self.until,
             "seed": self.seed,
-            "train": self.code.config.train,
+            "train": self.code.train,
             "network": self.code.config.network,
             "classes": list(self.prepared.classes),
         }
         return Job(
-            loop=LOOP,
+            loop=LOOP if isinstance(self.code.train, str) else script.LOOP,
             closure=self.code.closure,
             inputs=dict(self.prepared.arrays),
             parameters=parameters,
@@ -81,6 +80,7 @@ class Trained:
     log: str | None
     seconds: float
     job: str
+    format: str
     differs: Mapping[str, str] | None
     cached: bool
 
@@ -94,13 +94,14 @@ def plan(
     epochs: int | None = None,
     commit: str | None = None,
     data: tuple[str, str] | None = None,
+    command: Sequence[str] | None = None,
     fresh: bool = False,
 ) -> Plan:
     """A training of a model as cdl.yaml says it, on the dataset's current version, with some hyperparameters set.
 
     NotFound without data or labels; ConfigError for a hyperparameter that cdl.yaml does not name.
     """
-    code = model_code(workspace, name, commit)
+    code = model_code(workspace, name, commit, script=command)
     dataset, labels = data or released(workspace, code.config.data)
     given = check_sets(code, sets or {})
     prepared = prepare(workspace, code, dataset, labels, code.config.validation, fresh=fresh)
@@ -145,6 +146,18 @@ def execute(
     job = what.job()
     progress = _Progress(what.folder(workspace), workspace, what.until, fresh=fresh)
 
+    def run_script(worker: Worker) -> dict[str, str]:
+        made = script.run(worker, _message(workspace, what, None), lambda report: told(progress.report(report)))
+        weights = workspace.store.put(made.weights)
+        return {"weights": weights, "checkpoint": weights, "format": made.format, **kept()}
+
+    def kept() -> dict[str, str]:
+        put = workspace.store.put
+        return {
+            "points": put(points_batch(progress.reports)),
+            "metrics": put(json.dumps(progress.metrics, sort_keys=True).encode()),
+        }
+
     def drive(worker: Worker) -> dict[str, str]:
         worker.tell(_message(workspace, what, progress.start))
         while "done" not in (message := worker.receive()):
@@ -153,17 +166,12 @@ def execute(
             else:
                 progress.save(message["epoch"], message["save"])
                 worker.tell({"stop": message["epoch"] >= what.until})
-        put = workspace.store.put
         if progress.checkpoint is None:
             raise JobFailed("the training saved no checkpoint", remedy="context.loop(model=...)")
-        return {
-            "weights": put(message["done"]),
-            "checkpoint": progress.checkpoint,
-            "points": put(points_batch(progress.reports)),
-            "metrics": put(json.dumps(progress.metrics, sort_keys=True).encode()),
-        }
+        weights = workspace.store.put(message["done"])
+        return {"weights": weights, "checkpoint": progress.checkpoint, "format": "safetensors", **kept()}
 
-    done = jobs.run(job, drive, fresh=fresh)
+    done = jobs.run(job, drive if isinstance(what.code.train, str) else run_script, fresh=fresh)
     return Trained(
         weights=done.outputs["weights"],
         checkpoint=done.outputs["checkpoint"],
@@ -172,6 +180,7 @@ def execute(
         log=done.log,
         seconds=done.seconds,
         job=job.id,
+        format=done.outputs["format"],
         differs=done.differs,
         cached=done.cached,
     )
@@ -186,10 +195,14 @@ def train(
     epochs: int | None = None,
     commit: str | None = None,
     data: tuple[str, str] | None = None,
+    command: Sequence[str] | None = None,
     cause: str | None = None,
 ) -> Trial:
-    """Trains a model once and keeps the trial, also when it fails (then JobFailed is raised as well)."""
-    what = plan(workspace, name, sets=sets, seed=seed, epochs=epochs, commit=commit, data=data)
+    """Trains a model once and keeps the trial, also when it fails (then JobFailed is raised as well).
+
+    `command` is an unchanged script with its arguments, instead of what cdl.yaml says.
+    """
+    what = plan(workspace, name, sets=sets, seed=seed, epochs=epochs, commit=commit, data=data, command=command)
     trial = started(workspace, what, cause=cause)
     say = teller(workspace, trial.id, what.epochs)
     try:
@@ -226,6 +239,7 @@ def started(workspace: Workspace, what: Plan, *, search: str | None = None, caus
             "kind": "logits" if what.code.config.network else "probabilities",
             "classes": list(what.prepared.classes),
         },
+        script=None if isinstance(what.code.train, str) else list(what.code.train),
     )
     config = workspace.store.put(msgspec.json.encode(trial, order="sorted"))
     workspace.journal.append("trial.started", who=workspace.person.email, cause=cause, trial=trial.id, config=config)
@@ -244,6 +258,7 @@ def finished(trial: Trial, done: Trained, trained: int, status: str) -> Trial:
         weights=done.weights,
         log=done.log or trial.log,
         seconds=trial.seconds + done.seconds,
+        output={**trial.output, "format": done.format},
         job=done.job,
     )
 
@@ -265,6 +280,7 @@ def reproduce(workspace: Workspace, model: Model) -> Trained:
         epochs=trial["planned"],
         commit=model.code["commit"],
         data=(model.data["dataset"], model.data["labels"]),
+        command=trial.get("script"),
         fresh=True,
     )
     what = replace(what, hyperparameters=trial["hyperparameters"], until=trial["epochs"], threads=trial["threads"])
@@ -339,7 +355,7 @@ def _message(workspace: Workspace, what: Plan, start: bytes | None) -> dict[str,
     paths = {name: str(workspace.store.path(oid)) for name, oid in what.prepared.arrays.items()}
     return {
         "op": "train",
-        "call": what.code.config.train,
+        "call": what.code.train,
         "network": what.code.config.network,
         "hyperparameters": dict(what.hyperparameters),
         "classes": list(what.prepared.classes),

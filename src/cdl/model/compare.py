@@ -1,0 +1,61 @@
+"""Trials side by side: a table with what differs between them, and their curves as a picture."""
+
+import io
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from cdl.errors import NotFound, Unavailable
+from cdl.model.trials import Trial
+
+Curves = Mapping[str, Sequence[tuple[float, float]]]
+
+
+def rows(trials: Sequence[Trial], *, sort: str | None = None) -> list[dict[str, Any]]:
+    """One row a trial: id, status, epochs, measures, and the hyperparameters that differ. Best first with `sort`."""
+    names = sorted({name for t in trials for name in t.hyperparameters})
+    differing = [n for n in names if len({repr(t.hyperparameters.get(n)) for t in trials}) > 1]
+    measures = sorted({m for t in trials for m in t.metrics})
+    if sort is not None and sort not in measures and trials:
+        raise NotFound(f"no trial has a measure '{sort}'", remedy="there are: " + ", ".join(measures))
+    found = [
+        {
+            "trial": t.id.partition("-")[0],
+            "model": t.model,
+            "status": t.status,
+            "epochs": t.trained,
+            **{m: t.metrics.get(m) for m in measures},
+            **{n: t.hyperparameters.get(n) for n in differing},
+            "seconds": round(t.seconds, 1),
+        }
+        for t in trials
+    ]
+    if sort is None:
+        return found
+    return sorted(found, key=lambda row: float("-inf") if row[sort] is None else row[sort], reverse=True)
+
+
+def picture(curves: Mapping[str, Curves], measure: str) -> bytes:
+    """A PNG of one measure over epochs, one line a trial. NotFound when no trial has it, Unavailable without matplotlib."""
+    drawn = {name: c[measure] for name, c in curves.items() if c.get(measure)}
+    if not drawn:
+        known = sorted({m for c in curves.values() for m in c})
+        raise NotFound(f"no trial reported '{measure}'", remedy="there are: " + ", ".join(known))
+    try:
+        figures = import_module("matplotlib.figure")
+        import_module("matplotlib.backends.backend_agg")
+    except ImportError as error:
+        raise Unavailable("matplotlib is not installed", remedy="pip install 'cdl[train]'") from error
+    figure = figures.Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, points in drawn.items():
+        axes.plot([e for e, _ in points], [v for _, v in points], marker="o", markersize=3, label=name)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(measure)
+    axes.grid(alpha=0.3)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if len(drawn) > 1:
+        axes.legend(fontsize="small", ncols=1 + len(drawn) // 12)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
