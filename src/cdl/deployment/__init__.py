@@ -1,0 +1,1 @@
+"""implementation, compression, revision, package, service."""

@@ -1,0 +1,1 @@
+"""the server of one package: Open Inference Protocol, /predict, /feedback. Reaches nothing of a project."""
