@@ -110,32 +110,22 @@ def promote(workspace: Workspace, chain: Chain, subject: str, ruling: Ruling) ->
             f"merging {commit[:8]} into {chain.branch} conflicts in {', '.join(merge.conflicts)}",
             remedy=f"git merge {chain.branch} on the experiment's branch, register and submit again",
         )
-    same_source(workspace, model, _commit_of(workspace, merge.tree, chain.start), "the merge")
+    made = make_commit(
+        workspace.git, merge.tree, [chain.start], "merge in memory\n"
+    )  # to be looked at; nothing names it
+    same_source(workspace, model, made, "the merge")
     # the merge of the tip before the approval; the approval's own files are added to it
     transformation = _transformation(workspace, model)
     head = ModelHead(promoted=subject, before=promoted(workspace, model.name))
     chain.commit(
         *([model, transformation] if transformation else [model]),
         heads=[(model.name, head)],
-        files=_added(workspace, chain),
+        files=chain.added(),
         command="promote",
         line=f"{model.name} {short(subject)}",
         merged=commit,
         tree=merge.tree,
     )
-
-
-def _added(workspace: Workspace, chain: Chain) -> dict[str, bytes]:
-    """What the chain's commits so far added to the branch."""
-    lines = workspace.git.text(
-        "diff-tree", "-r", "--name-only", "--diff-filter=AM", "--end-of-options", chain.start, chain.tip
-    )
-    return workspace.git.read_many(chain.tip, [p for p in lines.splitlines() if p])
-
-
-def _commit_of(workspace: Workspace, tree: str, parent: str) -> str:
-    """A commit of a tree, so that it can be looked at like any other; nothing points to it."""
-    return make_commit(workspace.git, tree, [parent], "merge in memory\n")
 
 
 def _transformation(workspace: Workspace, model: Model) -> Transformation | None:

@@ -301,6 +301,13 @@ class Chain:
         self.tip = make_commit(git, made, parents, message(command, line, ids))
         return ids
 
+    def added(self) -> dict[str, bytes]:
+        """The files that the commits so far added or changed; a merge of `start` needs them again."""
+        lines = self.registry.git.text(
+            "diff-tree", "-r", "--name-only", "--diff-filter=AM", "--end-of-options", self.start, self.tip
+        )
+        return self.registry.git.read_many(self.tip, [p for p in lines.splitlines() if p])
+
     def land(self) -> str:
         """Moves the branch to the last commit; Conflict when somebody else moved it since."""
         advance(self.registry.git, self.branch, self.tip, expect=self.start)

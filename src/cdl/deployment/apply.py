@@ -1,0 +1,132 @@
+"""Deployment: new workers healthy, commit, switch, drain. What was killed between is finished by the next command.
+
+The head says what should run. It is compared with what does; a pull or a revert touches no service.
+"""
+
+import shutil
+from pathlib import Path
+
+from cdl.deployment import control, manifest, package
+from cdl.deployment.base import Line, candidate, line_of_stage, require_role
+from cdl.deployment.stages import Stage, branch, declared, finish, folder, status
+from cdl.errors import CdlError, Conflict, Corrupt, NotFound, Refused
+from cdl.git.commit import merge_in_memory
+from cdl.registry.records import DeploymentHead, Package, short
+from cdl.workflow.workspace import Workspace
+
+ROLES = ("devops",)
+
+
+def apply(workspace: Workspace, stage: str) -> Stage:
+    """Packages the candidate where needed, writes the manifest, and makes a stage run it.
+
+    Refused for another role or before the revision gate; JobFailed when the new workers do not become ready: then nothing
+    changed.
+    """
+    require_role(workspace, ROLES, "deployment")
+    finish(workspace, stage)
+    line = line_of_stage(workspace, stage)
+    model = candidate(workspace, line)
+    if model is None:
+        raise Refused("the model is not compressed yet", remedy="cdl run deployment")
+    identity = package.build(workspace, line.name, model)
+    return _deploy(workspace, line, stage, identity, command="deploy apply", because=None)
+
+
+def rollback(workspace: Workspace, stage: str, because: str) -> Stage:
+    """Makes a stage run the package before, by a swap and a forward commit. NotFound when there is none."""
+    require_role(workspace, ROLES, "deployment")
+    finish(workspace, stage)
+    head = declared(workspace, stage)
+    if head is None or head.before is None:
+        raise NotFound(f"{stage} ran nothing before", remedy="cdl deploy status")
+    line = line_of_stage(workspace, stage)
+    return _deploy(workspace, line, stage, head.before, command="deploy rollback", because=because)
+
+
+def stop(workspace: Workspace, stage: str) -> None:
+    """Drains and ends the service of a stage; what is declared stays. NotFound."""
+    require_role(workspace, ROLES, "deployment")
+    control.stop(folder(workspace, stage))
+
+
+def checkout(workspace: Workspace, stage: str, identity: str) -> Path:
+    """The folder of a package, read-only, written once."""
+    record = package_record(workspace, identity)
+    target = folder(workspace, stage) / "packages" / identity
+    if not target.exists():
+        temporary = target.with_name(target.name + ".tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        workspace.store.checkout(record.tree, temporary)
+        temporary.rename(target)
+    return target
+
+
+def package_record(workspace: Workspace, identity: str) -> Package:
+    """A package. Corrupt when the id names something else."""
+    record = workspace.registry.get(identity).record
+    if not isinstance(record, Package):
+        raise Corrupt("not a package", where=identity)
+    return record
+
+
+def _deploy(workspace: Workspace, line: Line, stage: str, identity: str, *, command: str, because: str | None) -> Stage:
+    place, config = folder(workspace, stage), line.config.stages[stage]
+    before = declared(workspace, stage)
+    described = manifest.write(workspace, line, stage, identity)
+    if branch(workspace, stage) != workspace.registry.integration:
+        _merge(workspace, branch(workspace, stage), command)
+    target = checkout(workspace, stage, identity)
+    running = control.running(place)
+    if running is None:
+        spec = {"package": str(target), "name": line.name, "port": config.port, "replicas": config.replicas}
+        control.start(place, spec)
+    elif running["package"] != str(target) or running["replicas"] != config.replicas:
+        control.ask(place, op="swap", package=str(target), replicas=config.replicas)
+    if before is None or before.package != identity:
+        _commit(workspace, stage, identity, described, before, command, because)
+    finish(workspace, stage)
+    return status(workspace, stage)
+
+
+def _commit(
+    workspace: Workspace,
+    stage: str,
+    identity: str,
+    described: str,
+    before: DeploymentHead | None,
+    command: str,
+    because: str | None,
+) -> None:
+    """Moves the head; when that fails, what was prepared is taken back."""
+    old = before.package if before else None
+    head = DeploymentHead(package=identity, manifest=described, before=old, because=because)
+    change = f"{short(old)} -> {short(identity)}" if old and because else short(identity)
+    try:
+        workspace.registry.commit(
+            heads=[(stage, head)], command=command, line=f"{stage} {change}", branch=branch(workspace, stage)
+        )
+    except CdlError:
+        finish(workspace, stage)
+        if before is None:
+            control.stop(folder(workspace, stage))
+        raise
+
+
+def _merge(workspace: Workspace, production: str, command: str) -> None:
+    """Merges the integration branch into the production branch where it is not there yet."""
+    git, registry = workspace.git, workspace.registry
+    tip, target = registry.tip(), git.resolve(f"refs/heads/{production}")
+    if tip is None or target is None:
+        raise NotFound(f"no branch {production}", remedy=f"git branch {production} {registry.integration}")
+    if git.is_ancestor(tip, target):
+        return
+    merge = merge_in_memory(git, target, tip)
+    if merge.tree is None:
+        raise Conflict(
+            f"merging {registry.integration} into {production} conflicts in {', '.join(merge.conflicts)}",
+            remedy=f"git merge {registry.integration} on {production}, then the command again",
+        )
+    chain = registry.chain(production)
+    chain.commit(command=command, line=f"{registry.integration} into {production}", merged=tip, tree=merge.tree)
+    chain.land()

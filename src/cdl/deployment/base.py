@@ -1,0 +1,93 @@
+"""What the deployment steps start from: which model is deployed under which name, and which roles may do what."""
+
+from dataclasses import dataclass
+
+from cdl.config.schema import DeployConfig
+from cdl.errors import ConfigError, NotFound, Refused
+from cdl.model.current import promoted
+from cdl.model.source import model_record
+from cdl.registry.records import Model
+from cdl.workflow.policy import in_force, verdict_on
+from cdl.workflow.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A deployment of cdl.yaml: its name, its section, and the promoted model that it starts from."""
+
+    name: str
+    config: DeployConfig
+    promoted: str
+
+
+def lines(workspace: Workspace) -> list[Line]:
+    """Every deployment whose model has been promoted."""
+    found = []
+    for name, config in workspace.config.deploy.items():
+        model = promoted(workspace, config.model)
+        if model is not None:
+            found.append(Line(name=name, config=config, promoted=model))
+    return found
+
+
+def line_of_stage(workspace: Workspace, stage: str) -> Line:
+    """The deployment that has a stage. ConfigError, NotFound."""
+    every = [name for name, config in workspace.config.deploy.items() if stage in config.stages]
+    if not every:
+        known = sorted({s for c in workspace.config.deploy.values() for s in c.stages})
+        raise ConfigError(f"no stage '{stage}'", where="cdl.yaml: deploy", remedy="there are: " + ", ".join(known))
+    found = [line for line in lines(workspace) if line.name in every]
+    if not found:
+        raise NotFound("no model is promoted yet", remedy="cdl model submit, cdl approve")
+    return found[0]
+
+
+def implemented(workspace: Workspace, promoted_id: str) -> str:
+    """The approved implementation of a promoted model, else the model itself."""
+    made = children(workspace, promoted_id, "implementation")
+    approved = [i for i, _ in made if verdict_on(workspace, "implementation", i) == "approve"]
+    return approved[-1] if approved else promoted_id
+
+
+def candidate(workspace: Workspace, line: Line) -> str | None:
+    """The model that is to be deployed: the compressed form where cdl.yaml asks for one; None until it is made."""
+    start = implemented(workspace, line.promoted)
+    if not line.config.compress:
+        return start
+    wanted = line.config.compress[-1].quantize
+    made = [i for i, m in children(workspace, start, "compression") if (m.origin or {}).get("quantize") == wanted]
+    open_ones = [i for i in made if verdict_on(workspace, "revision", i) != "reject"]
+    return open_ones[-1] if open_ones else None
+
+
+def children(workspace: Workspace, model_id: str, by: str) -> list[tuple[str, Model]]:
+    """Models made from another in one way, oldest first."""
+    found = [
+        (i, m)
+        for i, m in workspace.registry.all(Model)
+        if m.origin and m.origin.get("model") == model_id and m.origin["by"] == by
+    ]
+    return sorted(found, key=lambda pair: (pair[1].made.when, pair[0]))
+
+
+def original(workspace: Workspace, model_id: str) -> str:
+    """The model that a changed one is compared with: the promoted one that it was made from, at last itself."""
+    model = model_record(workspace, model_id)
+    while model.origin and model.origin["by"] in ("compression", "implementation"):
+        model_id = model.origin["model"]
+        model = model_record(workspace, model_id)
+    return model_id
+
+
+def require_role(workspace: Workspace, roles: tuple[str, ...], action: str) -> None:
+    """Refused, and recorded as such, unless the person holds one of the roles."""
+    policy = in_force(workspace)
+    mine = policy.roles_of(workspace.person.email)
+    if mine & set(roles):
+        return
+    workspace.journal.append(
+        "decision.refused", who=workspace.person.email, gate=action, subject=action, because="role"
+    )
+    holders = ", ".join(h for r in roles for h in policy.holders(r)) or "nobody"
+    held = ", ".join(sorted(mine)) or "no role"
+    raise Refused(f"{action} is for {' or '.join(roles)} ({holders}); you are {held}", remedy="cdl status")

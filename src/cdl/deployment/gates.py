@@ -1,0 +1,138 @@
+"""The gates of the deployment pipeline: the implementation's and the revision's. Both are the Model Validator's."""
+
+import json
+from typing import Any
+
+from blake3 import blake3
+
+from cdl import document
+from cdl.deployment.base import candidate, lines, original
+from cdl.errors import Refused
+from cdl.git.commit import make_commit, merge_in_memory
+from cdl.model.current import deployed, promoted
+from cdl.model.results import Evaluation, check_signature, evaluated
+from cdl.model.review import author_of, judged
+from cdl.model.source import describe, model_record
+from cdl.model.submit import same_source
+from cdl.registry.records import Model, short
+from cdl.registry.registry import OFFER_REFS, Chain
+from cdl.workflow.policy import in_force, verdict_on
+from cdl.workflow.step import Gate, Open, Ruling, Sight
+from cdl.workflow.workspace import Workspace
+
+
+def waiting_implementations(workspace: Workspace) -> list[Open]:
+    """Implementations that nobody decided on."""
+    found = []
+    for identity, model in workspace.registry.all(Model):
+        if model.origin is None or model.origin["by"] != "implementation":
+            continue
+        if verdict_on(workspace, "implementation", identity) is None:
+            found.append(Open(gate="implementation", subject=identity, title=describe(model), author=model.made.who))
+    return found
+
+
+def look_at_implementation(workspace: Workspace, subject: str) -> Sight:
+    """The source offered; nobody reviews what he wrote."""
+    model = model_record(workspace, subject)
+    commit = workspace.git.resolve(OFFER_REFS + subject)
+    missing = None if commit else f"nothing is offered for {short(subject)}: cdl model implement"
+    seen: dict[str, Any] = {"source": commit, "original": (model.origin or {}).get("model"), "schema": model.schema}
+    return Sight(seen=seen, author=model.made.who, missing=missing)
+
+
+def merge_source(workspace: Workspace, chain: Chain, subject: str, ruling: Ruling) -> None:
+    """Merges the new source into the integration branch. Refused when it conflicts or becomes another."""
+    model = model_record(workspace, subject)
+    commit = ruling.sight.seen["source"]
+    merge = merge_in_memory(workspace.git, chain.start, commit)
+    if merge.tree is None:
+        raise Refused(
+            f"merging {commit[:8]} conflicts in {', '.join(merge.conflicts)}", remedy=f"git merge {chain.branch} first"
+        )
+    made = make_commit(workspace.git, merge.tree, [chain.start], "merge in memory\n")
+    same_source(workspace, model, made, "the merge")
+    chain.commit(model, files=chain.added(), command="implement", line=short(subject), merged=commit, tree=merge.tree)
+
+
+def waiting_revisions(workspace: Workspace) -> list[Open]:
+    """Candidates of each deployment that nobody decided on and that were revised."""
+    found = []
+    for line in lines(workspace):
+        subject = candidate(workspace, line)
+        if subject is None or verdict_on(workspace, "revision", subject) is not None:
+            continue
+        model = model_record(workspace, subject)
+        title = describe(model)
+        if revised(workspace, subject) is None:
+            title += ": not revised on the current test: cdl run deployment"
+        found.append(Open(gate="revision", subject=subject, title=title, author=author_of(workspace, model)))
+    return found
+
+
+def look_at_revision(workspace: Workspace, subject: str) -> Sight:
+    """Evaluation, revision and every requirement but the live ones, which monitoring judges."""
+    model = model_record(workspace, subject)
+    result, found = revised(workspace, subject), evaluated(workspace, subject)
+    values = (found.measures() if found else {}) | (measures(result) if result else {})
+    asked = in_force(workspace).requirements()
+    requirements = [
+        r for q in asked for r in judged([q], values, "revision." if q.measure.startswith("revision.") else "test.")
+    ]
+    seen = {
+        "test": found.result["test"] if found else None,
+        "labels": found.result["labels"] if found else None,
+        "promoted": promoted(workspace, model.name),
+        "deployed": deployed(workspace, model.name),
+        "evaluation": found.object if found else None,
+        "revision": result["object"] if result else None,
+    }
+    stale = None if result else "not revised on the current test: `cdl run deployment`"
+    return Sight(seen=seen, author=author_of(workspace, model), requirements=tuple(requirements), stale=stale)
+
+
+def revised(workspace: Workspace, model_id: str) -> dict[str, Any] | None:
+    """The result that stands on the current test, with its object; None when there is none."""
+    first, second = (evaluated(workspace, m) for m in (original(workspace, model_id), model_id))
+    if first is None or second is None:
+        return None
+    taken = workspace.store.claimed(revision_key(model_id, first, second))
+    if taken is None:
+        return None
+    found: dict[str, Any] = json.loads(workspace.store.get(taken.decode()))
+    check_signature(workspace, found)
+    return found | {"object": taken.decode()}
+
+
+def measures(result: dict[str, Any]) -> dict[str, float]:
+    """What `revision.` requirements may name: accuracy, difference, size (bytes), latency_p95 (seconds)."""
+    return {
+        "revision.accuracy": result["accuracy"][1],
+        "revision.difference": result["difference"][0],
+        "revision.size": result["size"][1],
+        "revision.latency_p95": result["latency_p95"][1],
+    }
+
+
+def revision_key(model_id: str, first: Evaluation, second: Evaluation) -> str:
+    content = {"model": model_id, "first": first.object, "second": second.object}
+    return "revisions/" + blake3(document.canonical(content)).hexdigest()
+
+
+IMPLEMENTATION = Gate(
+    name="implementation",
+    role="model_validator",
+    own=False,
+    back_to=("model_implementation", "model_building"),
+    waiting=waiting_implementations,
+    look=look_at_implementation,
+    effect=merge_source,
+)
+REVISION = Gate(
+    name="revision",
+    role="model_validator",
+    own=False,
+    back_to=("model_implementation", "compression", "model_building"),
+    waiting=waiting_revisions,
+    look=look_at_revision,
+)

@@ -1,0 +1,66 @@
+"""Stages: what each should run and what it does. The head says what should; a pull or a revert touches no service."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdl.deployment import control
+from cdl.model.current import PRODUCTION
+from cdl.registry.records import DeploymentHead
+from cdl.workflow.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What a stage should run and what it does: package ids, or None."""
+
+    stage: str
+    declared: str | None
+    running: str | None
+    port: int | None
+    workers: int
+
+    @property
+    def url(self) -> str | None:
+        """Where it answers."""
+        return None if self.port is None else f"http://{control.HOST}:{self.port}"
+
+
+def status(workspace: Workspace, stage: str) -> Stage:
+    """What a stage should run and what it does, after finishing what was killed between."""
+    finish(workspace, stage)
+    head, found = declared(workspace, stage), control.running(folder(workspace, stage))
+    return Stage(
+        stage=stage,
+        declared=head.package if head else None,
+        running=Path(found["package"]).name if found else None,
+        port=found["port"] if found else None,
+        workers=len(found["workers"]) if found else 0,
+    )
+
+
+def finish(workspace: Workspace, stage: str) -> None:
+    """Switches to workers that were prepared and committed, abandons those that were not."""
+    place = folder(workspace, stage)
+    found = control.running(place)
+    if found is None or found["next"] is None:
+        return
+    head = declared(workspace, stage)
+    committed = head is not None and Path(found["next"]).name == head.package
+    control.ask(place, op="switch" if committed else "abandon")
+
+
+def declared(workspace: Workspace, stage: str) -> DeploymentHead | None:
+    """The head of a stage on its branch."""
+    tip = workspace.git.resolve(f"refs/heads/{branch(workspace, stage)}")
+    return workspace.registry.head(DeploymentHead, stage, at=tip) if tip else None
+
+
+def branch(workspace: Workspace, stage: str) -> str:
+    """The branch that names what a stage runs."""
+    branches = workspace.config.branches
+    return branches.production or branches.integration if stage == PRODUCTION else branches.integration
+
+
+def folder(workspace: Workspace, stage: str) -> Path:
+    """Where a stage's service lives."""
+    return workspace.root / ".cdl" / "services" / stage
