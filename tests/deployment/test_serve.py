@@ -142,12 +142,13 @@ def test_scoring_and_feedback_are_whole_files(service: Service) -> None:
     service.call("POST", "/feedback", {"id": answers[0]["id"], "truth": "left"})
     control.stop(service.folder)
     [path] = (service.folder / "scoring").glob("*.batch")
-    columns = read(path.read_bytes())
+    model, columns = read(path.read_bytes())
+    assert model == "m-1"
     assert columns["id"][:10] == [a["id"] for a in answers] and columns["error"] == [None] * 10 + ["BadRequest"]
     assert json.loads(columns["input"][0]) == {"x": -5.0, "y": 0} and columns["category"][0] == "left"
     assert columns["confidence"][0] == pytest.approx(max(answers[0]["probabilities"].values()))
     [path] = (service.folder / "feedback").glob("*.batch")
-    assert read(path.read_bytes())["truth"] == ["left"]
+    assert read(path.read_bytes())[1]["truth"] == ["left"]
 
 
 def test_swaps_under_load_lose_nothing_and_a_broken_one_changes_nothing(service: Service, tmp_path: Path) -> None:

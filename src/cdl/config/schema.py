@@ -233,6 +233,8 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     """'module:function' of the hyperparameters that gives a torch module; its outputs are logits."""
     predict: str | None = None
     """'module:function' of weights and inputs that gives probabilities, for models without torch."""
+    pretrained: str | None = None
+    """What training begins with: the id of a registered model, or a safetensors file."""
     transform: str | Transform | None = None
     """'module:Class', or a section; fitted on the training part. Left out, items are npy arrays."""
     validation: float = 0.2

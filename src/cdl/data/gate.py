@@ -6,6 +6,7 @@ from typing import Any
 from cdl.config.requirement import parse_requirement
 from cdl.data import labels
 from cdl.data.ready import announce
+from cdl.data.submit import merge_offer, offered
 from cdl.errors import NotFound
 from cdl.registry.records import Dataset, DatasetHead, short
 from cdl.workflow.policy import in_force, verdict_on
@@ -31,7 +32,10 @@ def look(workspace: Workspace, subject: str) -> Sight:
         raise NotFound(f"{subject} is no dataset version", remedy="cdl log")
     found = measures(record)
     asked = in_force(workspace).parts.get("data", {}).get(record.name, {}).get("require", [])
-    return Sight(seen={"test": record.test}, requirements=tuple(_judged(text, found) for text in asked))
+    return Sight(
+        seen={"test": record.test, "source": offered(workspace, subject)},
+        requirements=tuple(_judged(text, found) for text in asked),
+    )
 
 
 def measures(record: Dataset) -> dict[str, float]:
@@ -77,5 +81,6 @@ GATE = Gate(
     back_to=("collection",),
     waiting=waiting,
     look=look,
+    effect=merge_offer,
     after=release_complete,
 )

@@ -5,7 +5,7 @@ pull or a merge.
 """
 
 from cdl.errors import Corrupt, NotFound
-from cdl.journal.events import record_event_id
+from cdl.journal.events import Event, record_event_id
 from cdl.registry.records import Dataset, DatasetHead, Labels, LabelsHead
 from cdl.workflow.policy import verdict_on
 from cdl.workflow.workspace import Workspace
@@ -41,6 +41,30 @@ def released(workspace: Workspace, name: str, *, at: str | None = None) -> tuple
     if not isinstance(labels, Labels):
         raise Corrupt("not labels", where=head.version)
     return labels.dataset, head.version
+
+
+def fired_here(workspace: Workspace) -> list[Event]:
+    """`dataset.ready` events that became true by a commit made in this clone, on the integration branch's first-parent line.
+
+    Of the approval and the release, the later one made it true; where it was pulled, the event fires elsewhere.
+    """
+    registry, git = workspace.registry, workspace.git
+    released_by = {e.fields["version"]: e for e in workspace.journal.events("labels.released")}
+    approved_by = {
+        e.fields["subject"]: e
+        for e in workspace.journal.events("decision.made")
+        if e.fields["gate"] == "data" and e.fields["verdict"] == "approve"
+    }
+    found = []
+    for event in workspace.journal.events("dataset.ready"):
+        facts = (released_by.get(event.fields["labels"]), approved_by.get(event.fields["dataset"]))
+        commits = [c for f in facts if f is not None and (c := registry.line_commit(f.id))]
+        if len(commits) < len(facts):
+            continue
+        later = commits[1] if git.is_ancestor(commits[0], commits[1]) else commits[0]
+        if git.made_here(later, registry.integration):
+            found.append(event)
+    return found
 
 
 def announce(workspace: Workspace) -> None:

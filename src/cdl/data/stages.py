@@ -73,7 +73,7 @@ def split(draft: Draft) -> None:
     contents = [draft.raw[i][1].content for i in ids]
     by, code = draft.config.split.by, None
     if by is not None:
-        code = _closure(draft, by, [], by)
+        code = closure_of(draft.workspace, draft.files, by, [], by)
         contents = equal_values(
             draft.workspace.jobs, draft.vault, by=by, code=code, environment=draft.environment, contents=contents
         )
@@ -110,7 +110,7 @@ def work(draft: Draft, name: str, step: Step) -> None:
     if step.off:
         draft.skipped.append(name)
         return
-    code = _closure(draft, step.run, step.files, msgspec.to_builtins(step))
+    code = closure_of(draft.workspace, draft.files, step.run, step.files, step)
     items = {**draft.sets[TRAIN], **draft.sets[TEST]}
     outcomes = process(
         draft.workspace.jobs,
@@ -188,5 +188,9 @@ def _both(draft: Draft, stage: Stage) -> dict[str, Content]:
     return items | {i: Content(sealed.data(i), sealed.meta(i)) for i in sealed.names}
 
 
-def _closure(draft: Draft, run: str | list[str], declared: list[str], section: Any) -> Closure:
-    return closure(draft.files, draft.workspace.git.cat, [run], declared=declared, section=section)
+def closure_of(
+    workspace: Workspace, files: Mapping[str, str], run: str | list[str], declared: list[str], section: Any
+) -> Closure:
+    """The closure of a step's code in a tree of files."""
+    plain = msgspec.to_builtins(section)
+    return closure(files, workspace.git.cat, [run], declared=declared, section=plain)

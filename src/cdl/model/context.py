@@ -48,6 +48,7 @@ class Context:
         until: int,
         seed: int,
         device: str = "cpu",
+        pretrained: Mapping[str, NDArray[Any]] | None = None,
         network: Callable[[Mapping[str, Any]], Any] | None = None,
         start: bytes | None = None,
         told: Callable[[Numbers], None] = lambda numbers: None,
@@ -60,6 +61,7 @@ class Context:
         self.epochs = epochs
         self.seed = seed
         self.device = device
+        self.pretrained = pretrained
         self.last: bytes | None = None
         self._until = until
         self._network = network

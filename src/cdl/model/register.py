@@ -4,6 +4,7 @@ The record and its source live under `refs/cdl/models/<id>`, a child of the snap
 rebase and deleted branches lose nothing.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from cdl.errors import Refused
@@ -22,10 +23,10 @@ def register(
     *,
     origin: dict[str, Any] | None = None,
     answers: str | None = None,
-    branch: str | None = None,
+    branch: Callable[[str], str] | None = None,
     cause: str | None = None,
 ) -> str:
-    """Writes the transformation and the model of a trial, on the branch checked out or on `branch`; the model's id.
+    """Writes the transformation and the model of a trial, on the branch checked out or on `branch(id)`; the model's id.
 
     Refused for a trial that failed or left no weights.
     """
@@ -37,7 +38,7 @@ def register(
     identity = encode(model)[0]
     keep_source(workspace, model)
     line = f"{model.name} {short(identity)} from {trial.id}"
-    workspace.registry.commit(*records, command=COMMAND, line=line, branch=branch)
+    workspace.registry.commit(*records, command=COMMAND, line=line, branch=branch(identity) if branch else None)
     return identity
 
 

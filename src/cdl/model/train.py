@@ -21,6 +21,7 @@ from cdl.jobs.job import Job
 from cdl.jobs.local import Jobs, Worker
 from cdl.model import script
 from cdl.model.code import ModelCode, model_code
+from cdl.model.pretrained import pretrained
 from cdl.model.transform import LOOP, Prepared, prepare
 from cdl.model.trials import Trial, keep, new_id, points_batch
 from cdl.registry.records import Model
@@ -42,6 +43,7 @@ class Plan:
     seed: int
     threads: int = 1
     device: str = "cpu"
+    pretrained: str | None = None
 
     def job(self) -> Job:
         """What identifies it."""
@@ -57,12 +59,16 @@ class Plan:
         return Job(
             loop=LOOP if isinstance(self.code.train, str) else script.LOOP,
             closure=self.code.closure,
-            inputs=dict(self.prepared.arrays),
+            inputs=self.inputs(),
             parameters=parameters,
             environment=self.code.environment,
             threads=self.threads,
             device=self.device,
         )
+
+    def inputs(self) -> dict[str, str]:
+        """The objects that it reads."""
+        return {**self.prepared.arrays, **({"pretrained": self.pretrained} if self.pretrained else {})}
 
     def folder(self, workspace: Workspace) -> Path:
         """Where its checkpoints and points are noted, whatever `until` is."""
@@ -117,6 +123,7 @@ def plan(
         until=total,
         seed=code.config.seed if seed is None else seed,
         threads=code.config.threads,
+        pretrained=pretrained(workspace, code),
     )
 
 
@@ -352,7 +359,7 @@ class _Progress:
 
 
 def _message(workspace: Workspace, what: Plan, start: bytes | None) -> dict[str, Any]:
-    paths = {name: str(workspace.store.path(oid)) for name, oid in what.prepared.arrays.items()}
+    paths = {name: str(workspace.store.path(oid)) for name, oid in what.inputs().items()}
     return {
         "op": "train",
         "call": what.code.train,

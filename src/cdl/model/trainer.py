@@ -62,6 +62,7 @@ def _train(channel: Channel, message: Mapping[str, Any]) -> None:
         until=message["until"],
         seed=message["seed"],
         device=message["device"],
+        pretrained=_weights(message["paths"].get("pretrained")),
         network=named(message["network"]) if message["network"] else None,
         start=message["start"],
         told=lambda numbers: channel.send({"report": dict(numbers)}),
@@ -82,3 +83,8 @@ def _part(paths: Mapping[str, str], name: str) -> Part:
     inputs = np.load(Path(paths[f"{name}_inputs"]), mmap_mode="r", allow_pickle=False)
     labels = np.load(Path(paths[f"{name}_labels"]), allow_pickle=False)
     return Part(inputs=inputs, labels=labels)
+
+
+def _weights(path: str | None) -> Any:
+    """The arrays of a safetensors file."""
+    return None if path is None else import_module("safetensors.numpy").load_file(path)

@@ -9,6 +9,7 @@ from cdl.workflow.step import Cycle, Step, Work
 from cdl.workflow.workspace import Workspace
 
 LIMIT = 200  # pieces of work in one run; more means that a step does not do its work
+PIPELINES = ("data", "model", "deployment")
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,11 @@ def run(
     while todo := plan(workspace, cycle, pipeline):
         first = todo[0]
         if any(f.step.name == first.step.name and f.work == first.work for f in finished) or len(finished) > LIMIT:
-            raise CdlError(f"step {first.step.name} ran for {first.work.subject} and its work is still open")
-        first.step.run(workspace, first.work)
+            raise CdlError(
+                f"step {first.step.name} ran for {first.work.subject} and its work is still open",
+                remedy=f"run it by itself: {first.step.command}",
+            )
+        first.step.begin(workspace, first.work)
         finished.append(first)
         done(first)
     return finished

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Literal
 
 from cdl.errors import NotFound
@@ -28,9 +29,29 @@ def nothing(workspace: Workspace) -> list[Work]:
     return []
 
 
+def cannot_begin(workspace: Workspace, work: Work) -> None:
+    """A step that nothing waits of cannot be begun by the runner."""
+    raise NotFound(f"step {work.step} is not begun by `cdl run`", remedy="cdl --help")
+
+
+def late(call: str) -> Callable[..., Any]:
+    """'module:function', imported when it is called: a table may name what is slow to import."""
+    module, _, name = call.partition(":")
+
+    def run(*arguments: Any, **named: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments, **named)
+
+    run.__name__ = name
+    run.__doc__ = call
+    return run
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One row of the cycle. `run` does one piece of work; `pending` says what could be done now."""
+    """One row of the cycle. `run` is the function that does it, whoever calls it.
+
+    `pending` says what a `cdl run` could do now, and `begin` does one piece of that.
+    """
 
     name: str
     pipeline: str
@@ -41,6 +62,7 @@ class Step:
     command: str
     run: Callable[..., Any]
     pending: Callable[[Workspace], list[Work]] = nothing
+    begin: Callable[[Workspace, Work], Any] = cannot_begin
     starts: Starts = "person"
     gate: str | None = None
     back_to: tuple[str, ...] = ()

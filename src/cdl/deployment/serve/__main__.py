@@ -58,7 +58,8 @@ def main() -> int:
     os.close(given.ready)
     if os.read(given.go, 1) != b"1":
         return 0  # abandoned before it was needed
-    logs = [Log(given.out / name, columns) for name, columns in (("scoring", SCORING), ("feedback", FEEDBACK))]
+    kinds = (("scoring", SCORING), ("feedback", FEEDBACK))
+    logs = [Log(given.out / name, columns, model=served.model) for name, columns in kinds]
     app = App(served, given.name, *logs)
     config = uvicorn.Config(
         app,

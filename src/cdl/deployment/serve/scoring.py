@@ -23,8 +23,9 @@ FEEDBACK = ("id", "at", "truth")
 class Log:
     """Rows of one kind, as tuples in the order of `columns`."""
 
-    def __init__(self, folder: Path, columns: Sequence[str]) -> None:
+    def __init__(self, folder: Path, columns: Sequence[str], *, model: str) -> None:
         self.folder = folder
+        self.model = model
         self.columns = tuple(columns)
         self._rows: list[tuple[Any, ...]] = []
         self._number = 0
@@ -52,7 +53,7 @@ class Log:
         columns = {name: [row[i] for row in rows] for i, name in enumerate(self.columns)}
         path = self.folder / f"{time.time_ns()}-{os.getpid()}-{self._number}.batch"
         temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(msgspec.msgpack.encode({"format": FORMAT, "columns": columns}))
+        temporary.write_bytes(msgspec.msgpack.encode({"format": FORMAT, "model": self.model, "columns": columns}))
         temporary.replace(path)
 
     def _run(self) -> None:
@@ -64,12 +65,12 @@ class Log:
                 waited = 0.0
 
 
-def read(data: bytes) -> Mapping[str, list[Any]]:
-    """The columns of a file. ValueError when it is none."""
+def read(data: bytes) -> tuple[str, Mapping[str, list[Any]]]:
+    """The model that answered, and the columns of a file. ValueError when it is none."""
     found = msgspec.msgpack.decode(data)
     if not isinstance(found, dict) or found.get("format") != FORMAT or not isinstance(found.get("columns"), dict):
         raise ValueError("not a scoring file")
     columns: dict[str, list[Any]] = found["columns"]
     if len({len(values) for values in columns.values()}) > 1:
         raise ValueError("columns of unequal length")
-    return columns
+    return str(found.get("model")), columns

@@ -1,0 +1,60 @@
+"""Whether a dataset's pipeline has anything to do, without doing it: its sources, code and version as they were last time.
+
+What is noted is a digest under `.cdl/`; without it the pipeline simply runs, and makes no commit where nothing changed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from blake3 import blake3
+
+from cdl import document
+from cdl.data.versions import source_snapshot
+from cdl.jobs.closure import closure
+from cdl.registry.records import DatasetHead
+from cdl.workflow.workspace import Workspace
+
+
+def pending(workspace: Workspace, name: str) -> bool:
+    """Whether anything changed since `note` was called. A missing source is nothing to do before the first version."""
+    config = workspace.config.data[name]
+    if any(s.path and not (workspace.root / s.path).exists() for s in config.sources()):
+        return workspace.registry.head(DatasetHead, name) is not None
+    place = _place(workspace, name)
+    return not place.exists() or place.read_text() != fingerprint(workspace, name)
+
+
+def note(workspace: Workspace, name: str) -> None:
+    """Remembers how everything stands, after the pipeline ran."""
+    place = _place(workspace, name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(fingerprint(workspace, name))
+
+
+def fingerprint(workspace: Workspace, name: str) -> str:
+    """A digest of the section, the steps' code, the sources as the file system shows them, and the head."""
+    config = workspace.config.data[name]
+    head = workspace.registry.head(DatasetHead, name)
+    files = workspace.git.files(source_snapshot(workspace).tree)
+    runs: list[Any] = [step.run for _, step in config.named_steps()] + ([config.split.by] if config.split.by else [])
+    code = closure(
+        files, workspace.git.cat, runs, declared=[f for _, s in config.named_steps() for f in s.files], section=None
+    )
+    content = {
+        "section": msgspec.to_builtins(config),
+        "code": code.id,
+        "sources": [_seen(workspace.root / s.path) for s in config.sources() if s.path],
+        "head": head.version if head else None,
+    }
+    return blake3(document.canonical(content)).hexdigest()
+
+
+def _seen(path: Path) -> list[Any]:
+    """Names, sizes and times of the files at a path."""
+    every = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in every if p.exists()]
+
+
+def _place(workspace: Workspace, name: str) -> Path:
+    return workspace.root / ".cdl" / "pending" / f"{name}.txt"

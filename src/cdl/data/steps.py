@@ -1,0 +1,125 @@
+"""The rows of the data pipeline."""
+
+from cdl.data import gate, labels, pending, stages, submit, versions
+from cdl.data.ready import announce
+from cdl.workflow.step import Step, Work
+from cdl.workflow.workspace import Workspace
+
+
+def waiting(workspace: Workspace) -> list[Work]:
+    """Datasets whose sources, code or version are not as the last run left them, and whose key is here."""
+    return [
+        Work(step="collection", subject=name, line=f"{name}: collect, split, ingest, clean, validate")
+        for name in workspace.config.data
+        if workspace.holds_key(name) and pending.pending(workspace, name)
+    ]
+
+
+def make(workspace: Workspace, work: Work) -> str:
+    """Runs the whole pipeline of a dataset; `answers` of the work names a request."""
+    made = versions.make(workspace, work.subject, answers=work.options.get("answers"))
+    pending.note(workspace, work.subject)
+    announce(workspace)
+    return made
+
+
+STEPS = (
+    Step(
+        name="collection",
+        pipeline="data",
+        roles=("data_engineer",),
+        does="fetches declared sources; items get neutral ids",
+        reads="outside sources",
+        writes="raw items, sealed",
+        command="cdl data run",
+        run=stages.collect,
+        pending=waiting,
+        begin=make,
+        starts="itself",
+    ),
+    Step(
+        name="splitting",
+        pipeline="data",
+        roles=("data_engineer",),
+        does="gives each item a side that never moves",
+        reads="raw items",
+        writes="two sets, the sealed ledger",
+        command="cdl data run",
+        run=stages.split,
+        optional=True,
+    ),
+    Step(
+        name="ingestion",
+        pipeline="data",
+        roles=("data_engineer",),
+        does="puts the training set into an open tree, the test set into a sealed one",
+        reads="two sets",
+        writes="ML Data",
+        command="cdl data run",
+        run=stages.ingest,
+    ),
+    Step(
+        name="versioning",
+        pipeline="data",
+        roles=("automatic",),
+        does="commits one record for all stages",
+        reads="ML Data",
+        writes="dataset record and head",
+        command="cdl data run",
+        run=versions.commit,
+    ),
+    Step(
+        name="cleaning",
+        pipeline="data",
+        roles=("data_engineer",),
+        does="runs the same steps on both sets; only what changed runs again",
+        reads="ML Data",
+        writes="ML Data",
+        command="cdl data run",
+        run=stages.work,
+        optional=True,
+    ),
+    Step(
+        name="validation",
+        pipeline="data",
+        roles=("data_engineer",),
+        does="sets items aside that are not what they should be, each with its reason",
+        reads="ML Data",
+        writes="rejected items, sealed; counts per reason",
+        command="cdl data rejected",
+        run=stages.work,
+        optional=True,
+    ),
+    Step(
+        name="data_gate",
+        pipeline="data",
+        roles=("data_engineer",),
+        does="enough data, good enough?",
+        reads="dataset record",
+        writes="decision",
+        command="cdl approve",
+        run=gate.look,
+        gate="data",
+        back_to=("collection",),
+    ),
+    Step(
+        name="labeling",
+        pipeline="data",
+        roles=("data_labeler", "data_engineer"),
+        does="keeps every label as a row; a release is a snapshot that training reads",
+        reads="items of both sets",
+        writes="label rows, label record and head",
+        command="cdl label next, cdl label release",
+        run=labels.release,
+    ),
+    Step(
+        name="pipeline_submission",
+        pipeline="data",
+        roles=("data_engineer",),
+        does="offers changed data steps with the version they made",
+        reads="definitions",
+        writes="an offer; merged by the data gate",
+        command="cdl data submit",
+        run=submit.submit,
+    ),
+)

@@ -1,0 +1,90 @@
+"""The review of a model as a page: its measures, the comparison with the current model, requirements, tests, and errors."""
+
+from pathlib import Path
+from typing import Any
+
+from cdl.model import trials
+from cdl.model.current import current
+from cdl.model.results import Evaluation, compared, evaluated
+from cdl.model.review import look
+from cdl.model.source import describe, model_record
+from cdl.registry.records import Model, short
+from cdl.report import chart
+from cdl.report.page import Page
+from cdl.workflow.workspace import Workspace
+
+REPORTS = "reports"  # ignored by git
+
+
+def review_page(workspace: Workspace, model_id: str) -> Path:
+    """Writes reports/<model>.html; the file. Needs no key: it shows what was declared."""
+    model = model_record(workspace, model_id)
+    found = evaluated(workspace, model_id)
+    page = Page(f"{short(model_id)} {describe(model)}")
+    page.facts(_facts(workspace, model, found))
+    sight = look(workspace, model_id)
+    if sight.stale or sight.missing:
+        page.text(sight.stale or sight.missing or "")
+    if sight.requirements:
+        rows = [{"requirement": r["require"], "value": r["value"], "": r["held"]} for r in sight.requirements]
+        page.heading("Requirements and tests").table(rows, ["requirement", "value", ""])
+    if found is not None:
+        _evaluation(workspace, page, model_id, model, found)
+    _curves(workspace, page, model)
+    target = workspace.root / REPORTS / f"{short(model_id)}.html"
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(page.html())
+    return target
+
+
+def _facts(workspace: Workspace, model: Model, found: Evaluation | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "made by": f"{model.made.who}, {model.made.when}",
+        "dataset, labels": f"{short(model.data['dataset'])}, {short(model.data['labels'])}",
+        "source": f"closure {model.code['closure'][:8]} in commit {model.code['commit'][:8]}",
+        "hyperparameters": ", ".join(f"{k} {v}" for k, v in model.trial["hyperparameters"].items()),
+        "epochs, seed, threads": ", ".join(str(model.trial[k]) for k in ("epochs", "seed", "threads")),
+        **{k: v for k, v in model.metrics.items()},
+    }
+    if found is not None:
+        facts |= {"evaluation": f"{found.number} of {found.limit} on this test, {found.result['items']} sealed items"}
+        facts |= {"walls": ", ".join(found.result["walls"])}
+    return facts
+
+
+def _evaluation(workspace: Workspace, page: Page, model_id: str, model: Model, found: Evaluation) -> None:
+    page.heading("Sealed test")
+    rows = [
+        {"measure": name, "value": m["value"], "95 % interval": _interval(m.get("interval"))}
+        for name, m in found.result["measures"].items()
+    ]
+    page.table(rows, ["measure", "value", "95 % interval"])
+    now = current(workspace, model.name)
+    against = evaluated(workspace, now) if now and now != model_id else None
+    comparison = compared(workspace, against, found) if against else None
+    if comparison is not None and now is not None:
+        low, high = comparison["interval"]
+        page.text(
+            f"Against {short(now)}, the current model, on the same items: {comparison['difference']:+.4f} "
+            f"[{low:+.4f}, {high:+.4f}], better on {comparison['won']}, worse on {comparison['lost']}, p {comparison['p']}."
+        )
+    classes = found.result["classes"]
+    recall = {name: c["recall"]["value"] for name, c in classes.items()}
+    spans = {name: (c["recall"]["interval"][0], c["recall"]["interval"][1]) for name, c in classes.items()}
+    page.figure(chart.bars("recall of each class", recall, intervals=spans))
+    page.figure(chart.matrix("class by class", list(classes), found.result["confusion"]))
+
+
+def _curves(workspace: Workspace, page: Page, model: Model) -> None:
+    """The trial's curves, where this clone has the trial."""
+    mine = [t for t in trials.trials(workspace) if t.id == model.trial["id"]]
+    if not mine:
+        return
+    curves = trials.points(workspace, mine[0])
+    page.heading("Training")
+    for name, points in curves.items():
+        page.figure(chart.lines(name, {name: points}, x="epoch", y=name))
+
+
+def _interval(interval: list[float] | None) -> str | None:
+    return None if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"

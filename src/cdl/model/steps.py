@@ -1,0 +1,292 @@
+"""The rows of the model pipeline."""
+
+from cdl.data.ready import released
+from cdl.errors import NotFound
+from cdl.model import experiment, register, review, submit
+from cdl.model.code import model_code
+from cdl.model.current import current
+from cdl.model.results import compared, counted, evaluated, limit, target
+from cdl.model.source import model_record
+from cdl.model.submit import submitted
+from cdl.registry.records import Model, short
+from cdl.workflow.policy import verdict_on
+from cdl.workflow.step import Step, Work, late
+from cdl.workflow.workspace import Workspace
+
+TRAINED = "trained/"  # claims: what `cdl run model` did already
+
+
+def unevaluated(workspace: Workspace) -> list[Work]:
+    """Models that wait for an evaluation, or for a comparison with the model that counts now, and whose key is here."""
+    reviewed = [i for i, _ in submitted(workspace)]
+    fresh = [i for i, m in workspace.registry.all(Model) if _never_evaluated(workspace, i, m)]
+    wanted = dict.fromkeys([*reviewed, *fresh])
+    for identity in reviewed:
+        now = current(workspace, model_record(workspace, identity).name)
+        if now is not None:
+            wanted.setdefault(now)
+    works = [_evaluation(workspace, i) for i in wanted if evaluated(workspace, i) is None]
+    if not works:
+        works = [_comparison(i, n) for i in reviewed if (n := _uncompared(workspace, i)) is not None]
+    return [w for w in works if w is not None]
+
+
+def evaluate(workspace: Workspace, work: Work) -> None:
+    """Evaluates a model, or compares it with the current one."""
+    against = work.options.get("against")
+    if against is None:
+        made = late("cdl.model.evaluate:evaluate")(workspace, work.subject)
+        found = made.result["measures"]["test.accuracy"]
+        low, high = found["interval"]
+        workspace.tell(
+            f"evaluated {short(work.subject)}: test.accuracy {found['value']:.3f} [{low:.3f}, {high:.3f}]; "
+            f"evaluation {made.number} of {made.limit} on this test"
+        )
+        return
+    first, second = evaluated(workspace, against), evaluated(workspace, work.subject)
+    made = late("cdl.model.evaluate:compare")(workspace, first, second)
+    low, high = made["interval"]
+    workspace.tell(
+        f"compared  {short(work.subject)} with {short(against)}: {made['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    )
+
+
+def untrained(workspace: Workspace) -> list[Work]:
+    """Models whose source, data and search were not trained by `cdl run model` yet."""
+    works = []
+    for name, config in workspace.config.model.items():
+        key = training_key(workspace, name)
+        if key is None or workspace.store.claimed(key) is not None:
+            continue
+        found = config.search
+        line, cost = f"{name}: train {config.epochs} epochs", ""
+        if found is not None:
+            line = f"{name}: {found.method}, up to {found.max_trials} trials of {found.min_epochs}-{found.max_epochs} epochs"
+            cost = f"{found.workers} at a time"
+        works.append(Work(step="training", subject=name, line=line, cost=cost, options={"key": key}))
+    return works
+
+
+def train(workspace: Workspace, work: Work) -> None:
+    """Searches where cdl.yaml describes a search, else trains once."""
+    if workspace.config.model[work.subject].search is None:
+        best = late("cdl.model.train:train")(workspace, work.subject)
+    else:
+        best = late("cdl.model.tune:search")(workspace, work.subject).best
+    workspace.store.claim(str(work.options["key"]), best.id.encode())
+    number = best.id.partition("-")[0]
+    numbers = ", ".join(f"{k} {v:.4g}" for k, v in best.metrics.items())
+    workspace.tell(f"best {number}: {numbers}; choosing is yours: cdl trial list, cdl model register {number}")
+
+
+def training_key(workspace: Workspace, name: str) -> str | None:
+    """The claim under which `cdl run model` notes that it trained; None before labels are released."""
+    try:
+        dataset, labels = released(workspace, workspace.config.model[name].data)
+    except NotFound:
+        return None
+    return f"{TRAINED}{name}-{model_code(workspace, name).closure.id[:32]}-{dataset[2:18]}-{labels[2:18]}"
+
+
+def _never_evaluated(workspace: Workspace, identity: str, model: Model) -> bool:
+    """A registered model that no test version has seen: the person who registered it had no key."""
+    if model.origin is not None and model.origin["by"] != "retraining":
+        return False
+    known = {e.fields["model"] for e in workspace.journal.events("model.evaluated")}
+    return identity not in known and verdict_on(workspace, "model", identity) is None
+
+
+def _evaluation(workspace: Workspace, identity: str) -> Work | None:
+    model = model_record(workspace, identity)
+    on = target(workspace, model)
+    if not workspace.holds_key(on.dataset.name):
+        return None
+    number = len(counted(workspace, on.dataset.test)) + 1
+    line = f"evaluate {short(identity)} on {on.dataset.items['test']} sealed items"
+    return Work(step="model_evaluation", subject=identity, line=line, cost=f"{number} of {limit(workspace)}")
+
+
+def _uncompared(workspace: Workspace, identity: str) -> str | None:
+    now = current(workspace, model_record(workspace, identity).name)
+    if now is None or now == identity:
+        return None
+    first, second = evaluated(workspace, now), evaluated(workspace, identity)
+    if first is None or second is None or compared(workspace, first, second) is not None:
+        return None
+    on = target(workspace, model_record(workspace, identity))
+    return now if workspace.holds_key(on.dataset.name) else None
+
+
+def _comparison(identity: str, now: str) -> Work:
+    line = f"compare {short(identity)} with {short(now)}, the current model"
+    return Work(step="model_evaluation", subject=identity, line=line, options={"against": now})
+
+
+SCIENTIST = ("data_scientist",)
+STEPS = (
+    Step(
+        name="create_experiment",
+        pipeline="model",
+        roles=SCIENTIST,
+        does="makes a branch, from here or from any earlier version",
+        reads="Code Repository",
+        writes="branch",
+        command="cdl experiment create",
+        run=experiment.create,
+    ),
+    Step(
+        name="data_analysis",
+        pipeline="model",
+        roles=SCIENTIST,
+        does="shows the training set; masked fields hidden, test data not readable",
+        reads="training data",
+        writes="a page under reports/",
+        command="cdl data analyze",
+        run=late("cdl.data.analyze:analyze"),
+        optional=True,
+    ),
+    Step(
+        name="preprocessing",
+        pipeline="model",
+        roles=SCIENTIST,
+        does="fits the transformation on the training part, or loads it",
+        reads="training data",
+        writes="model input, transformation",
+        command="cdl train",
+        run=late("cdl.model.transform:prepare"),
+        optional=True,
+    ),
+    Step(
+        name="validation_splitting",
+        pipeline="model",
+        roles=SCIENTIST,
+        does="splits the training data by a public key, equal items together",
+        reads="training data",
+        writes="training and validation part",
+        command="cdl train",
+        run=late("cdl.model.transform:parts"),
+    ),
+    Step(
+        name="model_building",
+        pipeline="model",
+        roles=SCIENTIST,
+        does="defines the network, from nothing or from a registered or public one",
+        reads="optional pretrained model",
+        writes="model definition",
+        command="cdl train",
+        run=late("cdl.model.pretrained:pretrained"),
+        optional=True,
+    ),
+    Step(
+        name="hyperparameter_optimization",
+        pipeline="model",
+        roles=SCIENTIST,
+        does="asynchronous successive halving over the declared space",
+        reads="model input",
+        writes="Experiment Registry",
+        command="cdl search",
+        run=late("cdl.model.tune:search"),
+        optional=True,
+    ),
+    Step(
+        name="training",
+        pipeline="model",
+        roles=SCIENTIST,
+        does="trains; metrics, logs and checkpoints are kept",
+        reads="model input",
+        writes="Experiment Registry",
+        command="cdl train, cdl run model",
+        run=late("cdl.model.train:train"),
+        pending=untrained,
+        begin=train,
+        starts="named",
+    ),
+    Step(
+        name="experiment_evaluation",
+        pipeline="model",
+        roles=SCIENTIST,
+        does="compares trials",
+        reads="Experiment Registry",
+        writes="a table, curves as a picture",
+        command="cdl trial compare",
+        run=late("cdl.model.compare:rows"),
+        back_to=("preprocessing", "model_building", "training"),
+    ),
+    Step(
+        name="registration",
+        pipeline="model",
+        roles=SCIENTIST,
+        does="makes a chosen trial a record that is complete in itself",
+        reads="chosen checkpoint",
+        writes="Model Registry",
+        command="cdl model register",
+        run=register.register,
+    ),
+    Step(
+        name="model_evaluation",
+        pipeline="model",
+        roles=("automatic",),
+        does="sealed: only declared metrics leave",
+        reads="model, test data",
+        writes="a signed result",
+        command="cdl run",
+        run=late("cdl.model.evaluate:evaluate"),
+        pending=unevaluated,
+        begin=evaluate,
+        starts="itself",
+    ),
+    Step(
+        name="submission_gate",
+        pipeline="model",
+        roles=SCIENTIST,
+        does="submit, or back to any earlier step",
+        reads="evaluation",
+        writes="decision",
+        command="cdl model submit",
+        run=submit.look,
+        gate="submission",
+        back_to=submit.SUBMISSION.back_to,
+    ),
+    Step(
+        name="model_submission",
+        pipeline="model",
+        roles=SCIENTIST,
+        does="offers the source of that model; code and model cannot differ",
+        reads="source of the model",
+        writes="an offer",
+        command="cdl model submit",
+        run=submit.offer,
+    ),
+    Step(
+        name="model_review",
+        pipeline="model",
+        roles=("model_validator",),
+        does="shows metrics and the comparison with the current model",
+        reads="artifacts, metrics",
+        writes="a page under reports/",
+        command="cdl report MODEL",
+        run=late("cdl.model.page:review_page"),
+    ),
+    Step(
+        name="model_gate",
+        pipeline="model",
+        roles=("model_validator",),
+        does="rejects to a named step or to data collection, or approves",
+        reads="review",
+        writes="decision",
+        command="cdl approve, cdl reject",
+        run=review.look,
+        gate="model",
+        back_to=review.BACK_TO,
+    ),
+    Step(
+        name="promotion",
+        pipeline="model",
+        roles=("automatic",),
+        does="merges the source; the model is the promoted one",
+        reads="approval",
+        writes="merge commit, model head",
+        command="cdl approve",
+        run=review.promote,
+    ),
+)

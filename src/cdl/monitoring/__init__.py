@@ -1,0 +1,1 @@
+"""scoring data, windows, drift, alarms."""

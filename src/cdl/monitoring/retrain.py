@@ -1,0 +1,76 @@
+"""What a ready dataset starts: the current model is evaluated on the new test, then the promoted one is trained again.
+
+The training has one trial: the integration branch's source, the promoted model's hyperparameters, the new data. It is
+registered on a branch `cdl/retrain-<id>` and evaluated; submission stays a person's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cdl.errors import NotFound
+from cdl.journal.events import Event
+from cdl.model.current import current, promoted
+from cdl.model.evaluate import compare, evaluate
+from cdl.model.register import register
+from cdl.model.source import model_record
+from cdl.model.train import train
+from cdl.registry.records import short
+from cdl.workflow.workspace import Workspace
+
+BRANCH = "cdl/retrain-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrained:
+    """What a trigger did: the records and results it made, and lines for the person."""
+
+    records: tuple[str, ...]
+    lines: tuple[str, ...]
+
+
+def on_ready(workspace: Workspace, event: Event, actions: Sequence[str], name: str) -> Retrained:
+    """Evaluates and trains as the trigger says. NotFound without a promoted model; Unavailable without the key."""
+    base = promoted(workspace, name)
+    now = current(workspace, name)
+    if base is None or now is None:
+        raise NotFound(f"no model {name} is promoted", remedy="cdl approve")
+    records, lines = [], []
+    standing = evaluate(workspace, now, cause=event.id)
+    records.append(standing.object)
+    lines.append(f"current {short(now)} on the new test: {standing.measures()['test.accuracy']:.3f}")
+    if "train" in actions:
+        made = retrain(workspace, event, base)
+        found = evaluate(workspace, made, cause=event.id)
+        difference = compare(workspace, standing, found)
+        low, high = difference["interval"]
+        records += [made, found.object]
+        lines.append(
+            f"trained {short(made)} on {BRANCH}{made[2:10]}: {found.measures()['test.accuracy']:.3f}, "
+            f"difference {difference['difference']:+.3f} [{low:+.3f}, {high:+.3f}]; waits for a submission"
+        )
+    return Retrained(records=tuple(records), lines=tuple(lines))
+
+
+def retrain(workspace: Workspace, event: Event, base_id: str) -> str:
+    """Trains the promoted model again on the data of the event; the new model's id."""
+    base = model_record(workspace, base_id)
+    tip = workspace.registry.tip()
+    if tip is None:
+        raise NotFound("the integration branch has no commit", remedy="cdl init")
+    trial = train(
+        workspace,
+        base.name,
+        sets=base.trial["hyperparameters"],
+        seed=base.trial["seed"],
+        epochs=base.trial["planned"],
+        commit=tip,
+        data=(event.fields["dataset"], event.fields["labels"]),
+        cause=event.id,
+    )
+
+    def branch(identity: str) -> str:
+        name = BRANCH + identity[2:10]
+        workspace.git.set_ref(f"refs/heads/{name}", tip)
+        return name
+
+    return register(workspace, trial, origin={"model": base_id, "by": "retraining"}, branch=branch, cause=event.id)

@@ -1,0 +1,99 @@
+"""Scoring data: what services were asked and answered, taken off their folders into the store, sealed.
+
+Requests may come back as items, and the key decides their side then; so they are sealed like test items from the start.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cdl.deployment.serve.scoring import FEEDBACK, SCORING, read
+from cdl.deployment.stages import folder
+from cdl.errors import Corrupt
+from cdl.journal import batch
+from cdl.model.code import section
+from cdl.model.source import model_record
+from cdl.workflow.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One request: what was asked and answered; `error` is a class, `truth` came later."""
+
+    id: str
+    at: str
+    input: bytes
+    category: str
+    confidence: float
+    seconds: float
+    error: str | None
+    truth: str | None = None
+
+
+def collect(workspace: Workspace, stage: str) -> int:
+    """Moves whole files of a stage into the store; how many requests. Unavailable without the key of the model's dataset."""
+    count = 0
+    for path in sorted((folder(workspace, stage) / "scoring").glob("*.batch")):
+        model, columns = _read(path, SCORING)
+        kept = {name: list(columns[name]) for name in SCORING if name != "probabilities"}
+        name = _vault(workspace, model).put(batch.write(kept))
+        rows = len(kept["id"])
+        _say(workspace, "scoring.collected", stage=stage, model=model, batch=name, rows=rows)
+        path.unlink()
+        count += rows
+    for path in sorted((folder(workspace, stage) / "feedback").glob("*.batch")):
+        model, columns = _read(path, FEEDBACK)
+        name = _vault(workspace, model).put(batch.write({n: list(columns[n]) for n in FEEDBACK}))
+        _say(workspace, "feedback.recorded", stage=stage, batch=name, rows=len(columns["id"]))
+        path.unlink()
+    return count
+
+
+def waiting(workspace: Workspace, stage: str) -> bool:
+    """Whether a stage has files that were not collected."""
+    return any((folder(workspace, stage) / "scoring").glob("*.batch"))
+
+
+def rows(workspace: Workspace, stage: str, model: str) -> list[Row]:
+    """Every collected request that a model answered at a stage, in order of time. Needs the key."""
+    vault = _vault(workspace, model)
+    truths: dict[str, str] = {}
+    for event in workspace.journal.events("feedback.recorded"):
+        if event.fields["stage"] == stage:
+            columns = batch.read(vault.get(event.fields["batch"]), where="feedback")
+            truths |= dict(zip(columns["id"], columns["truth"], strict=True))
+    found = []
+    for event in workspace.journal.events("scoring.collected"):
+        if event.fields["stage"] != stage or event.fields["model"] != model:
+            continue
+        columns = batch.read(vault.get(event.fields["batch"]), where="scoring")
+        names = ("id", "at", "input", "category", "confidence", "seconds", "error")
+        for values in zip(*(columns[n] for n in names), strict=True):
+            found.append(Row(**dict(zip(names, values, strict=True)), truth=truths.get(values[0])))
+    return sorted(found, key=lambda row: (row.at, row.id))
+
+
+def dataset_of(workspace: Workspace, model: str) -> str:
+    """The name of the dataset that a registered model learned from."""
+    record = model_record(workspace, model)
+    return section(workspace, record.name, record.code["commit"]).data
+
+
+def _vault(workspace: Workspace, model: str) -> Any:
+    return workspace.vault(dataset_of(workspace, model), by="monitoring")
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> tuple[str, Mapping[str, list[Any]]]:
+    try:
+        model, found = read(path.read_bytes())
+    except ValueError as error:
+        raise Corrupt(f"not a scoring file: {error}", where=path.name, remedy=f"remove {path}") from error
+    missing = set(columns) - found.keys()
+    if missing:
+        raise Corrupt(f"no column {', '.join(sorted(missing))}", where=path.name, remedy=f"remove {path}")
+    return model, found
+
+
+def _say(workspace: Workspace, kind: str, **fields: Any) -> None:
+    workspace.journal.append(kind, who=workspace.person.email, **fields)

@@ -1,0 +1,168 @@
+"""Windows: so many requests at a time are measured, held against `live.` requirements, and compared with the reference.
+
+What fails in two windows in a row is an alarm, raised once; a drift names the measures and the inputs that were selected.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cdl.deployment.apply import package_record
+from cdl.deployment.stages import declared
+from cdl.journal.events import Event
+from cdl.model.loading import Predictor, with_predictor
+from cdl.model.source import model_record
+from cdl.monitoring import drift, scoring, select
+from cdl.monitoring.scoring import Row
+from cdl.workflow.policy import in_force
+from cdl.workflow.workspace import Workspace
+
+REFUSED = "BadRequest"  # a client's error, not the service's
+FAILING = "failing."
+DRIFT = "drift."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A measured window: its number at the stage, its measures, and what became an alarm in it."""
+
+    number: int
+    measures: Mapping[str, float]
+    alarms: tuple[str, ...]
+    event: Event | None = None
+
+
+def monitor(workspace: Workspace, stage: str) -> list[Window]:
+    """Collects what a stage wrote, and measures every window that is full and was not measured. Needs the key."""
+    head = declared(workspace, stage)
+    if head is None:
+        return []
+    scoring.collect(workspace, stage)
+    package = package_record(workspace, head.package)
+    size = _size(workspace, package.model)
+    known = measured(workspace, stage, package.model)
+    rows = [r for r in scoring.rows(workspace, stage, package.model) if r.error != REFUSED]
+    files = {e.name: workspace.store.get(e.object) for e in workspace.store.tree(package.tree).entries}
+    reference = drift.load({n: d for n, d in files.items() if n.startswith("reference/")})
+    every = workspace.journal.events("monitor.window")
+    number = max((e.fields["window"] for e in every if e.fields["stage"] == stage), default=0)
+    history = [failing(e.fields["measures"]) for e in known]
+    found = []
+    for start in range(len(known) * size, len(rows) - size + 1, size):
+        number += 1
+        part = rows[start : start + size]
+        measures = _measures(workspace, package.model, part, reference)
+        history.append(failing(measures))
+        made = _tell(workspace, stage, package.model, number, measures, history, rows[: start + size], size)
+        found.append(made)
+    return found
+
+
+def measured(workspace: Workspace, stage: str, model: str) -> list[Event]:
+    """The windows of a model at a stage so far."""
+    found = workspace.journal.events("monitor.window")
+    return [e for e in found if e.fields["stage"] == stage and e.fields["model"] == model]
+
+
+def failing(measures: Mapping[str, float]) -> frozenset[str]:
+    """What failed in a window."""
+    return frozenset(name.removeprefix(FAILING) for name in measures if name.startswith(FAILING))
+
+
+def raised(history: Sequence[frozenset[str]]) -> tuple[str, ...]:
+    """What becomes an alarm in the last window: what failed in it and in the one before, for the second time exactly."""
+    if len(history) < 2:
+        return ()
+    earlier = history[-3] if len(history) > 2 else frozenset()
+    return tuple(sorted((history[-1] & history[-2]) - earlier))
+
+
+def live(rows: Sequence[Row]) -> dict[str, float]:
+    """What `live.` requirements may name: error_rate (share), latency_p95 (s), confidence (mean), accuracy where truth came."""
+    good = [r for r in rows if r.error is None]
+    found = {"live.error_rate": 1 - len(good) / len(rows) if rows else 0.0}
+    if good:
+        taken = sorted(r.seconds for r in good)
+        found["live.latency_p95"] = taken[math.ceil(0.95 * len(taken)) - 1]
+        found["live.confidence"] = sum(r.confidence for r in good) / len(good)
+    truths = [r for r in good if r.truth is not None]
+    if truths:
+        found["live.accuracy"] = sum(r.truth == r.category for r in truths) / len(truths)
+    return {name: round(value, 6) for name, value in found.items()}
+
+
+def _measures(workspace: Workspace, model_id: str, rows: Sequence[Row], reference: drift.Reference) -> dict[str, float]:
+    found = live(rows)
+    for requirement in in_force(workspace).requirements("live."):
+        value = found.get(requirement.measure)
+        if value is not None and not requirement.holds(value):
+            found[FAILING + requirement.measure] = 1.0
+    good = [r for r in rows if r.error is None and r.input]
+    if not good:
+        return found
+    inputs = _inputs(workspace, model_id, good)
+    for m in drift.measure(reference, inputs, [r.confidence for r in good], [r.category for r in good]):
+        found[DRIFT + m.name] = m.effect
+        found[f"{DRIFT}{m.name}.p"] = round(m.p_value, 6)
+        if m.drifted:
+            found[FAILING + DRIFT + m.name] = 1.0
+    return found
+
+
+def _inputs(workspace: Workspace, model_id: str, rows: Sequence[Row]) -> "np.ndarray[Any, Any]":
+    model = model_record(workspace, model_id)
+    found: dict[str, Any] = {}
+
+    def use(predictor: Predictor) -> None:
+        found["inputs"] = predictor.inputs([r.input for r in rows])
+
+    vault = workspace.vault(scoring.dataset_of(workspace, model_id), by="monitoring")
+    with_predictor(workspace, model, use, vault=vault)
+    inputs: np.ndarray[Any, Any] = found["inputs"]
+    return inputs
+
+
+def _tell(
+    workspace: Workspace,
+    stage: str,
+    model: str,
+    number: int,
+    measures: dict[str, float],
+    history: Sequence[frozenset[str]],
+    rows: Sequence[Row],
+    size: int,
+) -> Window:
+    who = workspace.person.email
+    window = workspace.journal.append(
+        "monitor.window", who=who, stage=stage, model=model, window=number, measures=measures
+    )
+    alarms = raised(history)
+    for measure in alarms:
+        if not measure.startswith(DRIFT):
+            workspace.journal.append(
+                "monitor.alarm", who=who, cause=window.id, stage=stage, model=model, window=number, measure=measure
+            )
+    drifted = [a for a in alarms if a.startswith(DRIFT)]
+    event = None
+    if drifted:
+        count = max((t.count for t in workspace.config.triggers if t.when == "monitor.drift"), default=0)
+        chosen = select.least_confident(workspace, model, rows[-2 * size :], count) if count else None
+        event = workspace.journal.append(
+            "monitor.drift",
+            who=who,
+            cause=window.id,
+            stage=stage,
+            model=model,
+            window=number,
+            measures={a: measures[a] for a in drifted},
+            selected=chosen,
+        )
+    return Window(number=number, measures=measures, alarms=alarms, event=event)
+
+
+def _size(workspace: Workspace, model_id: str) -> int:
+    name = model_record(workspace, model_id).name
+    return next((d.window for d in workspace.config.deploy.values() if d.model == name), 500)

@@ -1,0 +1,147 @@
+"""Triggers: an event that became true on the integration branch starts work, once.
+
+A claim is one create-only name, `triggers/<trigger>/<event>/<n>`; who takes it runs. Its result is written under
+`triggers/<trigger>/<event>/done`; a claim without a result whose process is gone is taken over under the next number.
+Work carries its event as the cause, so no trigger fires on its own consequence, nor deeper than DEPTH.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cdl.config.schema import TriggerConfig
+from cdl.errors import CdlError
+from cdl.journal.events import Event
+from cdl.workflow.workspace import Workspace
+
+DEPTH = 8  # causes in a row
+Outcome = tuple[Sequence[str], Sequence[str]]  # ids of what was made, lines for the person
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a kind of trigger needs: events that may fire in this clone, whether this person can run it, and the work."""
+
+    candidates: Callable[[Workspace], list[Event]]
+    able: Callable[[Workspace, TriggerConfig], str | None]
+    run: Callable[[Workspace, TriggerConfig, Event], Outcome]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A trigger with the event that it has not run for; `unable` says why this person cannot."""
+
+    index: int
+    trigger: TriggerConfig
+    event: Event
+    unable: str | None
+
+    @property
+    def claim(self) -> str:
+        """The name under which it is claimed."""
+        return f"triggers/{self.trigger.when}-{self.index}/{self.event.id}"
+
+    @property
+    def line(self) -> str:
+        """The trigger in a few words."""
+        run = self.trigger.run if isinstance(self.trigger.run, str) else ", ".join(self.trigger.run)
+        return f"{self.trigger.when} > {run} of {self.trigger.of}"
+
+
+def waiting(workspace: Workspace, kinds: Mapping[str, Kind]) -> list[Waiting]:
+    """Triggers that an event made due here and nobody finished. Events that wait for one trigger join: the last counts."""
+    found = []
+    for index, trigger in enumerate(workspace.config.triggers):
+        if trigger.when not in kinds:
+            continue
+        kind = kinds[trigger.when]
+        due = [
+            Waiting(index=index, trigger=trigger, event=e, unable=kind.able(workspace, trigger))
+            for e in kind.candidates(workspace)
+        ]
+        done = [i for i, w in enumerate(due) if workspace.store.claimed(f"{w.claim}/done") is not None]
+        open_ones = [w for w in due[max(done, default=-1) + 1 :] if _may_fire(workspace, w)]
+        found += open_ones[-1:]
+    return found
+
+
+def fire(workspace: Workspace, kinds: Mapping[str, Kind]) -> list[str]:
+    """Runs what waits and this person can run, in the foreground; lines of what was done.
+
+    An error ends the trigger with what it says: it stays claimed and is taken over by the next command.
+    """
+    lines: list[str] = []
+    for due in waiting(workspace, kinds):
+        if due.unable is not None:
+            lines.append(f"trigger {due.line} waits: {due.unable}")
+            continue
+        claimed = claim(workspace, due)
+        if claimed is None:
+            continue
+        workspace.tell(f"trigger {due.line}")
+        try:
+            records, said = kinds[due.trigger.when].run(workspace, due.trigger, due.event)
+        except CdlError as error:
+            lines.append(f"trigger {due.line} failed: {error.message}; the next `cdl run` tries again")
+            workspace.store.claim(f"{claimed}-failed", error.message.encode())
+            continue
+        workspace.store.claim(f"{due.claim}/done", json.dumps({"records": list(records)}).encode())
+        workspace.journal.append(
+            "trigger.finished", who=workspace.person.email, cause=due.event.id, records=[r[:200] for r in records]
+        )
+        lines += [f"trigger {due.line}", *said]
+    return lines
+
+
+def claim(workspace: Workspace, due: Waiting) -> str | None:
+    """Takes a waiting trigger; the claim's name, or None when somebody else runs it."""
+    holder = {"who": workspace.person.email, "host": socket.gethostname(), "pid": os.getpid()}
+    for number in range(DEPTH):
+        attempt = f"{due.claim}/{number}"
+        if workspace.store.claim(attempt, json.dumps(holder).encode()):
+            workspace.journal.append(
+                "trigger.claimed",
+                who=workspace.person.email,
+                cause=due.event.id,
+                trigger=due.trigger.when,
+                event=due.event.id,
+            )
+            return attempt
+        failed = workspace.store.claimed(f"{attempt}-failed") is not None
+        if not failed and _alive(workspace.store.claimed(attempt)):
+            return None
+        if workspace.store.claimed(f"{due.claim}/done") is not None:
+            return None  # it was finished after this process looked
+    return None
+
+
+def causes(workspace: Workspace, event: Event) -> list[Event]:
+    """The chain of causes of an event, nearest first; at most DEPTH."""
+    found: list[Event] = []
+    while event.cause and len(found) <= DEPTH:
+        event = workspace.journal.event(event.cause)
+        found.append(event)
+    return found
+
+
+def _may_fire(workspace: Workspace, due: Waiting) -> bool:
+    chain = causes(workspace, due.event)
+    return not any(e.kind == due.trigger.when for e in chain) and len(chain) < DEPTH
+
+
+def _alive(holder: bytes | None) -> bool:
+    """Whether the process that took a claim still runs; one on another machine is taken to."""
+    if holder is None:
+        return False
+    held = json.loads(holder)
+    if held["host"] != socket.gethostname():
+        return True
+    try:
+        os.kill(held["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return bool(held["pid"] != os.getpid())
