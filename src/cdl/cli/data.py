@@ -3,18 +3,22 @@
 import click
 
 from cdl.cli.output import here, json_option, say, show, table
-from cdl.data import stages, versions
+from cdl.data import stages, steps
+from cdl.data.analyze import analyze
 from cdl.data.gate import measures
+from cdl.data.submit import submit
 from cdl.errors import NotFound
+from cdl.monitoring.select import bring_back
 from cdl.project import open_workspace
 from cdl.registry.records import Dataset, DatasetHead, short
+from cdl.workflow.step import Work
 from cdl.workflow.workspace import Workspace, named
 
 
 @click.group(invoke_without_command=True)
 @click.pass_context
 def data(ctx: click.Context) -> None:
-    """Datasets: run, list, rejected."""
+    """Datasets: run, list, rejected, analyze, submit, collect."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_datasets)
 
@@ -42,7 +46,8 @@ def run(name: str | None, answers: str | None, as_json: bool) -> None:
     dataset = named(dict(workspace.config.data), "dataset", name)
     request = workspace.registry.get(answers).id if answers else None
     before = workspace.registry.head(DatasetHead, dataset)
-    made = versions.make(workspace, dataset, answers=request)
+    work = Work(step="collection", subject=dataset, line="", options={"answers": request} if request else {})
+    made = steps.make(workspace, work)
     record = _dataset(workspace, made)
     found = measures(record)
     counts = f"{found['items']:,} items: train {found['train']:,}, test {found['test']:,}"
@@ -65,6 +70,38 @@ def rejected(name: str | None, as_json: bool) -> None:
     found = stages.rejections(workspace.vault(dataset, by="data"), _dataset(workspace, head.version))
     rows = [{"item": i[:12], "step": step, "reason": reason} for i, (step, reason) in sorted(found.items())]
     show(rows, lambda: table(rows, ["item", "step", "reason"]) if rows else ["nothing was rejected"], as_json=as_json)
+
+
+@data.command("analyze")
+@click.argument("name", required=False)
+@json_option
+def analyze_data(name: str | None, as_json: bool) -> None:
+    """Write a page about the training set; masked fields hidden, the test set not read."""
+    workspace = open_workspace(here(), tell=say)
+    path = analyze(workspace, named(dict(workspace.config.data), "dataset", name))
+    show({"page": str(path)}, lambda: [f"written: {path.relative_to(workspace.root)}"], as_json=as_json)
+
+
+@data.command("submit")
+@click.argument("name", required=False)
+@json_option
+def submit_data(name: str | None, as_json: bool) -> None:
+    """Offer the commit checked out, whose steps made this branch's version; the data gate merges it."""
+    workspace = open_workspace(here(), tell=say)
+    made = submit(workspace, named(dict(workspace.config.data), "dataset", name))
+    show({"version": made}, lambda: [f"offered {short(made)}; waits at the data gate"], as_json=as_json)
+
+
+@data.command("collect")
+@click.argument("request")
+@click.option("--of", "name", metavar="DATASET", help="The dataset, where there are several.")
+@json_option
+def collect_request(request: str, name: str | None, as_json: bool) -> None:
+    """Write the inputs that a request selected into the declared source; `cdl data run --answers REQUEST` takes them in."""
+    workspace = open_workspace(here(), tell=say)
+    files = bring_back(workspace, request, named(dict(workspace.config.data), "dataset", name))
+    line = f"{len(files)} files written into the source; next: cdl data run --answers {request}"
+    show({"files": files}, lambda: [line], as_json=as_json)
 
 
 def _dataset(workspace: Workspace, identity: str) -> Dataset:

@@ -1,18 +1,62 @@
 """`cdl label`: labels."""
 
+import base64
+import io
+import sys
+from collections.abc import Iterator
+
 import click
 
-from cdl.cli.output import here, json_option, say, show
+from cdl.cli.output import fire, here, json_option, say, show
+from cdl.cycle import TRIGGERS
 from cdl.data import labels
 from cdl.data.ready import announce, ready
 from cdl.project import open_workspace
 from cdl.registry.records import short
 from cdl.workflow.workspace import named
 
+SHADES = " .:-=+*#%@"
+WIDEST = 32  # characters of a picture
+LONGEST_TEXT = 2000  # characters of a text
+
 
 @click.group()
 def label() -> None:
-    """Labels: import, set, release."""
+    """Labels: next, import, set, release."""
+
+
+@label.command("next")
+@click.argument("name", required=False)
+@click.option("--count", type=int, help="Stop after so many.")
+@json_option
+def next_items(name: str | None, count: int | None, as_json: bool) -> None:
+    """Show items that nobody labeled, one after another, and ask for their class. With --json: only show them."""
+    workspace = open_workspace(here(), tell=say)
+    dataset = named(dict(workspace.config.data), "dataset", name)
+    classes = workspace.config.data[dataset].labels.classes
+    todo = labels.unlabeled(workspace, dataset)[: count or None]
+    if as_json:
+        found = [{"item": i, "content": base64.b64encode(content).decode()} for i, content in todo]
+        show({"classes": classes, "items": found}, lambda: [], as_json=True)
+        return
+    kept = 0
+    for identity, content in todo:
+        for line in _shown(content):
+            click.echo(line)
+        say(f"{identity[:12]}: {', '.join(f'{i} {c}' for i, c in enumerate(classes))}; empty to stop")
+        given = (click.prompt("class", default="") if sys.stdin.isatty() else sys.stdin.readline()).strip()
+        if not given:
+            break
+        value = (
+            given
+            if given in classes
+            else classes[int(given)]
+            if given.isdigit() and int(given) < len(classes)
+            else given
+        )
+        labels.record(workspace, dataset, {identity: value})
+        kept += 1
+    say(f"{kept} labels kept, {len(labels.unlabeled(workspace, dataset))} items left; next: cdl label release")
 
 
 @label.command("import")
@@ -23,11 +67,8 @@ def import_labels(name: str | None, as_json: bool) -> None:
     workspace = open_workspace(here(), tell=say)
     dataset = named(dict(workspace.config.data), "dataset", name)
     count = labels.record(workspace, dataset, labels.from_source(workspace, dataset))
-    show(
-        {"dataset": dataset, "labels": count},
-        lambda: [f"{count:,} labels kept; next: cdl label release"],
-        as_json=as_json,
-    )
+    line = f"{count:,} labels kept; next: cdl label release"
+    show({"dataset": dataset, "labels": count}, lambda: [line], as_json=as_json)
 
 
 @label.command("set")
@@ -44,8 +85,9 @@ def set_label(item: str, value: str, name: str | None) -> None:
 
 @label.command()
 @click.argument("name", required=False)
+@click.option("--no-triggers", is_flag=True, help="Leave triggers waiting.")
 @json_option
-def release(name: str | None, as_json: bool) -> None:
+def release(name: str | None, no_triggers: bool, as_json: bool) -> None:
     """Make a snapshot of all labels; training reads only snapshots."""
     workspace = open_workspace(here(), tell=say)
     dataset = named(dict(workspace.config.data), "dataset", name)
@@ -57,3 +99,21 @@ def release(name: str | None, as_json: bool) -> None:
         lines.append(f"{len(made.conflicts)} items whose labelers disagree")
     lines.append(f"{dataset} is ready" if ready(workspace, dataset) else f"{dataset} is not ready yet: cdl status")
     show({"labels": made.id, "coverage": coverage, "conflicts": list(made.conflicts)}, lambda: lines, as_json=as_json)
+    fire(workspace, TRIGGERS, off=no_triggers)
+
+
+def _shown(content: bytes) -> Iterator[str]:
+    """An item for a terminal: a picture in shades, or its text."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG", "JPEG", "GIF", "BMP"]) as image:
+            grey = image.convert("L")
+            grey.thumbnail((WIDEST, WIDEST))
+            values, width = grey.tobytes(), grey.width
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        text = content[:LONGEST_TEXT].decode("utf-8", "replace")
+        yield from ("".join(c if c.isprintable() else " " for c in line) for line in text.splitlines())
+        return
+    for start in range(0, len(values), width):
+        yield "".join(2 * SHADES[v * (len(SHADES) - 1) // 255] for v in values[start : start + width])

@@ -1,9 +1,12 @@
 """`cdl model`: registered models."""
 
+from typing import Any
+
 import click
 
 from cdl.cli.output import here, json_option, say, show, table
 from cdl.cycle import CYCLE
+from cdl.deployment.implement import implement as implement_model
 from cdl.errors import Conflict, NotFound
 from cdl.model import current as counting
 from cdl.model import submit as submitting
@@ -21,7 +24,7 @@ from cdl.workflow.workspace import Workspace
 @click.group(invoke_without_command=True)
 @click.pass_context
 def model(ctx: click.Context) -> None:
-    """Registered models: list, register, evaluate, submit, withdraw."""
+    """Registered models: list, register, evaluate, submit, withdraw, implement."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_models)
 
@@ -103,6 +106,27 @@ def withdraw(what: str, because: str | None, as_json: bool) -> None:
     identity = _meant(workspace, what)
     made = decide(workspace, CYCLE, "submission", identity, "withdraw", because=because)
     show({"model": identity, "decision": made.id}, lambda: [f"withdrew {short(identity)}"], as_json=as_json)
+
+
+@model.command()
+@click.argument("what", required=False)
+@click.option(
+    "--input",
+    "input_",
+    type=click.Choice(["image", "text", "bytes", "row", "array"]),
+    default="bytes",
+    help="What a request holds.",
+)
+@json_option
+def implement(what: str | None, input_: Any, as_json: bool) -> None:
+    """Make the source checked out that of the promoted model: it must predict alike on every validation item."""
+    workspace = open_workspace(here(), tell=say)
+    name = next(iter(workspace.config.model)) if what is None and len(workspace.config.model) == 1 else what
+    chosen = counting.promoted(workspace, name) if name in workspace.config.model else None
+    identity = chosen or _meant(workspace, what)
+    made = implement_model(workspace, identity, input=input_)
+    line = f"{short(made)} implements {short(identity)}; predicts alike on every validation item; waits for its review"
+    show({"model": made, "original": identity}, lambda: [line], as_json=as_json)
 
 
 def said(made: Evaluation) -> str:

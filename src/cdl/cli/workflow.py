@@ -3,25 +3,35 @@
 import click
 import msgspec
 
-from cdl.cli.output import here, json_option, say, show
-from cdl.cycle import CYCLE
+from cdl.cli.output import fire, here, json_option, say, show
+from cdl.cycle import CYCLE, TRIGGERS
+from cdl.data.ready import announce
+from cdl.deployment.stages import look as look_at_stage
 from cdl.project import open_workspace
-from cdl.registry.records import short
+from cdl.registry.records import Decision, short
 from cdl.workflow import decide as deciding
 from cdl.workflow.request import open_request, open_requests
 from cdl.workflow.status import status as status_of
+from cdl.workflow.trigger import waiting as triggers_waiting
+from cdl.workflow.workspace import Workspace
 
 
 @click.command()
 @json_option
 def status(as_json: bool) -> None:
     """Where everything stands, and who must decide what."""
-    found = status_of(open_workspace(here(), tell=say), CYCLE)
+    workspace = open_workspace(here(), tell=say)
+    announce(workspace)
+    found = status_of(workspace, CYCLE)
+    due = triggers_waiting(workspace, TRIGGERS)
     roles = "solo: every role" if found.solo else ", ".join(found.roles) or "no role"
     lines = [
         f"{found.project}: {found.person} ({roles}; declared, not proved)",
         f"branch {found.branch or 'detached'}; integration branch {found.integration}; policy {found.policy[:8]} in force",
         *(f"{what}: {version}" for what, version in found.heads.items()),
+        *_stages(workspace),
+        *(f"trigger {w.line} waits" + (f": {w.unable}" if w.unable else ": cdl run") for w in due),
+        *(f"request {short(i)} at {r.to['step']} for {r.to['role']}: {r.because}" for i, r in found.requests),
         *(f"waits for {found.holders[o.gate]}: {o.gate} {short(o.subject)}, {o.title}" for o in found.waiting),
     ]
     if not found.waiting:
@@ -29,12 +39,26 @@ def status(as_json: bool) -> None:
     show(msgspec.to_builtins(found), lambda: lines, as_json=as_json)
 
 
+def _stages(workspace: Workspace) -> list[str]:
+    """What each stage should run, and what it does."""
+    names = sorted({s for config in workspace.config.deploy.values() for s in config.stages})
+    lines = []
+    for found in (look_at_stage(workspace, name) for name in names):
+        if found.declared is None:
+            continue
+        text = f"{found.stage}: declared {short(found.declared)}, "
+        text += f"runs {short(found.running)} at {found.url}" if found.running else "nothing runs"
+        lines.append(text if found.running == found.declared else f"{text}: cdl deploy apply {found.stage}")
+    return lines
+
+
 @click.command()
 @click.argument("what", required=False)
 @click.option("--despite", metavar="TEXT", help="Approve although a requirement failed, and say why.")
 @click.option("--because", metavar="TEXT", help="A reason, kept with the decision.")
+@click.option("--no-triggers", is_flag=True, help="Leave triggers waiting.")
 @json_option
-def approve(what: str | None, despite: str | None, because: str | None, as_json: bool) -> None:
+def approve(what: str | None, despite: str | None, because: str | None, no_triggers: bool, as_json: bool) -> None:
     """Approve what waits at a gate: an id, a gate's name, or nothing when one decision is open for you."""
     workspace = open_workspace(here(), tell=say)
     meant = deciding.meant(workspace, CYCLE, what)
@@ -42,9 +66,10 @@ def approve(what: str | None, despite: str | None, because: str | None, as_json:
     made = deciding.decide(workspace, CYCLE, meant.gate, meant.subject, verdict, because=because, despite=despite)
     show(
         {"decision": made.id, "subject": meant.subject, "gate": meant.gate, "commit": made.commit},
-        lambda: [f"approved {short(meant.subject)} at the {meant.gate} gate ({short(made.id)})"],
+        lambda: [f"approved {short(meant.subject)} at the {meant.gate} gate ({short(made.id)})", *_held(made.decision)],
         as_json=as_json,
     )
+    fire(workspace, TRIGGERS, off=no_triggers)
 
 
 @click.command()
@@ -119,6 +144,16 @@ def answer(what: str, because: str | None, as_json: bool) -> None:
 def decline(what: str, because: str | None, as_json: bool) -> None:
     """Close a request without doing it."""
     _settle(what, "decline", because, as_json)
+
+
+def _held(decision: Decision) -> list[str]:
+    """How the requirements stood."""
+    found = [r["held"] for r in decision.requirements]
+    if not found:
+        return []
+    failed = [r["require"] for r in decision.requirements if r["held"] is False]
+    text = f"  {sum(h is True for h in found)} requirements and tests held, {sum(h == 'later' for h in found)} later"
+    return [text, *(f"  NOT held: {f}; despite: {decision.despite}" for f in failed)]
 
 
 def _settle(what: str, verdict: str, because: str | None, as_json: bool) -> None:

@@ -14,9 +14,11 @@ OF_MODEL = ("metrics", "tests")
 def policy_parts(config: Config) -> dict[str, Any]:
     """The deciding parts as plain values; what is left out or empty is not there."""
     plain = msgspec.to_builtins(config)
-    parts = {key: plain[key] for key in WHOLE if plain[key]}
-    parts["data"] = {name: {k: data[k] for k in OF_DATA if data.get(k)} for name, data in plain["data"].items()}
-    parts["model"] = {name: {k: model[k] for k in OF_MODEL if model.get(k)} for name, model in plain["model"].items()}
+    parts = {key: plain[key] for key in WHOLE if plain.get(key)}
+    parts["data"] = {name: {k: data[k] for k in OF_DATA if data.get(k)} for name, data in plain.get("data", {}).items()}
+    parts["model"] = {
+        name: {k: model[k] for k in OF_MODEL if model.get(k)} for name, model in plain.get("model", {}).items()
+    }
     return parts
 
 

@@ -8,8 +8,8 @@ ROLES = ("data_engineer", "data_labeler", "data_scientist", "model_validator", "
 Role = Literal["data_engineer", "data_labeler", "data_scientist", "model_validator", "software_engineer", "devops"]
 
 
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of cdl.yaml."""
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A part of cdl.yaml. As plain values it says only what differs from the default: a key that is new here changes no hash."""
 
 
 class Branches(Section, frozen=True, kw_only=True):

@@ -84,6 +84,18 @@ def record(workspace: Workspace, name: str, values: Mapping[str, str]) -> int:
     return len(values)
 
 
+def unlabeled(workspace: Workspace, name: str) -> list[tuple[str, bytes]]:
+    """Items of the current version without a label, with their content, by id. Needs the key."""
+    _, dataset = current(workspace, name)
+    vault = workspace.vault(name, by="labeling")
+    sealed = vault.tree(dataset.test)
+    known = {row.item for side in (TRAIN, TEST) for row in rows(workspace, name, side)}
+    entries = workspace.store.tree(dataset.train).entries
+    found = [(e.name, workspace.store.get(e.object)) for e in entries if e.name not in known]
+    found += [(n, sealed.data(n)) for n in sealed.names if n not in known]
+    return sorted(found)
+
+
 def check_value(value: str, classes: Sequence[str], *, where: str) -> None:
     """ConfigError for a class that cdl.yaml does not name."""
     if value not in classes:

@@ -29,7 +29,7 @@ ID_DIGITS = 32  # hex digits of an item's id
 
 @dataclass(kw_only=True)
 class Draft:
-    """A version in the making. `files` is the snapshot's tree that code is taken from."""
+    """A version in the making. `files` is the snapshot's tree that code is taken from; `again` asks no earlier outcomes."""
 
     workspace: Workspace
     name: str
@@ -48,6 +48,7 @@ class Draft:
     stages: list[Stage] = field(default_factory=list)
     rejected: dict[str, tuple[str, Rejected]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    again: bool = False
 
 
 def collect(draft: Draft) -> None:
@@ -149,7 +150,7 @@ def keep(draft: Draft, name: str, code: Closure | None) -> None:
 
 def known(draft: Draft, name: str, code: Closure) -> dict[str, Content | Rejected]:
     """What the version before found for each item with the same step, by the item's key."""
-    parent = draft.parent
+    parent = None if draft.again else draft.parent
     names = [s.name for s in parent.steps] if parent else []
     if parent is None or name not in names[1:]:
         return {}

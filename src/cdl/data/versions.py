@@ -5,6 +5,7 @@ Equal sources, code, key and parent give the equal record, on any machine; nothi
 
 from collections import Counter
 
+from cdl.config.schema import Config
 from cdl.data import ledger as ledgers
 from cdl.data import stages
 from cdl.data.split import TEST, TRAIN
@@ -17,6 +18,7 @@ from cdl.store.seal import SealedItem
 from cdl.workflow.workspace import Workspace
 
 COMMAND = "data run"
+DATA_REFS = "refs/cdl/data/"  # the snapshot that a version was made with
 
 
 def make(workspace: Workspace, name: str, *, answers: str | None = None) -> str:
@@ -29,28 +31,35 @@ def make(workspace: Workspace, name: str, *, answers: str | None = None) -> str:
             f"no dataset '{name}'", where="cdl.yaml", remedy="there are: " + ", ".join(workspace.config.data)
         )
     head = workspace.registry.head(DatasetHead, name)
-    draft = begin(workspace, name, head.version if head else None)
+    taken = source_snapshot(workspace)
+    draft = begin(workspace, name, workspace.config, taken.commit, head.version if head else None)
     workspace.tell(f"collect   {name}")
     stages.collect(draft)
+    pipeline(draft)
+    record = finish(draft, head.version if head else None, answers)
+    identity = commit(workspace, record, head)
+    workspace.git.set_ref(DATA_REFS + identity, taken.commit)
+    return identity
+
+
+def pipeline(draft: Draft) -> None:
+    """Everything after collection."""
+    tell = draft.workspace.tell
     stages.split(draft)
-    workspace.tell(f"split     {len(draft.raw)} items")
+    tell(f"split     {len(draft.raw)} items")
     stages.ingest(draft)
     for step_name, step in draft.config.named_steps():
         stages.work(draft, step_name, step)
-        workspace.tell(
-            f"{step_name:<9} {len(draft.sets[TRAIN]) + len(draft.sets[TEST])} items, {len(draft.rejected)} rejected"
-        )
-    record = finish(draft, head.version if head else None, answers)
-    return commit(workspace, record, head)
+        items = len(draft.sets[TRAIN]) + len(draft.sets[TEST])
+        tell(f"{step_name:<9} {items} items, {len(draft.rejected)} rejected")
 
 
-def begin(workspace: Workspace, name: str, parent_id: str | None) -> Draft:
-    """An empty draft on top of a version, with the code of the work tree as it is."""
-    config = workspace.config.data[name]
-    taken = source_snapshot(workspace)
-    files = workspace.git.files(taken.tree)
-    lock_path = workspace.config.environment.lock
-    lock = workspace.git.read(taken.commit, lock_path) if lock_path else None
+def begin(workspace: Workspace, name: str, config_file: Config, commit_: str, parent_id: str | None) -> Draft:
+    """An empty draft on top of a version, with the code that a commit holds."""
+    config = config_file.data[name]
+    files = workspace.git.files(commit_)
+    lock_path = config_file.environment.lock
+    lock = workspace.git.read(commit_, lock_path) if lock_path else None
     keys = workspace.keys(name)
     vault = workspace.vault(name, by="data")
     parent = _dataset(workspace, parent_id) if parent_id else None

@@ -12,7 +12,7 @@ from cdl.config.schema import Compression
 from cdl.deployment.validation import validation, validation_probabilities
 from cdl.errors import Refused
 from cdl.jobs.job import Job
-from cdl.jobs.local import Worker
+from cdl.jobs.local import Result, Worker
 from cdl.model.arrays import array
 from cdl.model.loading import spec
 from cdl.model.register import keep_source
@@ -48,34 +48,11 @@ def compress(
     Refused for a model without a torch network; JobFailed when the export fails.
     """
     model = model_record(workspace, model_id)
-    code = source(workspace, model)
-    if code.config.network is None or model.output["format"] == "onnx":
-        raise Refused(f"{short(model_id)} is no torch network", remedy="deploy it as it is: leave `compress` out")
-    prepared = validation(workspace, model)
     quantize = how[-1].quantize if how else None
-    job = Job(
-        loop=LOOP,
-        closure=code.closure,
-        inputs={"weights": model.weights, "validation": prepared.arrays["validation_inputs"]},
-        parameters={"quantize": quantize, "hyperparameters": model.trial["hyperparameters"]},
-        environment=code.environment,
-    )
+    prepared = validation(workspace, model)
     store = workspace.store
-
-    def drive(worker: Worker) -> dict[str, str]:
-        answer = worker.ask(
-            {
-                "op": "export",
-                "spec": spec(model, code),
-                "weights": store.get(model.weights),
-                "inputs": str(store.path(prepared.arrays["validation_inputs"])),
-                "quantize": quantize,
-            }
-        )
-        return {"onnx": store.put(answer["onnx"]), "outputs": store.put(answer["outputs"])}
-
     workspace.tell(f"compress  {quantize or 'ONNX'} of {short(model_id)}, calibrated on validation items")
-    made = workspace.jobs.run(job, drive).outputs
+    made = export(workspace, model_id, model, quantize).outputs
     truth = array(store.get(prepared.arrays["validation_labels"]))
     found = array(store.get(made["outputs"]))
     classes = len(model.output["classes"])
@@ -112,3 +89,32 @@ def compress(
         alike=int(np.sum(called == original)),
         items=len(truth),
     )
+
+
+def export(workspace: Workspace, model_id: str, model: Model, quantize: str | None, *, fresh: bool = False) -> Result:
+    """The job that exports and quantizes: outputs `onnx` and `outputs` (of the validation inputs). Refused, JobFailed."""
+    code = source(workspace, model)
+    if code.config.network is None or model.output["format"] == "onnx":
+        raise Refused(f"{short(model_id)} is no torch network", remedy="deploy it as it is: leave `compress` out")
+    prepared, store = validation(workspace, model), workspace.store
+    job = Job(
+        loop=LOOP,
+        closure=code.closure,
+        inputs={"weights": model.weights, "validation": prepared.arrays["validation_inputs"]},
+        parameters={"quantize": quantize, "hyperparameters": model.trial["hyperparameters"]},
+        environment=code.environment,
+    )
+
+    def drive(worker: Worker) -> dict[str, str]:
+        answer = worker.ask(
+            {
+                "op": "export",
+                "spec": spec(model, code),
+                "weights": store.get(model.weights),
+                "inputs": str(store.path(prepared.arrays["validation_inputs"])),
+                "quantize": quantize,
+            }
+        )
+        return {"onnx": store.put(answer["onnx"]), "outputs": store.put(answer["outputs"])}
+
+    return workspace.jobs.run(job, drive, fresh=fresh)

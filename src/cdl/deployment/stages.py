@@ -28,6 +28,11 @@ class Stage:
 def status(workspace: Workspace, stage: str) -> Stage:
     """What a stage should run and what it does, after finishing what was killed between."""
     finish(workspace, stage)
+    return look(workspace, stage)
+
+
+def look(workspace: Workspace, stage: str) -> Stage:
+    """What a stage should run and what it does; nothing is changed."""
     head, found = declared(workspace, stage), control.running(folder(workspace, stage))
     return Stage(
         stage=stage,

@@ -1,0 +1,115 @@
+"""`cdl run` and `cdl report`."""
+
+import shlex
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+import click
+
+from cdl.cli.output import confirmed, here, json_option, say, show
+from cdl.cycle import CYCLE
+from cdl.data.analyze import analyze
+from cdl.data.ready import announce
+from cdl.errors import NotFound
+from cdl.model.page import review_page
+from cdl.monitoring.page import stage_page
+from cdl.monitoring.steps import stages_of
+from cdl.project import open_workspace
+from cdl.registry.records import Model, short
+from cdl.workflow.decide import waiting
+from cdl.workflow.run import PIPELINES, Planned, plan
+from cdl.workflow.run import run as run_all
+from cdl.workflow.step import Cycle, Work
+from cdl.workflow.workspace import Workspace
+
+PAUSE_SECONDS = 2.0
+NOTIFY_SECONDS = 30
+
+
+@click.command()
+@click.argument("pipeline", required=False, type=click.Choice(PIPELINES))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--answers", metavar="REQUEST", help="The request that a new dataset version answers.")
+@click.option("--watch", is_flag=True, help="Go on whenever something new can be done.")
+@click.option("--no-triggers", is_flag=True, help="Leave triggers waiting.")
+@json_option
+def run(pipeline: str | None, yes: bool, answers: str | None, watch: bool, no_triggers: bool, as_json: bool) -> None:
+    """Do what can be done up to the next decision; its plan and cost first. Training only when `model` is named."""
+    workspace = open_workspace(here(), tell=say)
+    announce(workspace)
+    cycle = _without_triggers() if no_triggers else CYCLE
+    options = {"answers": workspace.registry.get(answers).id} if answers else {}
+    told: set[str] = set()
+    while watch:
+        _once(workspace, _answering(cycle, options), pipeline, yes=True)
+        _notify(workspace, told)
+        time.sleep(PAUSE_SECONDS)
+        workspace = open_workspace(here(), tell=say)
+    done = _once(workspace, _answering(cycle, options), pipeline, yes=yes)
+    _notify(workspace, told)
+    found = [{"step": p.step.name, "subject": p.work.subject} for p in done]
+    opened = [f"{o.gate} {short(o.subject)}: {o.title}" for o in waiting(workspace, CYCLE)]
+    lines = [] if done else ["nothing to do"]
+    lines += [f"waits for a decision: {o}" for o in opened]
+    show({"done": found, "waiting": opened}, lambda: lines, as_json=as_json)
+
+
+def _once(workspace: Workspace, cycle: Cycle, pipeline: str | None, *, yes: bool) -> list[Planned]:
+    """Prints the plan, asks, and works until only decisions are left."""
+    todo = plan(workspace, cycle, pipeline)
+    for p in todo:
+        say(f"plan: {p.step.name}: {p.work.line}" + (f" ({p.work.cost})" if p.work.cost else ""))
+    if todo and not confirmed("Go on?", yes=yes):
+        raise click.Abort
+    return run_all(workspace, cycle, pipeline) if todo else []
+
+
+@click.command()
+@click.argument("name")
+@json_option
+def report(name: str, as_json: bool) -> None:
+    """Write a page: of a dataset, a registered model, or a stage's monitoring."""
+    workspace = open_workspace(here(), tell=say)
+    if name in workspace.config.data:
+        path = analyze(workspace, name)
+    elif name in stages_of(workspace):
+        path = stage_page(workspace, name)
+    else:
+        stored = workspace.registry.get(name)
+        if not isinstance(stored.record, Model):
+            raise NotFound(f"{name} has no page", remedy="a dataset's or stage's name, or a model's id")
+        path = review_page(workspace, stored.id)
+    show({"page": str(path)}, lambda: [f"written: {path.relative_to(workspace.root)}"], as_json=as_json)
+
+
+def _without_triggers() -> Cycle:
+    return replace(CYCLE, steps=tuple(s for s in CYCLE.steps if s.name != "trigger"))
+
+
+def _answering(cycle: Cycle, options: Mapping[str, str]) -> Cycle:
+    """The cycle whose data runs answer a request."""
+    if not options:
+        return cycle
+
+    def begin(workspace: Workspace, work: Work) -> None:
+        cycle.step("collection").begin(workspace, replace(work, options={**work.options, **options}))
+
+    steps = tuple(replace(s, begin=begin) if s.name == "collection" else s for s in cycle.steps)
+    return replace(cycle, steps=steps)
+
+
+def _notify(workspace: Workspace, told: set[str]) -> None:
+    """Calls the program of `notify` once with each decision that waits."""
+    if workspace.config.notify is None:
+        return
+    for opened in waiting(workspace, CYCLE):
+        if opened.subject in told:
+            continue
+        told.add(opened.subject)
+        argv = [*shlex.split(workspace.config.notify), opened.gate, opened.subject, opened.title]
+        try:
+            subprocess.run(argv, cwd=workspace.root, timeout=NOTIFY_SECONDS, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            say(f"notify: {error}")
