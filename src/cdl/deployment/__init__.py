@@ -1,1 +1,1 @@
-"""implementation, compression, revision, package, service."""
+"""implementation, compression, revision, package, manifest, service."""

@@ -244,7 +244,7 @@ R = TypeVar("R", bound=Record)
 
 def encode(record: Record) -> tuple[str, str, bytes]:
     """The id, the path in the repository and the bytes of a record."""
-    data = document.write(msgspec.to_builtins(record))
+    data = document.write(msgspec.to_builtins(record, order="deterministic"))  # equal content, equal bytes
     identity = f"{record.prefix}-{blake3(data).hexdigest()[:ID_DIGITS]}"
     folder = record.folder
     if isinstance(record, Dataset | Labels | Model):
