@@ -65,17 +65,41 @@ def startup(runs: int) -> list[dict[str, object]]:
     return found
 
 
+def digits(runs: int) -> list[dict[str, object]]:
+    """Sealed accuracy of the example digits, all its images but the stream: with its published key, and with keys drawn anew."""
+    os.environ |= {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org"}
+    keys = ["published"] + ["drawn"] * max(5, runs // 2)
+    found: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number, key in enumerate(keys):
+            os.environ["CDL_KEYRING"] = str(Path(folder) / f"keyring-{number}")
+            root = Path(folder) / f"digits-{number}"
+            own = ["--own-key"] if key == "drawn" else []
+            subprocess.run([CDL, "init", "--example", "digits", *own, str(root)], check=True, capture_output=True)
+            for part in ("first", "later"):
+                making = [sys.executable, "make_data.py", "--part", part]
+                subprocess.run(making, cwd=root, check=True, capture_output=True)
+            for command in (["run", "--yes"], ["approve"], ["experiment", "create", "one"], ["train"]):
+                subprocess.run([CDL, *command], cwd=root, check=True, capture_output=True)
+            said = subprocess.run([CDL, "model", "register", "e1", "--json"], cwd=root, check=True, capture_output=True)
+            found.setdefault(key, []).append(json.loads(said.stdout)["measures"]["test.accuracy"] * 100)
+    records = [record("sealed accuracy", f"digits, {key} key", "% of test items", v) for key, v in found.items()]
+    for row, values in zip(records, found.values(), strict=True):
+        row["mean"] = round(statistics.mean(values), 2)
+    return records
+
+
 def main() -> None:
     """Runs one benchmark by name."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=["startup"])
+    parser.add_argument("name", choices=["startup", "digits"])
     parser.add_argument("--quick", action="store_true", help="three runs instead of eleven")
     parser.add_argument("--json", metavar="FILE", help="write the records there too")
     parser.add_argument(
         "--install-peers", action="store_true", help="environments of what is compared with; this one needs none"
     )
     given = parser.parse_args()
-    found = startup(3 if given.quick else 11)
+    found = {"startup": startup, "digits": digits}[given.name](3 if given.quick else 11)
     for row in found:
         sys.stdout.write(json.dumps(row) + "\n")
     if given.json:

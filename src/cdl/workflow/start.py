@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from blake3 import blake3
+
 from cdl.config.schema import Config
 from cdl.errors import Conflict, NotFound
 from cdl.git.commit import make_commit, make_tree
@@ -88,12 +90,22 @@ def lay_out(root: Path, *, name: str | None = None, example: str | None = None) 
     return Laid(root=root, written=tuple(written))
 
 
-def draw_keys(config: Config, keyring: Keyring) -> list[str]:
-    """Draws a secret for each dataset that has none in the keyring. Returns their names."""
+def draw_keys(config: Config, keyring: Keyring, *, example: str | None = None) -> list[str]:
+    """Draws a secret for each dataset that has none in the keyring. Returns their names.
+
+    With `example` it is the example's published one: everybody gets the same split, and the test set is no secret.
+    """
     fresh = [name for name in config.data if keyring.find(config.project, name) is None]
     for name in fresh:
-        keyring.create(config.project, name, secret=secrets.token_bytes(SECRET_BYTES))
+        secret = published_secret(example, name) if example else secrets.token_bytes(SECRET_BYTES)
+        keyring.create(config.project, name, secret=secret)
     return fresh
+
+
+def published_secret(example: str, dataset: str) -> bytes:
+    """The secret of an example's dataset, the same for everybody."""
+    material = f"{example}/{dataset}".encode()
+    return blake3(material, derive_key_context="cdl 2026 published key of an example").digest(length=SECRET_BYTES)
 
 
 def first_policy(workspace: Workspace, written: tuple[str, ...]) -> str:
