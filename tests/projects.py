@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,9 +10,15 @@ from cdl.config.load import load
 from cdl.cycle import CYCLE
 from cdl.data import versions
 from cdl.keys import Keyring
+from cdl.model.evaluate import evaluate
+from cdl.model.register import register
+from cdl.model.submit import offer
+from cdl.model.train import train
 from cdl.project import open_workspace
+from cdl.registry.records import Package
 from cdl.workflow import start
 from cdl.workflow.decide import decide, meant
+from cdl.workflow.run import run
 from cdl.workflow.workspace import Workspace
 
 Person = Callable[[str], Workspace]
@@ -144,8 +151,37 @@ class Toy:
         """Approves what waits; the decision's id."""
         workspace = self.become(email)
         opened = meant(workspace, CYCLE, what)
-        verdict = "submit" if opened.gate == "submission" else "approve"
-        return decide(workspace, CYCLE, opened.gate, opened.subject, verdict, despite=despite).id
+        return decide(workspace, CYCLE, opened.gate, opened.subject, "approve", despite=despite).id
+
+    def model(self, branch: str = "exp/first", *, who: str = SCIENCE, **options: Any) -> str:
+        """A trial on a branch of its own, registered; the model."""
+        workspace = self.become(who)
+        workspace.git.run("switch", "--quiet", "-C", branch, "main")
+        return register(workspace, train(workspace, "side", **options))
+
+    def submit(self, model: str, who: str = SCIENCE) -> None:
+        """Evaluates by somebody who holds the key, and offers the commit checked out."""
+        evaluate(self.become(DATA), model)
+        workspace = self.become(who)
+        offer(workspace, model)
+        decide(workspace, CYCLE, "submission", model, "submit")
+
+    def promote(self, branch: str = "exp/first", *, who: str = SCIENCE, by: str = REVIEW, **options: Any) -> str:
+        """A model all the way to the integration branch, which is checked out afterwards."""
+        model = self.model(branch, who=who, **options)
+        self.submit(model, who)
+        run(self.become(DATA), CYCLE, None)
+        self.approve(by, model)
+        self.become(who).git.run("switch", "--quiet", "main")
+        return model
+
+    def package(self, *, by: str = REVIEW) -> str:
+        """The promoted model revised, approved and packaged; the package."""
+        run(self.become(OPS), CYCLE, "deployment")
+        self.approve(by, "revision")
+        run(self.become(OPS), CYCLE, "deployment")
+        workspace = self.become(OPS)
+        return workspace.registry.all(Package)[-1][0]
 
     def data(self, rows: str, email: str = DATA) -> Workspace:
         """Brings rows in through the data pipeline and its gate; ready afterwards."""
