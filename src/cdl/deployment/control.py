@@ -145,11 +145,7 @@ def _address(folder: Path) -> Iterator[str]:
     if len(os.fsencode(whole)) < SHORT_PATH or not Path("/proc/self/fd").is_dir():
         yield whole
         return
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        yield whole
-        return
+    handle = os.open(folder, os.O_RDONLY)
     try:
         yield f"/proc/self/fd/{handle}/control"
     finally:
