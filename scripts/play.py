@@ -7,14 +7,16 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from plant import FAULTS
 
@@ -30,6 +32,8 @@ roles:
   devops: [{OPS}]
 """
 SHOWN_LINES = 14  # of a long output
+PROGRESS_SECONDS = 2.0
+SHORT = 10  # characters that name a record
 REQUESTS = 1000
 WINDOW = 250
 SELECTED = 40
@@ -53,45 +57,63 @@ class Stage:
         if self.plant and FAULTS[self.plant].chapter == number:
             FAULTS[self.plant].happen(self)
 
-    def run(self, who: str, *command: str, expect: int = 0, where: Path | None = None, given: str = "") -> str:
-        """Runs a command as somebody, shows it as typed, and stops the demo when it did not do what it should."""
-        around = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "CDL_"))}
-        name = who.partition("@")[0]
-        for role in ("AUTHOR", "COMMITTER"):
-            around |= {f"GIT_{role}_NAME": name, f"GIT_{role}_EMAIL": who}
-        keyring = self.folder / "no-keys" if who == SCIENCE else self.keyring
-        around |= {"CDL_KEYRING": str(keyring), "GIT_CONFIG_GLOBAL": os.devnull}
+    def run(
+        self,
+        who: str,
+        *command: str,
+        expect: int = 0,
+        where: Path | None = None,
+        given: str = "",
+        show: str = "all",
+    ) -> str:
+        """Runs a command as somebody and stops the demo when it did not do what it should; what it printed.
+
+        `show`: all; `progress` without what it prints at its end; `nothing` for what only checks.
+        """
         program = [str(CDL), *command[1:]] if command[0] == "cdl" else list(command)
-        typed = " ".join("python" if part == sys.executable else part for part in command)
-        tell(f"    {who} $ {typed}")
+        typed = shlex.join("python" if part == sys.executable else part for part in command if part != "--json")
+        if show != "nothing":
+            tell(f"    {who} $ {typed}")
         process = subprocess.Popen(
             program,
             cwd=where or self.root,
-            env=around,
+            env=self._around(who),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        said, complained = process.communicate(given)
-        if "--json" not in command:
-            shown = (complained + said).rstrip().splitlines()
-            if len(shown) > SHOWN_LINES:
-                shown = [
-                    *shown[: SHOWN_LINES // 2],
-                    f"... {len(shown) - SHOWN_LINES} lines",
-                    *shown[-SHOWN_LINES // 2 :],
-                ]
-            tell("\n".join(f"      {line}" for line in shown)) if shown else None
-        need(
-            process.returncode == expect,
-            f"{typed}: exit code {process.returncode}, expected {expect}: {complained[-800:]}",
-        )
+        complained: list[str] = []
+        watcher = threading.Thread(target=follow, args=(process.stderr, complained, show != "nothing"))
+        watcher.start()
+        assert process.stdin is not None and process.stdout is not None
+        feeder = threading.Thread(target=feed, args=(process.stdin, given))
+        feeder.start()
+        said = process.stdout.read()
+        for thread in (watcher, feeder):
+            thread.join()
+        process.stdout.close()
+        if show == "all":
+            tell_some(said)
+        code = process.wait()
+        need(code == expect, f"{typed}: exit code {code}, expected {expect}: {''.join(complained)[-800:]}")
         return said
 
+    def _around(self, who: str) -> dict[str, str]:
+        """The environment of a person; the scientist and the client hold no key."""
+        around = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "CDL_"))}
+        for role in ("AUTHOR", "COMMITTER"):
+            around |= {f"GIT_{role}_NAME": who.partition("@")[0], f"GIT_{role}_EMAIL": who}
+        keyring = self.keyring if who in (DATA, REVIEW, OPS) else self.folder / "no-keys"
+        return around | {"CDL_KEYRING": str(keyring), "GIT_CONFIG_GLOBAL": os.devnull}
+
+    def act(self, who: str, *command: str) -> Any:
+        """The JSON of a command that does something."""
+        return json.loads(self.run(who, *command, "--json", show="progress"))
+
     def asked(self, who: str, *command: str) -> Any:
-        """The JSON that a command prints."""
-        return json.loads(self.run(who, *command, "--json"))
+        """The JSON of a command that only tells: a check of the demo's own, not part of its story."""
+        return json.loads(self.run(who, *command, "--json", show="nothing"))
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """The events of a kind."""
@@ -105,6 +127,38 @@ class Stage:
         out = self.run("client", sys.executable, "ask.py", *options, "--seed", str(seed), *truths)
         found: dict[str, Any] = json.loads(out)
         return found
+
+
+def feed(stream: IO[str], given: str) -> None:
+    """Types what a command is to read."""
+    with contextlib.suppress(BrokenPipeError), stream:
+        stream.write(given)
+
+
+def follow(stream: IO[str], kept: list[str], show: bool) -> None:
+    """Tells a command's progress while it runs: the first lines, then one every two seconds, and the last."""
+    last = time.monotonic()
+    hidden = ""
+    with stream:
+        for number, line in enumerate(stream):
+            kept.append(line)
+            if show and (number < SHOWN_LINES // 2 or time.monotonic() - last > PROGRESS_SECONDS):
+                tell(f"      {line.rstrip()}")
+                last, hidden = time.monotonic(), ""
+            else:
+                hidden = line
+    if show and hidden:
+        tell(f"      {hidden.rstrip()}")
+
+
+def tell_some(text: str) -> None:
+    """What a command printed; of a long output its two ends."""
+    lines = text.rstrip().splitlines()
+    half = SHOWN_LINES // 2
+    if len(lines) > SHOWN_LINES:
+        lines = [*lines[:half], f"... {len(lines) - 2 * half} lines", *lines[-half:]]
+    for line in lines:
+        tell(f"      {line}")
 
 
 def tell(text: str) -> None:
@@ -143,7 +197,7 @@ def begin(stage: Stage) -> None:
     need(len(opened) == 1, "a request is open")
     (stage.root / "cdl.yaml").write_text(agreed)
     stage.run(SCIENCE, "git", "commit", "--quiet", "--all", "--message", "the requirement as agreed")
-    stage.run(DATA, "cdl", "request", "answer", opened[0]["id"][:10], "--because", "taken back")
+    stage.run(DATA, "cdl", "request", "answer", opened[0]["id"][:SHORT], "--because", "taken back")
 
 
 def collect(stage: Stage) -> None:
@@ -167,7 +221,7 @@ def train(stage: Stage) -> str:
     stage.chapter("4. An experiment is a branch. 16 trials by asynchronous successive halving; the best goes on.")
     stage.run(SCIENCE, "cdl", "experiment", "create", "first")
     stage.run(SCIENCE, "cdl", "data", "analyze")
-    found = stage.asked(SCIENCE, "cdl", "search", "--yes")
+    found = stage.act(SCIENCE, "cdl", "search", "--yes")
     trials = [t["id"].partition("-")[0] for t in found["trials"]]
     need(len(trials) == (3 if stage.quick else 16), "every trial ran")
     stage.run(SCIENCE, "cdl", "trial", "list", "--sort", "validation.accuracy")
@@ -177,7 +231,9 @@ def train(stage: Stage) -> str:
 
     stage.chapter("5. The chosen trial becomes a model; somebody who holds the key evaluates it, sealed.")
     best = found["best"].partition("-")[0]
-    model: str = stage.asked(SCIENCE, "cdl", "model", "register", best)["model"]
+    tell(f"      the best is {best}")
+    model: str = stage.act(SCIENCE, "cdl", "model", "register", best)["model"]
+    tell(f"      {model[:SHORT]}")
     stage.run(REVIEW, "cdl", "run", "--yes")
     evaluated = stage.events("model.evaluated")
     need([e["fields"]["model"] for e in evaluated] == [model], "the model is evaluated once")
@@ -188,21 +244,24 @@ def review(stage: Stage, model: str) -> str:
     """Submission, a refused approval, a rejection with a request, its answer, promotion."""
     stage.chapter("6. Submitted: nobody approves his own model, and the validator may send it back.")
     stage.run(SCIENCE, "cdl", "model", "submit")
-    stage.run(SCIENCE, "cdl", "approve", model, expect=3)
-    stage.run(REVIEW, "cdl", "report", model)
-    stage.run(REVIEW, "cdl", "reject", model, "--to", "training", "--because", "show that another seed does as well")
+    stage.run(SCIENCE, "cdl", "approve", model[:SHORT], expect=3)
+    stage.run(REVIEW, "cdl", "report", model[:SHORT])
+    stage.run(
+        REVIEW, "cdl", "reject", model[:SHORT], "--to", "training", "--because", "show that another seed does as well"
+    )
     opened = stage.asked(SCIENCE, "cdl", "request", "list")
     need([r["to"]["step"] for r in opened] == ["training"], "a request is open at training")
 
     stage.chapter("7. The answer: trained again with another seed, evaluated, approved, merged.")
     best = stage.asked(SCIENCE, "cdl", "show", model)["trial"]["hyperparameters"]
     settings = [part for k, v in best.items() for part in ("--set", f"{k}={v}")]
-    made = stage.asked(SCIENCE, "cdl", "train", "--seed", "7", *settings)[0]
+    made = stage.act(SCIENCE, "cdl", "train", "--seed", "7", *settings)[0]
     trial = made["id"].partition("-")[0]
-    second: str = stage.asked(SCIENCE, "cdl", "model", "register", trial, "--answers", opened[0]["id"])["model"]
+    second: str = stage.act(SCIENCE, "cdl", "model", "register", trial, "--answers", opened[0]["id"][:SHORT])["model"]
+    tell(f"      {second[:SHORT]}")
     stage.run(REVIEW, "cdl", "run", "--yes")
-    stage.run(SCIENCE, "cdl", "model", "submit", second)
-    stage.run(REVIEW, "cdl", "approve", second)
+    stage.run(SCIENCE, "cdl", "model", "submit", second[:SHORT])
+    stage.run(REVIEW, "cdl", "approve", second[:SHORT])
     stage.run(SCIENCE, "git", "switch", "--quiet", "main")
     need(promoted(stage) == second, "the model is promoted")
     need(stage.asked(SCIENCE, "cdl", "request", "list") == [], "the request is answered")
@@ -226,7 +285,9 @@ def deploy(stage: Stage, *, first: bool) -> str:
     stage.run(OPS, "cdl", "run", "deployment", "--yes")
     if first:
         stage.run(OPS, "cdl", "deploy", "apply", "staging")
-    return str(stage.asked(OPS, "cdl", "deploy", "apply", "production")["url"])
+    url = str(stage.act(OPS, "cdl", "deploy", "apply", "production")["url"])
+    tell(f"      production answers at {url}")
+    return url
 
 
 def serve(stage: Stage) -> str:
@@ -238,7 +299,7 @@ def serve(stage: Stage) -> str:
     found = stage.ask(url, count=REQUESTS, shift="small", seed=1)
     need(found["failed"] == 0 and found["accuracy"] >= 0.9, f"the service answers well: {found}")
     time.sleep(2.5)  # the service writes what it was asked every two seconds
-    windows = stage.asked(OPS, "cdl", "monitor", "run", "production", "--once")
+    windows = stage.act(OPS, "cdl", "monitor", "run", "production", "--once")
     need(len(windows) == REQUESTS // WINDOW, f"{REQUESTS // WINDOW} windows are measured, not {len(windows)}")
     need(all(w["alarms"] == [] for w in windows), "no alarm")
     stage.run(OPS, "cdl", "report", "production")
@@ -254,7 +315,8 @@ def grow(stage: Stage, before: str, url: str) -> None:
     stage.run(DATA, "cdl", "run", "data", "--yes")
     stage.run(DATA, "cdl", "approve")
     need(len(stage.events("trigger.finished")) == 1, "the trigger ran")
-    branch = stage.run(SCIENCE, "git", "for-each-ref", "--format=%(refname:short)", "refs/heads/cdl/").split()
+    listed = "git", "for-each-ref", "--format=%(refname:short)", "refs/heads/cdl/"
+    branch = stage.run(SCIENCE, *listed, show="nothing").split()
     need(len(branch) == 1, "the new model stands on a branch of its own")
 
     stage.chapter("11. Compared on the same test version, approved, and swapped in while requests go on.")
@@ -276,7 +338,7 @@ def drift(stage: Stage, url: str) -> None:
     """Shifted requests: alarm, selection, request, collection, labels."""
     stage.chapter("12. Requests change: everything is shifted by two pixels. An alarm after exactly two windows.")
     time.sleep(2.5)
-    stage.asked(OPS, "cdl", "monitor", "run", "production", "--once")
+    stage.act(OPS, "cdl", "monitor", "run", "production", "--once")
     before = len(stage.events("monitor.window"))
     need(stage.events("monitor.drift") == [], "nothing drifted so far")
     pending = WINDOW - stage_rows(stage) % WINDOW
@@ -295,7 +357,7 @@ def drift(stage: Stage, url: str) -> None:
     need(len(opened) == 1, "a request is open at collection")
 
     stage.chapter("13. The least confident inputs come back as items, get a side by the key, and are labeled.")
-    request = opened[0]["id"][:10]
+    request = opened[0]["id"][:SHORT]
     stage.run(DATA, "cdl", "data", "collect", request)
     stage.run(DATA, "cdl", "data", "run", "--answers", request)
     stage.run(DATA, "cdl", "approve")
@@ -320,8 +382,8 @@ def label(stage: Stage) -> None:
     show = "import sys,io,json,base64\nfrom PIL import Image\n"
     show += "for i in json.load(sys.stdin)['items']:\n"
     show += " print(Image.open(io.BytesIO(base64.b64decode(i['content']))).tobytes().hex())\n"
-    items = stage.run(DATA, "cdl", "label", "next", "--json")
-    pixels = stage.run(DATA, sys.executable, "-c", show, given=items).split()
+    items = stage.run(DATA, "cdl", "label", "next", "--json", show="nothing")
+    pixels = stage.run(DATA, sys.executable, "-c", show, given=items, show="nothing").split()
     need(len(pixels) == SELECTED, f"{SELECTED} items wait for a label, not {len(pixels)}")
     stage.run(DATA, "cdl", "label", "next", given="".join(truths[p] + "\n" for p in pixels))
 
@@ -340,7 +402,7 @@ def end(stage: Stage) -> None:
     stage.run(OPS, "cdl", "store", "verify")
     stage.run(OPS, "cdl", "ci", "check")
     tell(f"    one commit names it all: {stage.run(OPS, 'git', 'rev-parse', 'HEAD').strip()}")
-    found = stage.asked(OPS, "cdl", "reproduce", "HEAD")
+    found = stage.act(OPS, "cdl", "reproduce", "HEAD")
     for line in found:
         tell(f"      {line['what']:<14} {line['name'][:12]}  {'identical' if line['identical'] else 'DIFFERENT'}")
     need(
