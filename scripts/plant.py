@@ -106,7 +106,7 @@ FAULTS = {
     "broken-model": Fault(
         "4", _write("model/network.py", "nn.Linear(2 * width * 16, 10)", "nn.Linear(2 * width * 16, 9)")
     ),
-    "useless-model": Fault("4", _write("model/network.py", "nn.Flatten(),", "nn.Flatten(), nn.Hardtanh(0, 0),")),
+    "useless-model": Fault("4", _write("model/network.py", "nn.Flatten(),", "nn.Flatten(), nn.Hardtanh(0, 1e-6),")),
     "wrong-hash": Fault("15", _corrupt_store),
     "service-gone": Fault("9", _kill_service),
     "lost-key": Fault("5", _lost_key),

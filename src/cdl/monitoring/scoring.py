@@ -12,6 +12,7 @@ from cdl.deployment.serve.scoring import FEEDBACK, SCORING, read
 from cdl.deployment.stages import folder
 from cdl.errors import Corrupt
 from cdl.journal import batch
+from cdl.journal.events import record_event_id
 from cdl.model.code import section
 from cdl.model.source import model_record
 from cdl.workflow.workspace import Workspace
@@ -32,21 +33,30 @@ class Row:
 
 
 def collect(workspace: Workspace, stage: str) -> int:
-    """Moves whole files of a stage into the store; how many requests. Unavailable without the key of the model's dataset."""
+    """Moves whole files of a stage into the store; how many requests. Unavailable without the key of the model's dataset.
+
+    A file that was kept and not removed, by a kill or by another process at the same time, is the same event again.
+    """
     count = 0
     for path in sorted((folder(workspace, stage) / "scoring").glob("*.batch")):
-        model, columns = _read(path, SCORING)
+        found = _read(path, SCORING)
+        if found is None:
+            continue
+        model, columns = found
         kept = {name: list(columns[name]) for name in SCORING if name != "probabilities"}
         name = _vault(workspace, model).put(batch.write(kept))
         rows = len(kept["id"])
         _say(workspace, "scoring.collected", stage=stage, model=model, batch=name, rows=rows)
-        path.unlink()
+        path.unlink(missing_ok=True)
         count += rows
     for path in sorted((folder(workspace, stage) / "feedback").glob("*.batch")):
-        model, columns = _read(path, FEEDBACK)
+        found = _read(path, FEEDBACK)
+        if found is None:
+            continue
+        model, columns = found
         name = _vault(workspace, model).put(batch.write({n: list(columns[n]) for n in FEEDBACK}))
         _say(workspace, "feedback.recorded", stage=stage, batch=name, rows=len(columns["id"]))
-        path.unlink()
+        path.unlink(missing_ok=True)
     return count
 
 
@@ -84,9 +94,12 @@ def _vault(workspace: Workspace, model: str) -> Any:
     return workspace.vault(dataset_of(workspace, model), by="monitoring")
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> tuple[str, Mapping[str, list[Any]]]:
+def _read(path: Path, columns: tuple[str, ...]) -> tuple[str, Mapping[str, list[Any]]] | None:
+    """The model and columns of a file; None when another process took it."""
     try:
         model, found = read(path.read_bytes())
+    except FileNotFoundError:
+        return None
     except ValueError as error:
         raise Corrupt(f"not a scoring file: {error}", where=path.name, remedy=f"remove {path}") from error
     missing = set(columns) - found.keys()
@@ -96,4 +109,5 @@ def _read(path: Path, columns: tuple[str, ...]) -> tuple[str, Mapping[str, list[
 
 
 def _say(workspace: Workspace, kind: str, **fields: Any) -> None:
-    workspace.journal.append(kind, who=workspace.person.email, **fields)
+    once = record_event_id(kind, f"{fields['stage']} {fields['batch']}")
+    workspace.journal.append(kind, who=workspace.person.email, event_id=once, **fields)

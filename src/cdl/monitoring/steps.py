@@ -12,7 +12,7 @@ from cdl.monitoring import scoring, select
 from cdl.registry.records import short
 from cdl.workflow import request
 from cdl.workflow.step import Step, Work, late
-from cdl.workflow.trigger import Kind, Outcome, fire, waiting
+from cdl.workflow.trigger import Kind, Outcome, fire, running, waiting
 from cdl.workflow.workspace import Workspace
 
 
@@ -46,15 +46,17 @@ def line(stage: str, number: int, measures: Mapping[str, float], alarms: Sequenc
 
 
 def due(workspace: Workspace) -> list[Work]:
-    """Triggers that wait and that this person can run."""
+    """Triggers that wait, that this person can run and nobody is running."""
     return [
-        Work(step="trigger", subject=w.event.id, line=w.line) for w in waiting(workspace, TRIGGERS) if w.unable is None
+        Work(step="trigger", subject=w.event.id, line=w.line)
+        for w in waiting(workspace, TRIGGERS)
+        if w.unable is None and not running(workspace, w)
     ]
 
 
 def start(workspace: Workspace, work: Work) -> None:
     """Fires what waits."""
-    for said in fire(workspace, TRIGGERS):
+    for said in fire(workspace, TRIGGERS, strict=True):
         workspace.tell(said)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from cdl.deployment.apply import package_record
 from cdl.deployment.stages import declared
-from cdl.journal.events import Event
+from cdl.journal.events import Event, record_event_id
 from cdl.model.loading import Predictor, with_predictor
 from cdl.model.source import model_record
 from cdl.monitoring import drift, scoring, select
@@ -135,31 +135,24 @@ def _tell(
     rows: Sequence[Row],
     size: int,
 ) -> Window:
-    who = workspace.person.email
-    window = workspace.journal.append(
-        "monitor.window", who=who, stage=stage, model=model, window=number, measures=measures
-    )
+    about = {"stage": stage, "model": model, "window": number}
+
+    def say(kind: str, cause: str | None, once: str = "", **fields: Any) -> Event:
+        identity = record_event_id(kind, f"{stage} {model} {number} {once}")  # two that look at once tell one thing
+        who = workspace.person.email
+        return workspace.journal.append(kind, who=who, cause=cause, event_id=identity, **about, **fields)
+
+    window = say("monitor.window", None, measures=measures)
     alarms = raised(history)
     for measure in alarms:
         if not measure.startswith(DRIFT):
-            workspace.journal.append(
-                "monitor.alarm", who=who, cause=window.id, stage=stage, model=model, window=number, measure=measure
-            )
-    drifted = [a for a in alarms if a.startswith(DRIFT)]
+            say("monitor.alarm", window.id, measure, measure=measure)
+    drifted = {a: measures[a] for a in alarms if a.startswith(DRIFT)}
     event = None
     if drifted:
         count = max((t.count for t in workspace.config.triggers if t.when == "monitor.drift"), default=0)
         chosen = select.least_confident(workspace, model, rows[-2 * size :], count) if count else None
-        event = workspace.journal.append(
-            "monitor.drift",
-            who=who,
-            cause=window.id,
-            stage=stage,
-            model=model,
-            window=number,
-            measures={a: measures[a] for a in drifted},
-            selected=chosen,
-        )
+        event = say("monitor.drift", window.id, measures=drifted, selected=chosen)
     return Window(number=number, measures=measures, alarms=alarms, event=event)
 
 

@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from cdl.config.schema import TriggerConfig
 from cdl.errors import CdlError
@@ -67,10 +68,10 @@ def waiting(workspace: Workspace, kinds: Mapping[str, Kind]) -> list[Waiting]:
     return found
 
 
-def fire(workspace: Workspace, kinds: Mapping[str, Kind]) -> list[str]:
+def fire(workspace: Workspace, kinds: Mapping[str, Kind], *, strict: bool = False) -> list[str]:
     """Runs what waits and this person can run, in the foreground; lines of what was done.
 
-    An error ends the trigger with what it says: it stays claimed and is taken over by the next command.
+    An error ends the trigger with what it says, and the next command tries again; with `strict` it is raised.
     """
     lines: list[str] = []
     for due in waiting(workspace, kinds):
@@ -86,6 +87,8 @@ def fire(workspace: Workspace, kinds: Mapping[str, Kind]) -> list[str]:
         except CdlError as error:
             lines.append(f"trigger {due.line} failed: {error.message}; the next `cdl run` tries again")
             workspace.store.claim(f"{claimed}-failed", error.message.encode())
+            if strict:
+                raise
             continue
         workspace.store.claim(f"{due.claim}/done", json.dumps({"records": list(records)}).encode())
         workspace.journal.append(
@@ -97,24 +100,23 @@ def fire(workspace: Workspace, kinds: Mapping[str, Kind]) -> list[str]:
 
 def claim(workspace: Workspace, due: Waiting) -> str | None:
     """Takes a waiting trigger; the claim's name, or None when somebody else runs it."""
+    number = _attempts(workspace, due)
+    if running(workspace, due) or workspace.store.claimed(f"{due.claim}/done") is not None:
+        return None
+    attempt = f"{due.claim}/{number}"
     holder = {"who": workspace.person.email, "host": socket.gethostname(), "pid": os.getpid()}
-    for number in range(DEPTH):
-        attempt = f"{due.claim}/{number}"
-        if workspace.store.claim(attempt, json.dumps(holder).encode()):
-            workspace.journal.append(
-                "trigger.claimed",
-                who=workspace.person.email,
-                cause=due.event.id,
-                trigger=due.trigger.when,
-                event=due.event.id,
-            )
-            return attempt
-        failed = workspace.store.claimed(f"{attempt}-failed") is not None
-        if not failed and _alive(workspace.store.claimed(attempt)):
-            return None
-        if workspace.store.claimed(f"{due.claim}/done") is not None:
-            return None  # it was finished after this process looked
-    return None
+    if not workspace.store.claim(attempt, json.dumps(holder).encode()):
+        return None  # somebody else was faster
+    about = {"trigger": due.trigger.when, "event": due.event.id}
+    workspace.journal.append("trigger.claimed", who=workspace.person.email, cause=due.event.id, **about)
+    return attempt
+
+
+def running(workspace: Workspace, due: Waiting) -> bool:
+    """Whether another process is at it: the last claim has no result, and its process is there."""
+    attempt = f"{due.claim}/{_attempts(workspace, due) - 1}"
+    failed = workspace.store.claimed(f"{attempt}-failed") is not None
+    return not failed and _alive(workspace.store.claimed(attempt))
 
 
 def causes(workspace: Workspace, event: Event) -> list[Event]:
@@ -124,6 +126,11 @@ def causes(workspace: Workspace, event: Event) -> list[Event]:
         event = workspace.journal.event(event.cause)
         found.append(event)
     return found
+
+
+def _attempts(workspace: Workspace, due: Waiting) -> int:
+    """How often it was claimed."""
+    return next(n for n in count() if workspace.store.claimed(f"{due.claim}/{n}") is None)
 
 
 def _may_fire(workspace: Workspace, due: Waiting) -> bool:
