@@ -5,23 +5,26 @@ project.data["articles"].take([3, 5])          training items of the current ver
 project.workspace.registry.all(Model)          every registered model, from any branch
 """
 
+import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cdl.config.load import load
-from cdl.data.dataset import Items, training
-from cdl.data.ready import released
+from cdl.config.schema import Branches
+from cdl.data.dataset import Items, current_items
 from cdl.errors import NotFound
 from cdl.git.commit import repair
 from cdl.git.repository import Git
 from cdl.jobs.local import Jobs
 from cdl.journal.journal import Journal
 from cdl.keys import Keyring
-from cdl.registry.records import DatasetHead
 from cdl.registry.registry import Registry
 from cdl.store.store import Store
+from cdl.workflow.policy import governed, in_force
 from cdl.workflow.workspace import Workspace
+
+INTEGRATION = "integration"  # the file below `.cdl` that names the branch
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,7 @@ class Data:
 
     def items(self) -> Items:
         """The training set of the version that this branch's released labels name; without labels the last version's."""
-        try:
-            dataset, labels = released(self.workspace, self.name)
-        except NotFound:
-            head = self.workspace.registry.head(DatasetHead, self.name)
-            if head is None:
-                raise
-            return training(self.workspace, head.version, None)
-        return training(self.workspace, dataset, labels)
+        return current_items(self.workspace, self.name)[1]
 
     def take(self, places: Iterable[int]) -> Items:
         """Training items by place, in the order of their ids."""
@@ -79,22 +75,70 @@ def find_root(start: Path) -> Path:
 def open_workspace(start: Path, *, tell: Callable[[str], None] = silent) -> Workspace:
     """Opens the project at or above a folder. Nothing of the project's code is run."""
     root = find_root(start)
-    config = load(root)
+    written = load(root)
     git = Git(root)
     repair(git)
-    folder = root / ".cdl"
+    folder = shared_folder(git)
     journal = Journal(folder)
     store = Store(folder / "store")
     person = git.person()
-    return Workspace(
+    workspace = Workspace(
         root=root,
-        config=config,
+        folder=folder,
+        config=written,
         git=git,
         store=store,
         journal=journal,
-        registry=Registry(git, journal, folder, integration=config.branches.integration),
+        registry=Registry(git, journal, folder, integration=known_integration(folder) or written.branches.integration),
         jobs=Jobs(store, journal, git, who=person.email),
         keyring=Keyring(),
         person=person,
         tell=tell,
     )
+    follow_integration(workspace)
+    return replace(workspace, config=governed(workspace))
+
+
+def shared_folder(git: Git) -> Path:
+    """`.cdl`: beside the repository's own folder, one for all work trees of a clone."""
+    common = git.common_dir
+    return (common.parent if common.name == ".git" else git.root) / ".cdl"
+
+
+def known_integration(folder: Path) -> str | None:
+    """The integration branch as this clone knows it; None before the first command here."""
+    try:
+        return (folder / INTEGRATION).read_text().strip()
+    except FileNotFoundError:
+        return None
+
+
+def follow_integration(workspace: Workspace) -> None:
+    """Notes the integration branch, and follows where an approved policy moved it: the new one must hold that policy too.
+
+    What somebody writes into cdl.yaml on a branch of their own cannot name another branch to judge it.
+    """
+    registry, place = workspace.registry, workspace.folder / INTEGRATION
+    try:
+        agreed = in_force(workspace)
+    except NotFound:
+        return
+    now = registry.integration
+    wanted = str(agreed.parts.get("branches", {}).get("integration", Branches().integration))
+    if wanted != now:
+        registry.integration = wanted
+        if approved_here(workspace) != agreed.id:
+            registry.integration = wanted = now
+    if known_integration(workspace.folder) != wanted:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_name(f"{INTEGRATION}.{os.getpid()}.tmp")
+        temporary.write_text(wanted + "\n")
+        temporary.replace(place)
+
+
+def approved_here(workspace: Workspace) -> str | None:
+    """The policy in force on the registry's integration branch."""
+    try:
+        return in_force(workspace).id
+    except NotFound:
+        return None

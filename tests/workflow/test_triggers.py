@@ -140,7 +140,7 @@ Path(sys.argv[1]).touch()
 while not Path(sys.argv[2]).exists():
     time.sleep(0.001)
 trigger = TriggerConfig(when="dataset.ready", run="train", of="side")
-won = [e.id for e in events if claim(workspace, Waiting(index=0, trigger=trigger, event=e, unable=None))]
+won = [e.id for e in events if claim(workspace, Waiting(trigger=trigger, event=e, unable=None))]
 print(" ".join(won), flush=True)
 sys.stdin.read()  # a process that is gone could be taken over: both stay until both have tried
 """
@@ -197,7 +197,9 @@ def test_a_claim_of_a_dead_process_is_taken_over(due: Toy) -> None:
     holder = {"who": DATA, "host": socket.gethostname(), "pid": gone.pid}
     assert workspace.store.claim(f"{found.claim}/0", json.dumps(holder).encode())
     assert claim(workspace, found) == f"{found.claim}/1"
-    elsewhere = Waiting(index=7, trigger=found.trigger, event=found.event, unable=None)
+    elsewhere = Waiting(
+        trigger=TriggerConfig(when="dataset.ready", run="evaluate", of="side"), event=found.event, unable=None
+    )
     holder["host"] = "another-machine"
     assert workspace.store.claim(f"{elsewhere.claim}/0", json.dumps(holder).encode())
     assert claim(workspace, elsewhere) is None

@@ -2,6 +2,7 @@
 
 import click
 
+from cdl.cli.after import after
 from cdl.cli.output import here, json_option, say, show, table
 from cdl.data import stages, steps
 from cdl.data.analyze import analyze
@@ -55,6 +56,7 @@ def run(name: str | None, answers: str | None, as_json: bool) -> None:
     lines += [f"  {count} {reason!r}" for reason, count in record.rejected["reasons"].items()]
     lines += ["nothing changed"] if before and before.version == made else [f"waits for you: cdl approve {short(made)}"]
     show({"version": made, **found, "reasons": record.rejected["reasons"]}, lambda: lines, as_json=as_json)
+    after(workspace)
 
 
 @data.command()
@@ -90,6 +92,7 @@ def submit_data(name: str | None, as_json: bool) -> None:
     workspace = open_workspace(here(), tell=say)
     made = submit(workspace, named(dict(workspace.config.data), "dataset", name))
     show({"version": made}, lambda: [f"offered {short(made)}; waits at the data gate"], as_json=as_json)
+    after(workspace)
 
 
 @data.command("collect")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from cdl.cli.output import fire, here, json_option, say, show, table
-from cdl.cycle import TRIGGERS
+from cdl.cli.after import after
+from cdl.cli.output import here, json_option, say, show, table
 from cdl.deployment import apply as applying
 from cdl.deployment.predict import predict as predict_batch
 from cdl.deployment.reproduce import reproduce as make_again
@@ -56,7 +56,7 @@ def deploy_status(stage: str | None = None, as_json: bool = False) -> None:
     """What each stage should run, and what it does."""
     workspace = open_workspace(here(), tell=say)
     found = [status_of(workspace, s) for s in ([stage] if stage else monitoring.stages_of(workspace))]
-    lines = [stage_line(s) for s in found]
+    lines = [s.line for s in found]
     show([asdict(s) | {"url": s.url} for s in found], lambda: lines or ["cdl.yaml names no stage"], as_json=as_json)
 
 
@@ -112,7 +112,7 @@ def _look(workspace: Workspace, stage: str | None, no_triggers: bool) -> list[di
         for w in measure(workspace, name):
             say(monitoring.line(name, w.number, w.measures, w.alarms))
             found.append({"stage": name, "window": w.number, "measures": w.measures, "alarms": w.alarms})
-    fire(workspace, TRIGGERS, off=no_triggers)
+    after(workspace, no_triggers=no_triggers)
     return found
 
 
@@ -127,18 +127,6 @@ def reproduce(what: str | None, as_json: bool) -> None:
     different = [f for f in found if f.identical is False]
     if different:
         raise Corrupt(f"{len(different)} of {len(found)} are different", remedy="cdl diff, cdl lineage")
-
-
-def stage_line(found: Stage) -> str:
-    """A stage in one line."""
-    if found.declared is None:
-        return f"{found.stage}: nothing was deployed"
-    if found.running is None:
-        return f"{found.stage}: declared {short(found.declared)}, nothing runs: cdl deploy apply {found.stage}"
-    text = f"{found.stage} runs {short(found.running)} at {found.url} ({found.workers} workers)"
-    if found.running != found.declared:
-        text += f"; declared {short(found.declared)}: cdl deploy apply {found.stage}"
-    return text
 
 
 def _said(found: Stage, as_json: bool, verb: str) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import click
 
-from cdl.cli.output import fire, here, json_option, say, show
-from cdl.cycle import TRIGGERS
+from cdl.cli.after import after
+from cdl.cli.output import here, json_option, say, show
 from cdl.data import labels
 from cdl.data.ready import announce, ready
 from cdl.project import open_workspace
@@ -99,7 +99,7 @@ def release(name: str | None, no_triggers: bool, as_json: bool) -> None:
         lines.append(f"{len(made.conflicts)} items whose labelers disagree")
     lines.append(f"{dataset} is ready" if ready(workspace, dataset) else f"{dataset} is not ready yet: cdl status")
     show({"labels": made.id, "coverage": coverage, "conflicts": list(made.conflicts)}, lambda: lines, as_json=as_json)
-    fire(workspace, TRIGGERS, off=no_triggers)
+    after(workspace, no_triggers=no_triggers)
 
 
 def _shown(content: bytes) -> Iterator[str]:

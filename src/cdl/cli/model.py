@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from cdl.cli.after import after
 from cdl.cli.output import here, json_option, say, show, table
 from cdl.cycle import CYCLE
 from cdl.deployment.implement import implement as implement_model
@@ -94,6 +95,7 @@ def submit(what: str | None, as_json: bool) -> None:
     holders = ", ".join(in_force(workspace).holders("model_validator")) or workspace.person.email
     line = f"submitted {short(identity)} to {workspace.registry.integration}; source equals the model's; waits for {holders}"
     show({"model": identity, "decision": made.id, "commit": commit}, lambda: [line], as_json=as_json)
+    after(workspace)
 
 
 @model.command()
@@ -127,6 +129,7 @@ def implement(what: str | None, input_: Any, as_json: bool) -> None:
     made = implement_model(workspace, identity, input=input_)
     line = f"{short(made)} implements {short(identity)}; predicts alike on every validation item; waits for its review"
     show({"model": made, "original": identity}, lambda: [line], as_json=as_json)
+    after(workspace)
 
 
 def said(made: Evaluation) -> str:

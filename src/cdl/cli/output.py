@@ -9,9 +9,6 @@ from typing import Any, TypeVar
 import click
 
 from cdl.report.text import terminal
-from cdl.workflow.trigger import Kind, waiting
-from cdl.workflow.trigger import fire as run_triggers
-from cdl.workflow.workspace import Workspace
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,16 +44,6 @@ def confirmed(question: str, *, yes: bool) -> bool:
     if yes or not sys.stdin.isatty():
         return True
     return click.confirm(question, default=False)
-
-
-def fire(workspace: Workspace, kinds: Mapping[str, Kind], *, off: bool = False) -> None:
-    """Runs the triggers that wait and that this person can run; with `off` names them only."""
-    if off:
-        for due in waiting(workspace, kinds):
-            say(f"trigger {due.line} waits: cdl run")
-        return
-    for line in run_triggers(workspace, kinds):
-        say(line)
 
 
 def here() -> Path:

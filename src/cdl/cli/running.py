@@ -1,7 +1,5 @@
 """`cdl run` and `cdl report`."""
 
-import shlex
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,13 +17,13 @@ from cdl.monitoring.steps import stages_of
 from cdl.project import open_workspace
 from cdl.registry.records import Model, short
 from cdl.workflow.decide import waiting
+from cdl.workflow.notify import notify
 from cdl.workflow.run import PIPELINES, Planned, plan
 from cdl.workflow.run import run as run_all
 from cdl.workflow.step import Cycle, Work
 from cdl.workflow.workspace import Workspace
 
 PAUSE_SECONDS = 2.0
-NOTIFY_SECONDS = 30
 
 
 @click.command()
@@ -41,14 +39,13 @@ def run(pipeline: str | None, yes: bool, answers: str | None, watch: bool, no_tr
     announce(workspace)
     cycle = _without_triggers() if no_triggers else CYCLE
     options = {"answers": workspace.registry.get(answers).id} if answers else {}
-    told: set[str] = set()
     while watch:
         _once(workspace, _answering(cycle, options), pipeline, yes=True)
-        _notify(workspace, told)
+        notify(workspace, CYCLE)
         time.sleep(PAUSE_SECONDS)
         workspace = open_workspace(here(), tell=say)
     done = _once(workspace, _answering(cycle, options), pipeline, yes=yes)
-    _notify(workspace, told)
+    notify(workspace, CYCLE)
     found = [{"step": p.step.name, "subject": p.work.subject} for p in done]
     opened = [f"{o.gate} {short(o.subject)}: {o.title}" for o in waiting(workspace, CYCLE)]
     lines = [] if done else ["nothing to do"]
@@ -98,18 +95,3 @@ def _answering(cycle: Cycle, options: Mapping[str, str]) -> Cycle:
 
     steps = tuple(replace(s, begin=begin) if s.name == "collection" else s for s in cycle.steps)
     return replace(cycle, steps=steps)
-
-
-def _notify(workspace: Workspace, told: set[str]) -> None:
-    """Calls the program of `notify` once with each decision that waits."""
-    if workspace.config.notify is None:
-        return
-    for opened in waiting(workspace, CYCLE):
-        if opened.subject in told:
-            continue
-        told.add(opened.subject)
-        argv = [*shlex.split(workspace.config.notify), opened.gate, opened.subject, opened.title]
-        try:
-            subprocess.run(argv, cwd=workspace.root, timeout=NOTIFY_SECONDS, check=True)
-        except (OSError, subprocess.SubprocessError) as error:
-            say(f"notify: {error}")

@@ -1,19 +1,24 @@
 """The daily loop: status, approve, reject, reopen, request."""
 
+from dataclasses import asdict
+
 import click
 import msgspec
 
-from cdl.cli.output import fire, here, json_option, say, show
+from cdl.cli.after import after
+from cdl.cli.output import here, json_option, say, show
 from cdl.cycle import CYCLE, TRIGGERS
+from cdl.data.exposed import exposed
 from cdl.data.ready import announce
 from cdl.deployment.stages import look as look_at_stage
+from cdl.monitoring.steps import stages_of
 from cdl.project import open_workspace
 from cdl.registry.records import Decision, short
 from cdl.workflow import decide as deciding
+from cdl.workflow.policy import not_in_force
 from cdl.workflow.request import open_request, open_requests
 from cdl.workflow.status import status as status_of
 from cdl.workflow.trigger import waiting as triggers_waiting
-from cdl.workflow.workspace import Workspace
 
 
 @click.command()
@@ -24,32 +29,33 @@ def status(as_json: bool) -> None:
     announce(workspace)
     found = status_of(workspace, CYCLE)
     due = triggers_waiting(workspace, TRIGGERS)
+    stages = [look_at_stage(workspace, name) for name in stages_of(workspace)]
+    unused = not_in_force(workspace)
+    open_data = {name: reasons for name in workspace.config.data if (reasons := exposed(workspace, name))}
     roles = "solo: every role" if found.solo else ", ".join(found.roles) or "no role"
     lines = [
         f"{found.project}: {found.person} ({roles}; declared, not proved)",
         f"branch {found.branch or 'detached'}; integration branch {found.integration}; policy {found.policy[:8]} in force",
         *(f"{what}: {version}" for what, version in found.heads.items()),
-        *_stages(workspace),
+        *(
+            f"not used: {key} of cdl.yaml here is not in force: cdl approve policy on {found.integration}"
+            for key in unused
+        ),
+        *(f"{name} not secret: {why}" for name, reasons in open_data.items() for why in reasons),
+        *(s.line for s in stages if s.declared is not None),
         *(f"trigger {w.line} waits" + (f": {w.unable}" if w.unable else ": cdl run") for w in due),
         *(f"request {short(i)} at {r.to['step']} for {r.to['role']}: {r.because}" for i, r in found.requests),
         *(f"waits for {found.holders[o.gate]}: {o.gate} {short(o.subject)}, {o.title}" for o in found.waiting),
     ]
     if not found.waiting:
         lines.append("nothing waits for a decision")
-    show(msgspec.to_builtins(found), lambda: lines, as_json=as_json)
-
-
-def _stages(workspace: Workspace) -> list[str]:
-    """What each stage should run, and what it does."""
-    names = sorted({s for config in workspace.config.deploy.values() for s in config.stages})
-    lines = []
-    for found in (look_at_stage(workspace, name) for name in names):
-        if found.declared is None:
-            continue
-        text = f"{found.stage}: declared {short(found.declared)}, "
-        text += f"runs {short(found.running)} at {found.url}" if found.running else "nothing runs"
-        lines.append(text if found.running == found.declared else f"{text}: cdl deploy apply {found.stage}")
-    return lines
+    more = {
+        "stages": [asdict(s) | {"url": s.url} for s in stages],
+        "triggers": [{"trigger": w.line, "event": w.event.id, "unable": w.unable} for w in due],
+        "not_in_force": unused,
+        "not_secret": open_data,
+    }
+    show(msgspec.to_builtins(found) | more, lambda: lines, as_json=as_json)
 
 
 @click.command()
@@ -69,7 +75,7 @@ def approve(what: str | None, despite: str | None, because: str | None, no_trigg
         lambda: [f"approved {short(meant.subject)} at the {meant.gate} gate ({short(made.id)})", *_held(made.decision)],
         as_json=as_json,
     )
-    fire(workspace, TRIGGERS, off=no_triggers)
+    after(workspace, no_triggers=no_triggers)
 
 
 @click.command()
@@ -95,6 +101,7 @@ def reject(what: str | None, to: str | None, because: str, as_json: bool) -> Non
         lambda: [f"{verdict}: {short(meant.subject)} at the {meant.gate} gate{opened}"],
         as_json=as_json,
     )
+    after(workspace)
 
 
 @click.command()
@@ -109,6 +116,7 @@ def reopen(step: str, because: str, as_json: bool) -> None:
         workspace, step=step, role=found.roles[0], because=because, subject=None, evidence=[], command="reopen"
     )
     show({"request": made, "step": step}, lambda: [f"{short(made)} opened at {step}"], as_json=as_json)
+    after(workspace)
 
 
 @click.group(invoke_without_command=True)

@@ -10,7 +10,7 @@ import msgspec
 
 from cdl import document
 from cdl.config.requirement import parse_requirement
-from cdl.config.schema import Config, DataConfig
+from cdl.config.schema import Config, DataConfig, TriggerConfig
 from cdl.errors import ConfigError, NotFound
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -19,6 +19,7 @@ UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
 PLACE = re.compile(r" - at (`key` in )?`\$(?P<path>[^`]*)`$")
 ENUM = re.compile(r"Invalid enum value '(?P<value>[^']*)'")
 PART = re.compile(r"\.(\w[\w-]*)|\[(\d+)\]|\[\.\.\.\]")
+STARTED = {"dataset.ready": ("evaluate", "train"), "monitor.drift": ("collect",), "model.promoted": ("deployment",)}
 CALLS = ("run", "by", "train", "network", "predict", "transform")
 
 
@@ -148,8 +149,7 @@ def _check(config: Config, node: document.Node, where: str) -> None:
     for name, deploy in config.deploy.items():
         _exists(config.model, deploy.model, "model", place("deploy", name, "model"))
     for i, trigger in enumerate(config.triggers):
-        known: dict[str, Any] = {**config.data, **config.model}
-        _exists(known, trigger.of, "dataset or model", place("triggers", i, "of"))
+        _check_trigger(config, i, trigger, place)
     _calls(node.value, (), node, where)
 
 
@@ -161,6 +161,20 @@ def _check_data(name: str, data: DataConfig, place: Callable[..., str]) -> None:
             raise ConfigError("a url needs its sha256", where=place("data", name, "source"), remedy="sha256: ...")
     for text in data.require:
         parse_requirement(text, where=place("data", name, "require"))
+
+
+def _check_trigger(config: Config, i: int, trigger: TriggerConfig, place: Callable[..., str]) -> None:
+    allowed = STARTED[trigger.when]
+    wrong = [a for a in trigger.actions if a not in allowed]
+    if wrong or not trigger.actions:
+        said = f"{trigger.when} does not start '{wrong[0]}'" if wrong else "nothing is started"
+        raise ConfigError(said, where=place("triggers", i, "run"), remedy="it may start: " + ", ".join(allowed))
+    if trigger.when == "monitor.drift":
+        _exists(config.data, trigger.of, "dataset", place("triggers", i, "of"))
+    else:
+        _exists(config.model, trigger.of, "model", place("triggers", i, "of"))
+    if trigger.name in [t.name for t in config.triggers[:i]]:
+        raise ConfigError("stands twice", where=place("triggers", i), remedy="leave one out")
 
 
 def _name(name: str, where: str) -> None:

@@ -292,17 +292,30 @@ class DeployConfig(Section, frozen=True, kw_only=True):
     """Requests in one monitoring window."""
 
 
+Action = Literal["evaluate", "train", "collect", "deployment"]
+
+
 class TriggerConfig(Section, frozen=True, kw_only=True):
     """Work that an event starts."""
 
     when: Literal["dataset.ready", "monitor.drift", "model.promoted"]
     """The event."""
-    run: str | list[str]
-    """What it starts: evaluate, train, collect."""
+    run: Action | list[Action]
+    """What it starts. dataset.ready: evaluate, train; monitor.drift: collect; model.promoted: deployment."""
     of: str
-    """The model or dataset."""
+    """The model; of a collection the dataset."""
     count: int = 100
     """How many inputs a collection asks for."""
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """What it starts, as a sequence."""
+        return (self.run,) if isinstance(self.run, str) else tuple(self.run)
+
+    @property
+    def name(self) -> str:
+        """What tells it from others: 'dataset.ready evaluate,train reader'."""
+        return f"{self.when} {','.join(self.actions)} {self.of}"
 
 
 class Evaluation(Section, frozen=True, kw_only=True):

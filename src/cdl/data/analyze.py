@@ -5,10 +5,8 @@ from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
-from cdl.data.dataset import Items, dataset_record, training
-from cdl.data.ready import released
-from cdl.errors import NotFound
-from cdl.registry.records import DatasetHead, short
+from cdl.data.dataset import Items, current_items, dataset_record
+from cdl.registry.records import short
 from cdl.report import chart
 from cdl.report.page import Page
 from cdl.workflow.workspace import Workspace
@@ -44,18 +42,6 @@ def analyze(workspace: Workspace, name: str) -> Path:
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(page.html())
     return target
-
-
-def current_items(workspace: Workspace, name: str) -> tuple[str, Items]:
-    """The version of this branch and its training items, with labels where they were released."""
-    try:
-        dataset_id, labels_id = released(workspace, name)
-        return dataset_id, training(workspace, dataset_id, labels_id)
-    except NotFound:
-        head = workspace.registry.head(DatasetHead, name)
-        if head is None:
-            raise
-        return head.version, training(workspace, head.version, None)
 
 
 def _fields(page: Page, items: Items) -> None:

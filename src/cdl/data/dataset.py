@@ -16,11 +16,12 @@ from blake3 import blake3
 from cdl.data import ledger as ledgers
 from cdl.data.labels import decode, resolve
 from cdl.data.process import open_values
+from cdl.data.ready import released
 from cdl.data.split import TEST, TRAIN, validating
 from cdl.errors import Corrupt, NotFound
 from cdl.jobs.closure import closure
 from cdl.jobs.environment import Environment
-from cdl.registry.records import Dataset, Labels
+from cdl.registry.records import Dataset, DatasetHead, Labels
 from cdl.store.seal import Vault
 from cdl.workflow.workspace import Workspace
 
@@ -83,6 +84,18 @@ def training(workspace: Workspace, dataset_id: str, labels_id: str | None) -> It
         labels=tuple(values.get(e.name) for e in entries),
         classes=classes,
     )
+
+
+def current_items(workspace: Workspace, name: str) -> tuple[str, Items]:
+    """The version of this branch and its training items, with labels where they were released. NotFound."""
+    try:
+        dataset_id, labels_id = released(workspace, name)
+        return dataset_id, training(workspace, dataset_id, labels_id)
+    except NotFound:
+        head = workspace.registry.head(DatasetHead, name)
+        if head is None:
+            raise
+        return head.version, training(workspace, head.version, None)
 
 
 def sealed_test(workspace: Workspace, dataset_id: str, labels_id: str, vault: Vault) -> Items:

@@ -57,4 +57,4 @@ def _seen(path: Path) -> list[Any]:
 
 
 def _place(workspace: Workspace, name: str) -> Path:
-    return workspace.root / ".cdl" / "pending" / f"{name}.txt"
+    return workspace.folder / "pending" / f"{name}.txt"

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from cdl.config.load import parse
+from cdl.config.schema import Split
 from cdl.data import versions
 from cdl.data.dataset import dataset_record
 from cdl.data.formats import read_items
@@ -54,6 +57,8 @@ def _again(workspace: Workspace, record: Dataset, commit: str) -> Dataset:
     config = parse(data, where=f"{commit[:8]}:cdl.yaml")
     draft = versions.begin(workspace, record.name, config, commit, record.parent)
     draft.again = True
+    split = Split(test=record.split.test, by=record.split.by)  # as it was in force then, whatever was written there
+    draft.config = msgspec.structs.replace(draft.config, split=split)
     labels = draft.config.labels.origin
     for number, source in enumerate(record.sources):
         tree = draft.vault.tree(source.raw)

@@ -8,6 +8,7 @@ from collections import Counter
 from cdl.config.schema import Config
 from cdl.data import ledger as ledgers
 from cdl.data import stages
+from cdl.data.exposed import exposed
 from cdl.data.split import TEST, TRAIN
 from cdl.data.stages import Draft
 from cdl.errors import Corrupt, NotFound
@@ -33,7 +34,8 @@ def make(workspace: Workspace, name: str, *, answers: str | None = None) -> str:
     head = workspace.registry.head(DatasetHead, name)
     taken = source_snapshot(workspace)
     draft = begin(workspace, name, workspace.config, taken.commit, head.version if head else None)
-    workspace.tell(f"collect   {name}")
+    reasons = "".join(f" (not secret: {why})" for why in exposed(workspace, name))
+    workspace.tell(f"collect   {name}{reasons}")
     stages.collect(draft)
     pipeline(draft)
     record = finish(draft, head.version if head else None, answers)

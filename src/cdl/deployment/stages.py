@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cdl.deployment import control
 from cdl.model.current import PRODUCTION
-from cdl.registry.records import DeploymentHead
+from cdl.registry.records import DeploymentHead, short
 from cdl.workflow.workspace import Workspace
 
 
@@ -23,6 +23,17 @@ class Stage:
     def url(self) -> str | None:
         """Where it answers."""
         return None if self.port is None else f"http://{control.HOST}:{self.port}"
+
+    @property
+    def line(self) -> str:
+        """For the person: what should run, what does, and what mends a difference."""
+        if self.declared is None:
+            return f"{self.stage}: nothing was deployed"
+        mend = f"cdl deploy apply {self.stage}"
+        if self.running is None:
+            return f"{self.stage}: declared {short(self.declared)}, nothing runs: {mend}"
+        text = f"{self.stage} runs {short(self.running)} at {self.url} ({self.workers} workers)"
+        return text if self.running == self.declared else f"{text}; declared {short(self.declared)}: {mend}"
 
 
 def status(workspace: Workspace, stage: str) -> Stage:
@@ -68,4 +79,4 @@ def branch(workspace: Workspace, stage: str) -> str:
 
 def folder(workspace: Workspace, stage: str) -> Path:
     """Where a stage's service lives."""
-    return workspace.root / ".cdl" / "services" / stage
+    return workspace.folder / "services" / stage

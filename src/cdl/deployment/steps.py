@@ -48,7 +48,8 @@ def unrevised(workspace: Workspace) -> list[Work]:
         if subject is None or verdict_on(workspace, "revision", subject) is not None:
             continue
         if revised(workspace, subject) is None and workspace.holds_key(workspace.config.model[line.config.model].data):
-            works.append(Work(step="model_revision", subject=subject, line=f"{line.name}: revise {short(subject)}"))
+            about = f"{line.name}: revise {short(subject)}"
+            works.append(Work(step="model_revision", subject=subject, line=about, options={"line": line.name}))
     return works
 
 

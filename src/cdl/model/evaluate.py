@@ -20,7 +20,7 @@ from cdl.jobs.environment import environment
 from cdl.jobs.job import Job
 from cdl.jobs.local import Worker
 from cdl.model.arrays import array, array_bytes
-from cdl.model.code import lock_bytes, section
+from cdl.model.code import lock_bytes
 from cdl.model.loading import Predictor, readable, with_predictor
 from cdl.model.measures import classification, paired
 from cdl.model.results import (
@@ -30,6 +30,7 @@ from cdl.model.results import (
     comparison_key,
     counted,
     evaluator,
+    judging,
     limit,
     read_result,
     result_key,
@@ -56,7 +57,8 @@ def evaluate(workspace: Workspace, model_id: str, *, cause: str | None = None) -
     if taken is not None:
         return read_result(workspace, taken.decode())
     _within_limit(workspace, on)
-    _approved_code(workspace, model)
+    for called, entry in judging(workspace, model.name).items():
+        require_code(workspace, called, entry)
     content = _judge(workspace, model_id, model, on)
     identity = signed(workspace, on.dataset.name, content)
     if workspace.store.claim(name, identity.encode()):
@@ -108,12 +110,6 @@ def _within_limit(workspace: Workspace, on: Target) -> None:
         )
 
 
-def _approved_code(workspace: Workspace, model: Model) -> None:
-    for name in in_force(workspace).document["code"]:
-        if name == f"tests:{model.name}" or name.startswith(f"metrics:{model.name}:"):
-            require_code(workspace, name)
-
-
 def _judge(workspace: Workspace, model_id: str, model: Model, on: Target) -> dict[str, Any]:
     """The unsigned content of a result."""
     if list(model.output["classes"]) != list(on.labels.values["classes"]):
@@ -161,19 +157,23 @@ def _cases(
     values: NDArray[np.float64],
     vault: Vault,
 ) -> dict[str, Any]:
-    """Declared metrics and test cases of the target branch: {metrics: {name: number}, tests: {name: pass | fail}}."""
-    tip = workspace.registry.tip() or workspace.git.head()
-    config = section(workspace, model.name, tip)
-    if not config.metrics and config.tests is None:
+    """Metrics and test cases that the policy in force names: {metrics: {name: number}, tests: {name: pass | fail}}.
+
+    Their code is that of the integration branch, and was approved with the policy.
+    """
+    asked = judging(workspace, model.name)
+    if not asked:
         return {"metrics": {}, "tests": {}}
+    tests = asked.get(f"tests:{model.name}")
+    metrics = [entry for entry in asked.values() if entry != tests]
+    tip = workspace.registry.tip() or workspace.git.head()
     files = workspace.git.files(tip)
-    entries = [*config.metrics, *([config.tests] if config.tests else [])]
-    code = closure(files, workspace.git.cat, entries, declared=(), section=None)
-    names = _test_names(workspace, files, config.tests) if config.tests else []
+    code = closure(files, workspace.git.cat, list(asked.values()), declared=(), section=None)
+    names = _test_names(workspace, files, tests) if tests else []
     message = {
         "op": "judge",
-        "metrics": {call.partition(":")[2]: call for call in config.metrics},
-        "tests": config.tests.removesuffix(".py").replace("/", ".") if config.tests else None,
+        "metrics": {call.partition(":")[2]: call for call in metrics},
+        "tests": tests.removesuffix(".py").replace("/", ".") if tests else None,
         "names": names,
         "items": list(items.contents),
         "truth": array_bytes(truth),
@@ -195,7 +195,7 @@ def _cases(
         answer = worker.ask(message)
         while "predict" in answer:
             answer = worker.ask({"probabilities": array_bytes(predictor.probabilities(answer["predict"]))})
-        found.update(_declared(answer, config.metrics, names))
+        found.update(_declared(answer, metrics, names))
         return {}
 
     workspace.jobs.run(job, drive, vault=vault, fresh=True)

@@ -64,8 +64,16 @@ def target(workspace: Workspace, model: Model) -> Target:
 def evaluator(workspace: Workspace, name: str) -> str:
     """The hash of the code that judges a model: the metrics and tests that the policy in force names for it."""
     code = in_force(workspace).document["code"]
-    judging = {k: v for k, v in code.items() if k == f"tests:{name}" or k.startswith(f"metrics:{name}:")}
-    return blake3(document.canonical({"format": 1, "code": judging})).hexdigest()
+    return blake3(
+        document.canonical({"format": 1, "code": {k: code.get(k) for k in judging(workspace, name)}})
+    ).hexdigest()
+
+
+def judging(workspace: Workspace, name: str) -> dict[str, str]:
+    """The metrics and tests that the policy in force names for a model, by their name in its document."""
+    asked = in_force(workspace).parts["model"].get(name, {})
+    found = {f"metrics:{name}:{call}": call for call in asked.get("metrics", [])}
+    return found | ({f"tests:{name}": asked["tests"]} if asked.get("tests") else {})
 
 
 def result_key(workspace: Workspace, model_id: str, model: Model, on: Target) -> str:

@@ -72,7 +72,7 @@ class Plan:
 
     def folder(self, workspace: Workspace) -> Path:
         """Where its checkpoints and points are noted, whatever `until` is."""
-        return workspace.root / ".cdl" / "trials" / replace(self, until=self.epochs).job().id[:32]
+        return workspace.folder / "trials" / replace(self, until=self.epochs).job().id[:32]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_id(workspace: Workspace) -> str:
     """Takes the next trial id of this clone."""
-    stream = own_stream(workspace.root / ".cdl").removeprefix("c-")[:STREAM_DIGITS]
+    stream = own_stream(workspace.folder).removeprefix("c-")[:STREAM_DIGITS]
     number = len(workspace.store.claims(f"trials/{stream}")) + 1
     while not workspace.store.claim(f"trials/{stream}/{number}", b""):
         number += 1

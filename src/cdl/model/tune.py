@@ -120,7 +120,7 @@ class _Run:
     def _train(self, what: Plan) -> Trained:
         if not hasattr(self._local, "jobs"):
             own = self.workspace.jobs
-            journal = Journal(self.workspace.root / ".cdl")  # one a thread
+            journal = Journal(self.workspace.folder)  # one a thread
             self._local.jobs = Jobs(own.store, journal, own.git, who=own.who)
         return execute(self.workspace, self._local.jobs, what)
 

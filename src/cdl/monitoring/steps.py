@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from cdl.config.schema import TriggerConfig
 from cdl.data.ready import fired_here
 from cdl.deployment.stages import declared
+from cdl.deployment.steps import compress, revise, uncompressed, unrevised
 from cdl.journal.events import Event
 from cdl.journal.stream import own_stream
 from cdl.model.current import promoted
@@ -61,8 +62,7 @@ def start(workspace: Workspace, work: Work) -> None:
 
 
 def _retrain(workspace: Workspace, trigger: TriggerConfig, event: Event) -> Outcome:
-    actions = [trigger.run] if isinstance(trigger.run, str) else trigger.run
-    made = late("cdl.monitoring.retrain:on_ready")(workspace, event, actions, trigger.of)
+    made = late("cdl.monitoring.retrain:on_ready")(workspace, event, trigger.actions, trigger.of)
     return made.records, made.lines
 
 
@@ -72,28 +72,58 @@ def _collect(workspace: Workspace, trigger: TriggerConfig, event: Event) -> Outc
     return [made], [*lines, f"bring them back: cdl data collect {short(made)}"]
 
 
+def _deployment(workspace: Workspace, trigger: TriggerConfig, event: Event) -> Outcome:
+    """Compresses and revises the model that was promoted; the revision gate is next."""
+    done = []
+    for waiting_for, begin in ((uncompressed, compress), (unrevised, revise)):
+        for work in waiting_for(workspace):
+            if workspace.config.deploy[str(work.options["line"])].model == trigger.of:
+                begin(workspace, work)
+                done.append(work)
+    lines = [f"{w.step} done: {w.line}" for w in done] or ["nothing was left to do"]
+    return [w.subject for w in done], lines
+
+
 def _able(workspace: Workspace, trigger: TriggerConfig) -> str | None:
     """Why this person cannot run a trigger."""
-    if trigger.of in workspace.config.model and promoted(workspace, trigger.of) is None:
+    if trigger.when != "monitor.drift" and promoted(workspace, trigger.of) is None:
         return f"no model {trigger.of} is promoted"
-    dataset = workspace.config.model[trigger.of].data if trigger.of in workspace.config.model else trigger.of
+    dataset = dataset_named(workspace, trigger)
     return None if workspace.holds_key(dataset) else f"you hold no key of {dataset}"
 
 
-def _ready_events(workspace: Workspace) -> list[Event]:
-    """Ready datasets that fire here, since a model was promoted: without one nothing fires, also not later."""
-    first = min((e.count for e in workspace.journal.events("model.promoted")), default=None)
-    return [] if first is None else [e for e in fired_here(workspace) if e.count > first]
+def dataset_named(workspace: Workspace, trigger: TriggerConfig) -> str:
+    """The dataset that a trigger is about: that of its model, or the one of which it collects."""
+    model = workspace.config.model.get(trigger.of)
+    return model.data if model is not None and trigger.when != "monitor.drift" else trigger.of
 
 
-def _drifts(workspace: Workspace) -> list[Event]:
-    mine = own_stream(workspace.root / ".cdl")
-    return [e for e in workspace.journal.events("monitor.drift") if e.stream == mine]
+def _ready_events(workspace: Workspace, trigger: TriggerConfig) -> list[Event]:
+    """The model's dataset became ready here, after the model was first promoted: without one nothing fires, also not later."""
+    promotions = [e.count for e in workspace.journal.events("model.promoted") if e.fields["name"] == trigger.of]
+    data = dataset_named(workspace, trigger)
+    return [e for e in fired_here(workspace) if promotions and e.count > min(promotions) and e.fields["name"] == data]
+
+
+def _promotions(workspace: Workspace, trigger: TriggerConfig) -> list[Event]:
+    """Promotions of the model by a commit made in this clone, on the integration branch's first-parent line."""
+    registry = workspace.registry
+    every = [e for e in workspace.journal.events("model.promoted") if e.fields["name"] == trigger.of]
+    found = [(e, registry.line_commit(e.id)) for e in every]
+    return [e for e, commit in found if commit and workspace.git.made_here(commit, registry.integration)]
+
+
+def _drifts(workspace: Workspace, trigger: TriggerConfig) -> list[Event]:
+    """Drifts seen by this clone of a model that learned from the dataset."""
+    mine = own_stream(workspace.folder)
+    seen = [e for e in workspace.journal.events("monitor.drift") if e.stream == mine]
+    return [e for e in seen if scoring.dataset_of(workspace, e.fields["model"]) == trigger.of]
 
 
 TRIGGERS: dict[str, Kind] = {
     "dataset.ready": Kind(candidates=_ready_events, able=_able, run=_retrain),
     "monitor.drift": Kind(candidates=_drifts, able=_able, run=_collect),
+    "model.promoted": Kind(candidates=_promotions, able=_able, run=_deployment),
 }
 TRIGGER = Step(
     name="trigger",

@@ -150,7 +150,9 @@ def _tell(
     drifted = {a: measures[a] for a in alarms if a.startswith(DRIFT)}
     event = None
     if drifted:
-        count = max((t.count for t in workspace.config.triggers if t.when == "monitor.drift"), default=0)
+        asked = [t for t in workspace.config.triggers if t.when == "monitor.drift"]
+        data = scoring.dataset_of(workspace, model)
+        count = max((t.count for t in asked if t.of == data), default=0)
         chosen = select.least_confident(workspace, model, rows[-2 * size :], count) if count else None
         event = say("monitor.drift", window.id, measures=drifted, selected=chosen)
     return Window(number=number, measures=measures, alarms=alarms, event=event)

@@ -82,6 +82,7 @@ class Registry:
         self._file = folder / "observed.json"
         self._observed: Observed | None = None
         self._decoded: dict[str, Stored] = {}
+        self._listing: tuple[str, tuple[str, ...]] = ("", ())  # the records of the commit that was asked for last
 
     # reading
 
@@ -107,7 +108,7 @@ class Registry:
             ids = [i for i, (path, _) in self._index().items() if path.startswith(folder)]
         else:
             self._index()
-            ids = [p.rsplit("/", 1)[-1].removesuffix(".yaml") for p in self.git.files(at, folder) if is_record(p)]
+            ids = [_identity(p) for p in self._listed(at) if p.startswith(folder)]
         return [(s.id, s.record) for s in self._load(ids) if isinstance(s.record, kind)]
 
     def everything(self) -> list[Stored]:
@@ -208,7 +209,7 @@ class Registry:
             if change.new is None:
                 continue
             if is_record(change.path):
-                identity = change.path.rsplit("/", 1)[-1].removesuffix(".yaml")
+                identity = _identity(change.path)
                 observed.records.setdefault(identity, [change.path, change.new])
                 record = decode(change.path, data[change.new])
                 found += [(record_event_id(f.kind, f.about), f) for f in facts_of_record(identity, record)]
@@ -238,6 +239,13 @@ class Registry:
         observed.line_tip = tip
 
     # the cache
+
+    def _listed(self, commit: str) -> tuple[str, ...]:
+        """The paths of the records in a commit."""
+        if self._listing[0] != commit:
+            paths = tuple(p for p in self.git.files(commit, "registry/") if is_record(p))
+            self._listing = (commit, paths)
+        return self._listing[1]
 
     def _index(self) -> dict[str, list[str]]:
         self.observe()
@@ -335,6 +343,11 @@ def message(command: str, line: str, ids: Iterable[str]) -> str:
     trailers = [f"Cdl-Command: {command}", *(f"Cdl-Record: {i}" for i in ids)]
     subject = " ".join(f"{command}: {line}".split())
     return subject + "\n\n" + "\n".join(trailers) + "\n"
+
+
+def _identity(path: str) -> str:
+    """The id of the record at a path."""
+    return path.rsplit("/", 1)[-1].removesuffix(".yaml")
 
 
 def _pointed(head: AnyHead | None) -> str | None:

@@ -2,7 +2,7 @@
 
 A policy is named by the hash of its document: the parts of cdl.yaml that decide, the code that these name, the CI files
 and the members. In force is the last one with an approving decision on the integration branch; a changed one is named by
-`cdl status` and not used until the Model Validator approves it.
+`cdl status` and not used until the Model Validator approves it: `governed` puts the approved parts into its place.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,14 @@ from typing import Any
 from blake3 import blake3
 
 from cdl import document
-from cdl.config.load import parse
-from cdl.config.policy import policy_entries, policy_parts
+from cdl.config.load import load, parse
+from cdl.config.policy import differing, policy_entries, policy_parts, with_parts
 from cdl.config.requirement import Requirement, parse_requirement
+from cdl.config.schema import Config
 from cdl.errors import NotFound, Refused
 from cdl.jobs.closure import closure
 from cdl.registry.records import Decision
-from cdl.workflow.standing import standing
+from cdl.workflow.standing import last_words, standing
 from cdl.workflow.workspace import Workspace
 
 CI_FILES = (".gitlab-ci.yml", ".github/workflows/cdl.yml")
@@ -84,15 +85,31 @@ def name_policy(content: Mapping[str, Any]) -> Policy:
 
 def in_force(workspace: Workspace) -> Policy:
     """The last approved policy of the integration branch. NotFound before `cdl init`."""
-    tip = workspace.registry.tip()
-    found = [(i, d) for i, d in decisions(workspace, "policy") if d.verdict == "approve" and d.document]
-    seen = {earlier for _, d in found for earlier in d.after}
-    last = [d for i, d in found if i not in seen]
-    if tip is None or not last:
-        raise NotFound("no approved policy on the integration branch", remedy="cdl init, or cdl approve policy")
-    if len({d.subject for d in last}) > 1:
-        raise Refused("two approved policies, neither of which saw the other", remedy="cdl approve policy")
-    return name_policy(last[0].document or {})
+    every = decisions(workspace, "policy")
+    stands = {s: standing((i, d) for i, d in every if d.subject == s) for s in {d.subject for _, d in every}}
+    found = [(i, d) for i, d in every if d.verdict == "approve" and d.document and stands[d.subject] == "approve"]
+    while found:
+        last = last_words(found)
+        if len({d.subject for _, d in last}) == 1:
+            return name_policy(last[0][1].document or {})
+        found = [pair for pair in found if pair not in last]  # approved side by side: what stood before them counts
+    raise NotFound("no approved policy on the integration branch", remedy="cdl init, or cdl approve policy")
+
+
+def governed(workspace: Workspace) -> Config:
+    """cdl.yaml as it counts: what decides as it is in force, the rest as written. As written before the first policy.
+
+    A dataset or model that no approved policy knows stands as written: nothing was agreed about it yet.
+    """
+    try:
+        return with_parts(workspace.config, in_force(workspace).parts)
+    except NotFound:
+        return workspace.config
+
+
+def not_in_force(workspace: Workspace) -> list[str]:
+    """The deciding keys in which cdl.yaml as written in the work tree is not what is in force, and is therefore not used."""
+    return differing(load(workspace.root), in_force(workspace).parts)
 
 
 def unapproved(workspace: Workspace) -> Policy | None:
@@ -104,13 +121,14 @@ def unapproved(workspace: Workspace) -> Policy | None:
     return None if now.id == in_force(workspace).id else now
 
 
-def require_code(workspace: Workspace, name: str) -> None:
-    """Refused when a function that the policy names is not the approved one any more."""
+def require_code(workspace: Workspace, name: str, entry: str) -> None:
+    """Refused when code that the policy in force names is not the approved one any more. `name` as in its document."""
     tip = workspace.registry.tip()
     if tip is None:
         return
-    approved, now = in_force(workspace).document["code"], policy_at(workspace, tip).document["code"]
-    if approved.get(name) != now.get(name):
+    files = workspace.git.files(tip)
+    now = closure(files, workspace.git.cat, [entry], declared=(), section=None).id
+    if in_force(workspace).document["code"].get(name) != now:
         raise Refused(f"{name} changed and is not approved", where="policy", remedy="cdl approve policy")
 
 

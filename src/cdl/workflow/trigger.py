@@ -1,5 +1,6 @@
 """Triggers: an event that became true on the integration branch starts work, once.
 
+Triggers are those of the policy in force, and an event that is older than the first approval of a trigger starts nothing.
 A claim is one create-only name, `triggers/<trigger>/<event>/<n>`; who takes it runs. Its result is written under
 `triggers/<trigger>/<event>/done`; a claim without a result whose process is gone is taken over under the next number.
 Work carries its event as the cause, so no trigger fires on its own consequence, nor deeper than DEPTH.
@@ -12,9 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+import msgspec
+
 from cdl.config.schema import TriggerConfig
 from cdl.errors import CdlError
 from cdl.journal.events import Event
+from cdl.workflow.policy import decisions
 from cdl.workflow.workspace import Workspace
 
 DEPTH = 8  # causes in a row
@@ -23,9 +27,9 @@ Outcome = tuple[Sequence[str], Sequence[str]]  # ids of what was made, lines for
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a kind of trigger needs: events that may fire in this clone, whether this person can run it, and the work."""
+    """What a kind of trigger needs: its events that may fire in this clone, whether this person can run it, and the work."""
 
-    candidates: Callable[[Workspace], list[Event]]
+    candidates: Callable[[Workspace, TriggerConfig], list[Event]]
     able: Callable[[Workspace, TriggerConfig], str | None]
     run: Callable[[Workspace, TriggerConfig, Event], Outcome]
 
@@ -34,7 +38,6 @@ class Kind:
 class Waiting:
     """A trigger with the event that it has not run for; `unable` says why this person cannot."""
 
-    index: int
     trigger: TriggerConfig
     event: Event
     unable: str | None
@@ -42,30 +45,40 @@ class Waiting:
     @property
     def claim(self) -> str:
         """The name under which it is claimed."""
-        return f"triggers/{self.trigger.when}-{self.index}/{self.event.id}"
+        return f"triggers/{self.trigger.name.replace(' ', '/')}/{self.event.id}"
 
     @property
     def line(self) -> str:
         """The trigger in a few words."""
-        run = self.trigger.run if isinstance(self.trigger.run, str) else ", ".join(self.trigger.run)
-        return f"{self.trigger.when} > {run} of {self.trigger.of}"
+        return f"{self.trigger.when} > {', '.join(self.trigger.actions)} of {self.trigger.of}"
 
 
 def waiting(workspace: Workspace, kinds: Mapping[str, Kind]) -> list[Waiting]:
     """Triggers that an event made due here and nobody finished. Events that wait for one trigger join: the last counts."""
     found = []
-    for index, trigger in enumerate(workspace.config.triggers):
-        if trigger.when not in kinds:
-            continue
-        kind = kinds[trigger.when]
+    for trigger in workspace.config.triggers:
+        kind, since = kinds[trigger.when], approved_at(workspace, trigger)
         due = [
-            Waiting(index=index, trigger=trigger, event=e, unable=kind.able(workspace, trigger))
-            for e in kind.candidates(workspace)
+            Waiting(trigger=trigger, event=e, unable=kind.able(workspace, trigger))
+            for e in kind.candidates(workspace, trigger)
+            if e.count > since
         ]
         done = [i for i, w in enumerate(due) if workspace.store.claimed(f"{w.claim}/done") is not None]
         open_ones = [w for w in due[max(done, default=-1) + 1 :] if _may_fire(workspace, w)]
         found += open_ones[-1:]
     return found
+
+
+def approved_at(workspace: Workspace, trigger: TriggerConfig) -> int:
+    """The count of the event that told of the first approved policy with this trigger; 0 where this clone knows of none."""
+    told = {e.fields["decision"]: e.count for e in workspace.journal.events("decision.made")}
+    counts = []
+    for identity, decision in decisions(workspace, "policy"):
+        listed = (decision.document or {}).get("parts", {}).get("triggers", [])
+        names = {msgspec.convert(t, TriggerConfig).name for t in listed}
+        if decision.verdict == "approve" and trigger.name in names and identity in told:
+            counts.append(told[identity])
+    return min(counts, default=0)
 
 
 def fire(workspace: Workspace, kinds: Mapping[str, Kind], *, strict: bool = False) -> list[str]:

@@ -19,9 +19,13 @@ from cdl.store.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """What a step may use. `tell` takes progress lines for the person who is watching."""
+    """What a step may use. `root` is the work tree, `folder` its `.cdl`, which all work trees of a clone share.
+
+    `config` is cdl.yaml with its deciding parts as they are in force; `tell` takes progress lines for who is watching.
+    """
 
     root: Path
+    folder: Path
     config: Config
     git: Git
     store: Store
