@@ -136,18 +136,23 @@ def feed(stream: IO[str], given: str) -> None:
 
 
 def follow(stream: IO[str], kept: list[str], show: bool) -> None:
-    """Tells a command's progress while it runs: the first lines, then one every two seconds, and the last."""
-    last = time.monotonic()
+    """Tells a command's progress while it runs; of the lines that trials report, one every two seconds and the last."""
+    last = 0.0
     hidden = ""
     with stream:
-        for number, line in enumerate(stream):
+        for line in stream:
             kept.append(line)
-            if show and (number < SHOWN_LINES // 2 or time.monotonic() - last > PROGRESS_SECONDS):
-                tell(f"      {line.rstrip()}")
-                last, hidden = time.monotonic(), ""
-            else:
+            if not show:
+                continue
+            repeated = " epoch " in line
+            if repeated and time.monotonic() - last < PROGRESS_SECONDS:
                 hidden = line
-    if show and hidden:
+                continue
+            if hidden and not repeated:
+                tell(f"      {hidden.rstrip()}")
+            tell(f"      {line.rstrip()}")
+            last, hidden = (time.monotonic() if repeated else last), ""
+    if hidden:
         tell(f"      {hidden.rstrip()}")
 
 
@@ -385,7 +390,7 @@ def label(stage: Stage) -> None:
     items = stage.run(DATA, "cdl", "label", "next", "--json", show="nothing")
     pixels = stage.run(DATA, sys.executable, "-c", show, given=items, show="nothing").split()
     need(len(pixels) == SELECTED, f"{SELECTED} items wait for a label, not {len(pixels)}")
-    stage.run(DATA, "cdl", "label", "next", given="".join(truths[p] + "\n" for p in pixels))
+    stage.run(DATA, "cdl", "label", "next", given="".join(truths[p] + "\n" for p in pixels), show="progress")
 
 
 def end(stage: Stage) -> None:

@@ -77,7 +77,7 @@ def test_a_promotion_may_start_the_deployment(tmp_path: Path, monkeypatch: pytes
     toy = project(tmp_path, monkeypatch, YAML + trigger)
     model = toy.promote()
     lines = fire(toy.become(REVIEW), TRIGGERS)
-    assert lines[0] == "trigger model.promoted > deployment of side"
+    assert lines == [f"model_revision done: toy: revise {model[:10]}"]
     workspace = toy.become(REVIEW)
     assert [e.fields["model"] for e in workspace.journal.events("model.revised")] == [model]
     assert [o.gate for o in waiting(workspace, CYCLE)] == ["revision"] and fire(workspace, TRIGGERS) == []

@@ -51,7 +51,7 @@ def test_new_data_evaluate_and_train_once(due: Toy) -> None:
     found = waiting(workspace, TRIGGERS)
     assert [w.line for w in found] == ["dataset.ready > evaluate, train of side"] and found[0].unable is None
     lines = fire(workspace, TRIGGERS)
-    assert lines[0] == "trigger dataset.ready > evaluate, train of side" and len(lines) == 3
+    assert lines[0].startswith("current m-") and lines[1].startswith("trained m-") and len(lines) == 2
     assert len(models(workspace)) == 1 and waiting(due.become(DATA), TRIGGERS) == []
     finished = workspace.journal.events("trigger.finished")
     assert [e.cause for e in finished] == [found[0].event.id]
@@ -109,7 +109,7 @@ def test_a_trigger_waits_for_somebody_with_the_key(due: Toy, tmp_path: Path) -> 
         "trigger dataset.ready > evaluate, train of side waits: you hold no key of points"
     ]
     (tmp_path / "away").rename(tmp_path / "keyring")
-    assert models(workspace) == [] and len(fire(due.become(DATA), TRIGGERS)) == 3
+    assert models(workspace) == [] and len(fire(due.become(DATA), TRIGGERS)) == 2
 
 
 def test_a_failed_trigger_is_tried_again(due: Toy) -> None:
@@ -124,7 +124,7 @@ def test_a_failed_trigger_is_tried_again(due: Toy) -> None:
     assert "failed: the machine is full" in fire(workspace, raising)[0]
     with pytest.raises(JobFailed, match="the machine is full"):
         fire(workspace, raising, strict=True)
-    assert len(fire(workspace, TRIGGERS)) == 3 and len(models(workspace)) == 1
+    assert len(fire(workspace, TRIGGERS)) == 2 and len(models(workspace)) == 1
 
 
 RACER = """

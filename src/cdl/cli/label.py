@@ -3,7 +3,7 @@
 import base64
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -39,22 +39,16 @@ def next_items(name: str | None, count: int | None, as_json: bool) -> None:
         found = [{"item": i, "content": base64.b64encode(content).decode()} for i, content in todo]
         show({"classes": classes, "items": found}, lambda: [], as_json=True)
         return
+    session = labels.Session(workspace, dataset)
+    choices = ", ".join(c if c == str(i) else f"{i} {c}" for i, c in enumerate(classes))
     kept = 0
     for identity, content in todo:
         for line in _shown(content):
             click.echo(line)
-        say(f"{identity[:12]}: {', '.join(f'{i} {c}' for i, c in enumerate(classes))}; empty to stop")
-        given = (click.prompt("class", default="") if sys.stdin.isatty() else sys.stdin.readline()).strip()
-        if not given:
+        value = _asked(f"{identity[:12]}, {kept + 1} of {len(todo)}: {choices}; empty to stop", classes)
+        if value is None:
             break
-        value = (
-            given
-            if given in classes
-            else classes[int(given)]
-            if given.isdigit() and int(given) < len(classes)
-            else given
-        )
-        labels.record(workspace, dataset, {identity: value})
+        session.record({identity: value})
         kept += 1
     say(f"{kept} labels kept, {len(labels.unlabeled(workspace, dataset))} items left; next: cdl label release")
 
@@ -100,6 +94,22 @@ def release(name: str | None, no_triggers: bool, as_json: bool) -> None:
     lines.append(f"{dataset} is ready" if ready(workspace, dataset) else f"{dataset} is not ready yet: cdl status")
     show({"labels": made.id, "coverage": coverage, "conflicts": list(made.conflicts)}, lambda: lines, as_json=as_json)
     after(workspace, no_triggers=no_triggers)
+
+
+def _asked(question: str, classes: Sequence[str]) -> str | None:
+    """A class by name or number; None for an empty answer. On a terminal a wrong one is asked again."""
+    while True:
+        say(question)
+        given = (
+            click.prompt("class", default="", show_default=False) if sys.stdin.isatty() else sys.stdin.readline()
+        ).strip()
+        if not given or given in classes:
+            return given or None
+        if given.isdigit() and int(given) < len(classes):
+            return classes[int(given)]
+        if not sys.stdin.isatty():
+            return given  # refused with its name by whoever keeps it
+        say(f"no class '{given}'")
 
 
 def _shown(content: bytes) -> Iterator[str]:

@@ -13,6 +13,7 @@ from cdl.errors import ConfigError
 from cdl.model import compare as comparing
 from cdl.model import experiment as experiments
 from cdl.model import trials as kept
+from cdl.model.steps import described, expected_cost
 from cdl.model.train import train as train_once
 from cdl.model.tune import search as search_for
 from cdl.project import open_workspace
@@ -91,9 +92,7 @@ def search(name: str | None, sets: tuple[str, ...], yes: bool, as_json: bool) ->
     model = named(dict(workspace.config.model), "model", name)
     section = workspace.config.model[model].search
     if section:
-        say(
-            f"plan: {section.method}, up to {section.max_trials} trials of {section.min_epochs}-{section.max_epochs} epochs"
-        )
+        say(f"plan: {described(section)} ({expected_cost(workspace, model, section)})")
     if not confirmed("Go on?", yes=yes):
         raise click.Abort
     found = search_for(workspace, model, changes=_sets(sets))

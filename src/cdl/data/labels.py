@@ -62,26 +62,40 @@ def sides(workspace: Workspace, record: Dataset) -> dict[str, Side]:
     return train | dict.fromkeys(sealed.names, TEST)
 
 
-def record(workspace: Workspace, name: str, values: Mapping[str, str]) -> int:
-    """Keeps labels by item id of the current version; how many.
+class Session:
+    """Somebody labels the current version of a dataset. It is opened once, however many labels follow. Needs the key."""
 
-    ConfigError for an unknown item or class; nothing is kept then.
-    """
-    dataset_id, dataset = current(workspace, name)
-    known, classes = sides(workspace, dataset), workspace.config.data[name].labels.classes
-    for item, value in values.items():
-        if item not in known:
-            raise ConfigError(f"no item {item[:12]} in {short(dataset_id)}", where="labels", remedy="cdl data list")
-        check_value(value, classes, where=f"label of {item[:12]}")
-    made = workspace.made()
-    for side in (TRAIN, TEST):
-        rows = [
-            Row(item=i, value=v, who=made.who, when=made.when, dataset=dataset_id)
-            for i, v in sorted(values.items())
-            if known[i] == side
-        ]
-        _keep(workspace, name, side, rows)
-    return len(values)
+    def __init__(self, workspace: Workspace, name: str) -> None:
+        self.workspace = workspace
+        self.name = name
+        self.dataset_id, dataset = current(workspace, name)
+        self.known = sides(workspace, dataset)
+
+    def record(self, values: Mapping[str, str]) -> int:
+        """Keeps labels by item id, acknowledged on return; how many.
+
+        ConfigError for an unknown item or class; nothing is kept then.
+        """
+        classes = self.workspace.config.data[self.name].labels.classes
+        for item, value in values.items():
+            if item not in self.known:
+                wrong = f"no item {item[:12]} in {short(self.dataset_id)}"
+                raise ConfigError(wrong, where="labels", remedy="cdl data list")
+            check_value(value, classes, where=f"label of {item[:12]}")
+        made = self.workspace.made()
+        for side in (TRAIN, TEST):
+            rows = [
+                Row(item=i, value=v, who=made.who, when=made.when, dataset=self.dataset_id)
+                for i, v in sorted(values.items())
+                if self.known[i] == side
+            ]
+            _keep(self.workspace, self.name, side, rows)
+        return len(values)
+
+
+def record(workspace: Workspace, name: str, values: Mapping[str, str]) -> int:
+    """Keeps labels by item id of the current version; how many. ConfigError as in a session."""
+    return Session(workspace, name).record(values)
 
 
 def unlabeled(workspace: Workspace, name: str) -> list[tuple[str, bytes]]:

@@ -32,6 +32,16 @@ def note(workspace: Workspace, name: str) -> None:
     place.write_text(fingerprint(workspace, name))
 
 
+def cost(workspace: Workspace, name: str) -> str:
+    """What has to be fetched and looked at: files and bytes on disk, addresses, commands."""
+    sources = workspace.config.data[name].sources()
+    seen = [file for s in sources if s.path for file in _seen(workspace.root / s.path)]
+    parts = [f"{len(seen):,} files, {sum(size for _, size, _ in seen) / 1e6:,.1f} MB"] if seen else []
+    for count, what in ((sum(bool(s.url) for s in sources), "url"), (sum(bool(s.command) for s in sources), "command")):
+        parts += [f"{count} {what}{'s' if count > 1 else ''}"] if count else []
+    return ", ".join(parts)
+
+
 def fingerprint(workspace: Workspace, name: str) -> str:
     """A digest of the section, the steps' code, the sources as the file system shows them, and the head."""
     config = workspace.config.data[name]

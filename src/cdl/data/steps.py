@@ -1,5 +1,6 @@
 """The rows of the data pipeline."""
 
+from cdl.config.schema import DataConfig
 from cdl.data import gate, labels, pending, stages, submit, versions
 from cdl.data.ready import announce
 from cdl.workflow.step import Step, Work
@@ -9,10 +10,14 @@ from cdl.workflow.workspace import Workspace
 def waiting(workspace: Workspace) -> list[Work]:
     """Datasets whose sources, code or version are not as the last run left them, and whose key is here."""
     return [
-        Work(step="collection", subject=name, line=f"{name}: collect, split, ingest, clean, validate")
-        for name in workspace.config.data
+        Work(step="collection", subject=name, line=f"{name}: {_stages(config)}", cost=pending.cost(workspace, name))
+        for name, config in workspace.config.data.items()
         if workspace.holds_key(name) and pending.pending(workspace, name)
     ]
+
+
+def _stages(config: DataConfig) -> str:
+    return " > ".join(["collect", "split", "ingest", *(name for name, step in config.named_steps() if not step.off)])
 
 
 def make(workspace: Workspace, work: Work) -> str:

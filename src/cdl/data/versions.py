@@ -9,7 +9,7 @@ from cdl.config.schema import Config
 from cdl.data import ledger as ledgers
 from cdl.data import stages
 from cdl.data.exposed import exposed
-from cdl.data.split import TEST, TRAIN
+from cdl.data.split import ASIDE, TEST, TRAIN
 from cdl.data.stages import Draft
 from cdl.errors import Corrupt, NotFound
 from cdl.git.snapshot import Snapshot, snapshot
@@ -48,12 +48,20 @@ def pipeline(draft: Draft) -> None:
     """Everything after collection."""
     tell = draft.workspace.tell
     stages.split(draft)
-    tell(f"split     {len(draft.raw)} items")
+    tell(f"split     {_sides(draft)}")
     stages.ingest(draft)
     for step_name, step in draft.config.named_steps():
         stages.work(draft, step_name, step)
         items = len(draft.sets[TRAIN]) + len(draft.sets[TEST])
         tell(f"{step_name:<9} {items} items, {len(draft.rejected)} rejected")
+
+
+def _sides(draft: Draft) -> str:
+    """How many items there are on each side, and the share of the test set beside the one that was asked for."""
+    sides = Counter(row.side for row in draft.rows.values())
+    share = sides[TEST] / max(1, sides[TEST] + sides[TRAIN])
+    counts = f"{len(draft.rows):,} items: train {sides[TRAIN]:,}, test {sides[TEST]:,}"
+    return f"{counts} ({share:.1%}, wanted {draft.config.split.test:.0%}), {sides[ASIDE]} set aside"
 
 
 def begin(workspace: Workspace, name: str, config_file: Config, commit_: str, parent_id: str | None) -> Draft:

@@ -39,7 +39,7 @@ from cdl.model.results import (
 from cdl.model.source import model_record
 from cdl.registry.records import Model
 from cdl.store.seal import Vault
-from cdl.workflow.policy import in_force, require_code
+from cdl.workflow.policy import require_code
 from cdl.workflow.workspace import Workspace
 
 JUDGE = "cdl.model.casework:serve"

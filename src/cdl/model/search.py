@@ -98,6 +98,19 @@ def rungs(first: int, last: int, eta: int) -> list[int]:
     return [*found, last]
 
 
+def expected_epochs(config: Search) -> int:
+    """Epochs that a search trains if one in eta is promoted at each rung."""
+    if config.method != "asha":
+        return config.max_trials * config.max_epochs
+    steps = rungs(config.min_epochs, config.max_epochs, config.eta)
+    before = 0
+    total = 0
+    for number, epochs in enumerate(steps):
+        total += config.max_trials // config.eta**number * (epochs - before)
+        before = epochs
+    return total
+
+
 def from_config(config: Search, base: Mapping[str, Any]) -> Halving:
     """The search that cdl.yaml describes, over hyperparameters that begin with `base`."""
     if config.method == "asha":

@@ -1,13 +1,18 @@
 """The rows of the model pipeline."""
 
+import statistics
+
+from cdl.config.schema import Search
 from cdl.data.ready import released
 from cdl.errors import NotFound
 from cdl.model import experiment, register, review, submit
 from cdl.model.code import model_code
 from cdl.model.current import current
 from cdl.model.results import compared, counted, evaluated, limit, target
+from cdl.model.search import expected_epochs
 from cdl.model.source import model_record
 from cdl.model.submit import submitted
+from cdl.model.trials import trials
 from cdl.registry.records import Model, short
 from cdl.workflow.policy import verdict_on
 from cdl.workflow.step import Step, Work, late
@@ -58,13 +63,28 @@ def untrained(workspace: Workspace) -> list[Work]:
         key = training_key(workspace, name)
         if key is None or workspace.store.claimed(key) is not None:
             continue
-        found = config.search
-        line, cost = f"{name}: train {config.epochs} epochs", ""
-        if found is not None:
-            line = f"{name}: {found.method}, up to {found.max_trials} trials of {found.min_epochs}-{found.max_epochs} epochs"
-            cost = f"{found.workers} at a time"
+        line = f"{name}: {described(config.search) if config.search else f'train {config.epochs} epochs'}"
+        cost = expected_cost(workspace, name, config.search)
         works.append(Work(step="training", subject=name, line=line, cost=cost, options={"key": key}))
     return works
+
+
+def described(search: Search) -> str:
+    """A search in a few words."""
+    return f"{search.method}, up to {search.max_trials} trials of {search.min_epochs}-{search.max_epochs} epochs"
+
+
+def expected_cost(workspace: Workspace, name: str, search: Search | None) -> str:
+    """How long it may take, judged by the seconds an epoch of earlier trials of this model; says so where there are none."""
+    epochs = expected_epochs(search) if search else workspace.config.model[name].epochs
+    at_once = search.workers if search else 1
+    paces = [t.seconds / t.trained for t in trials(workspace) if t.model == name and t.trained and t.seconds]
+    about = (
+        f"about {epochs / at_once * statistics.median(paces):.0f} s"
+        if paces
+        else "no earlier trial to judge the time by"
+    )
+    return f"{epochs} epochs, {at_once} at a time, {about}"
 
 
 def train(workspace: Workspace, work: Work) -> None:

@@ -57,6 +57,20 @@ def submitted(workspace: Workspace) -> list[tuple[str, Model]]:
     return sorted(found)
 
 
+def retrained_branch(model_id: str) -> str:
+    """The branch on which a trigger registers a model."""
+    return f"cdl/retrain-{model_id[2:10]}"
+
+
+def unsubmitted(workspace: Workspace) -> list[tuple[str, Model]]:
+    """The newest model of each name that a trigger trained, where nobody submitted or withdrew it."""
+    newest: dict[str, tuple[str, Model]] = {}
+    for identity, model in sorted(workspace.registry.all(Model), key=lambda pair: (pair[1].made.when, pair[0])):
+        if model.origin and model.origin["by"] == "retraining":
+            newest[model.name] = (identity, model)
+    return [pair for pair in newest.values() if verdict_on(workspace, "submission", pair[0]) is None]
+
+
 def look(workspace: Workspace, subject: str) -> Sight:
     """What a submission shows: the commit offered and the evaluation that stands."""
     source = offered(workspace, subject)

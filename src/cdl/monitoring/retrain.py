@@ -13,11 +13,10 @@ from cdl.model.current import current, promoted
 from cdl.model.evaluate import compare, evaluate
 from cdl.model.register import register
 from cdl.model.source import model_record
+from cdl.model.submit import retrained_branch
 from cdl.model.train import train
 from cdl.registry.records import short
 from cdl.workflow.workspace import Workspace
-
-BRANCH = "cdl/retrain-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ def on_ready(workspace: Workspace, event: Event, actions: Sequence[str], name: s
         low, high = difference["interval"]
         records += [made, found.object]
         lines.append(
-            f"trained {short(made)} on {BRANCH}{made[2:10]}: {found.measures()['test.accuracy']:.3f}, "
+            f"trained {short(made)} on {retrained_branch(made)}: {found.measures()['test.accuracy']:.3f}, "
             f"difference {difference['difference']:+.3f} [{low:+.3f}, {high:+.3f}]; waits for a submission"
         )
     return Retrained(records=tuple(records), lines=tuple(lines))
@@ -69,7 +68,7 @@ def retrain(workspace: Workspace, event: Event, base_id: str) -> str:
     )
 
     def branch(identity: str) -> str:
-        name = BRANCH + identity[2:10]
+        name = retrained_branch(identity)
         workspace.git.set_ref(f"refs/heads/{name}", tip)
         return name
 

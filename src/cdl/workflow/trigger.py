@@ -107,7 +107,7 @@ def fire(workspace: Workspace, kinds: Mapping[str, Kind], *, strict: bool = Fals
         workspace.journal.append(
             "trigger.finished", who=workspace.person.email, cause=due.event.id, records=[r[:200] for r in records]
         )
-        lines += [f"trigger {due.line}", *said]
+        lines += said
     return lines
 
 
