@@ -13,7 +13,7 @@ from cdl.model import current as counting
 from cdl.model import submit as submitting
 from cdl.model.evaluate import evaluate as evaluate_once
 from cdl.model.register import register as register_trial
-from cdl.model.results import Evaluation, evaluated
+from cdl.model.results import Evaluation, last_evaluation
 from cdl.model.trials import load
 from cdl.project import open_workspace
 from cdl.registry.records import Model, short
@@ -37,7 +37,7 @@ def list_models(as_json: bool = False) -> None:
     workspace = open_workspace(here(), tell=say)
     rows = []
     for identity, record in sorted(workspace.registry.all(Model), key=lambda pair: pair[1].made.when):
-        found = evaluated(workspace, identity)
+        found = last_evaluation(workspace, identity)
         accuracy = found.measures()["test.accuracy"] if found else None
         stands = _standing(workspace, identity, record)
         by = record.origin["by"] if record.origin else f"trial {record.trial['id'].partition('-')[0]}"

@@ -34,9 +34,9 @@ def analyze(workspace: Workspace, name: str) -> Path:
     )
     if labeled.classes:
         counts = Counter(label for label in items.labels if label is not None)
-        page.heading("Labels").figure(chart.bars("items of each class", {c: counts[c] for c in labeled.classes}))
-    page.heading("Content").figure(chart.histogram("bytes of an item", [len(c) for c in items.contents]))
-    _fields(page, items)
+        page.heading("Labels").figures(chart.bars("items of each class", {c: counts[c] for c in labeled.classes}))
+    page.heading("Content and fields")
+    page.figures(chart.histogram("bytes of an item", [len(c) for c in items.contents]), *_fields(page, items))
     _examples(page, items)
     target = workspace.root / REPORTS / f"{name}-{short(dataset_id)}.html"
     target.parent.mkdir(exist_ok=True)
@@ -44,19 +44,20 @@ def analyze(workspace: Workspace, name: str) -> Path:
     return target
 
 
-def _fields(page: Page, items: Items) -> None:
-    names = sorted({name for fields in items.fields for name in fields})
-    if not names:
-        return
-    page.heading("Fields")
-    for name in names:
+def _fields(page: Page, items: Items) -> list[str]:
+    """A chart of each field that varies; one that never does is a line of text."""
+    charts = []
+    for name in sorted({name for fields in items.fields for name in fields}):
         values = [fields.get(name) for fields in items.fields]
         numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-        if len(numbers) == len(values) and len(set(numbers)) > 1:
-            page.figure(chart.histogram(name, numbers))
+        if len({str(v) for v in values}) == 1:
+            page.text(f"{name} is {values[0]} in every item.")
+        elif len(numbers) == len(values):
+            charts.append(chart.histogram(name, numbers))
         else:
             most = Counter(str(v) for v in values).most_common(12)
-            page.figure(chart.bars(f"{name}: most frequent values", dict(most)))
+            charts.append(chart.bars(f"{name}: most frequent values", dict(most)))
+    return charts
 
 
 def _examples(page: Page, items: Items) -> None:
@@ -66,7 +67,7 @@ def _examples(page: Page, items: Items) -> None:
     pictures = [(label, png) for label, content in shown if (png := _picture(content)) is not None]
     page.heading("Examples")
     if pictures:
-        page.figure(chart.thumbnails(pictures))
+        page.thumbnails(chart.thumbnails(pictures))
         return
     rows = [{"label": label, "content": _text(content)} for label, content in shown]
     page.table(rows, ["label", "content"])

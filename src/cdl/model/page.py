@@ -1,11 +1,12 @@
 """The review of a model as a page: its measures, the comparison with the current model, requirements, tests, and errors."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cdl.model import trials
 from cdl.model.current import current
-from cdl.model.results import Evaluation, compared, evaluated
+from cdl.model.results import Evaluation, compared, evaluated, last_evaluation
 from cdl.model.review import look
 from cdl.model.source import describe, model_record
 from cdl.registry.records import Model, short
@@ -19,14 +20,14 @@ REPORTS = "reports"  # ignored by git
 def review_page(workspace: Workspace, model_id: str) -> Path:
     """Writes reports/<model>.html; the file. Needs no key: it shows what was declared."""
     model = model_record(workspace, model_id)
-    found = evaluated(workspace, model_id)
+    found = last_evaluation(workspace, model_id)
     page = Page(f"{short(model_id)} {describe(model)}")
     page.facts(_facts(workspace, model, found))
     sight = look(workspace, model_id)
     if sight.stale or sight.missing:
         page.text(sight.stale or sight.missing or "")
     if sight.requirements:
-        rows = [{"requirement": r["require"], "value": r["value"], "": r["held"]} for r in sight.requirements]
+        rows = [{"requirement": r["require"], "value": r["value"], "": _held(r)} for r in sight.requirements]
         page.heading("Requirements and tests").table(rows, ["requirement", "value", ""])
     if found is not None:
         _evaluation(workspace, page, model_id, model, found)
@@ -53,7 +54,9 @@ def _facts(workspace: Workspace, model: Model, found: Evaluation | None) -> dict
 
 
 def _evaluation(workspace: Workspace, page: Page, model_id: str, model: Model, found: Evaluation) -> None:
-    page.heading("Sealed test")
+    on = found.result["dataset"]
+    earlier = "" if evaluated(workspace, model_id) else ", which is not the current one"
+    page.heading("Sealed test").text(f"{found.result['items']} sealed items of {short(on)}{earlier}.")
     rows = [
         {"measure": name, "value": m["value"], "95 % interval": _interval(m.get("interval"))}
         for name, m in found.result["measures"].items()
@@ -71,8 +74,16 @@ def _evaluation(workspace: Workspace, page: Page, model_id: str, model: Model, f
     classes = found.result["classes"]
     recall = {name: c["recall"]["value"] for name, c in classes.items()}
     spans = {name: (c["recall"]["interval"][0], c["recall"]["interval"][1]) for name, c in classes.items()}
-    page.figure(chart.bars("recall of each class", recall, intervals=spans))
-    page.figure(chart.matrix("class by class", list(classes), found.result["confusion"]))
+    page.figures(
+        chart.bars("recall of each class, with 95 % intervals", recall, intervals=spans),
+        chart.matrix("items by class", list(classes), found.result["confusion"]),
+    )
+
+
+def _held(requirement: Mapping[str, Any]) -> Any:
+    """True, False or 'later'; a value that nobody measured yet is no failure."""
+    unknown = requirement["value"] is None and requirement["held"] is False
+    return "no value yet" if unknown else requirement["held"]
 
 
 def _curves(workspace: Workspace, page: Page, model: Model) -> None:
@@ -82,8 +93,7 @@ def _curves(workspace: Workspace, page: Page, model: Model) -> None:
         return
     curves = trials.points(workspace, mine[0])
     page.heading("Training")
-    for name, points in curves.items():
-        page.figure(chart.lines(name, {name: points}, x="epoch", y=name))
+    page.figures(*(chart.lines(name, {name: points}, x="epoch") for name, points in curves.items()))
 
 
 def _interval(interval: list[float] | None) -> str | None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from cdl.errors import Corrupt
 from cdl.model.arrays import array
 
+DRIFT, FAILING = "drift.", "failing."  # what measures of a window, and those that failed, begin with
 ALPHA = 1e-3
 ROWS = 250  # of each sample that the kernel is computed for
 PERMUTATIONS = 2000

@@ -1,11 +1,15 @@
 """Monitoring of a stage as a page: its measures window by window, and what became an alarm."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cdl.errors import NotFound
+from cdl.journal.events import Event
+from cdl.monitoring.drift import DRIFT, FAILING, LARGE
 from cdl.registry.records import short
 from cdl.report import chart
 from cdl.report.page import Page
+from cdl.workflow.policy import in_force
 from cdl.workflow.workspace import Workspace
 
 REPORTS = "reports"  # ignored by git
@@ -34,14 +38,22 @@ def stage_page(workspace: Workspace, stage: str) -> Path:
     page.table(rows, ["window", "model", "alarm"]) if rows else page.text("None.")
     page.heading("Measures")
     names = sorted(
-        {n for e in windows for n in e.fields["measures"] if not n.startswith("failing.") and not n.endswith(".p")}
+        {n for e in windows for n in e.fields["measures"] if not n.startswith(FAILING) and not n.endswith(".p")}
     )
-    for name in names:
-        points = [
-            (float(e.fields["window"]), e.fields["measures"][name]) for e in windows if name in e.fields["measures"]
-        ]
-        page.figure(chart.lines(name, {name: points}, x="window", y=name))
+    page.figures(*(_chart(workspace, name, windows) for name in names))
     target = workspace.root / REPORTS / f"{stage}.html"
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(page.html())
     return target
+
+
+def _chart(workspace: Workspace, name: str, windows: Sequence[Event]) -> str:
+    """One measure over the windows, with what it is held against."""
+    numbers = [(float(e.fields["window"]), e.fields["measures"]) for e in windows]
+    points = [(number, measures[name]) for number, measures in numbers if name in measures]
+    limits = {r.text: r.value for r in in_force(workspace).requirements("live.") if r.measure == name}
+    drifted = name.removeprefix(DRIFT)
+    if drifted in LARGE:
+        limits["large"] = LARGE[drifted]
+    title = f"{name}, seconds" if "latency" in name else name
+    return chart.lines(title, {name: points}, x="window", limits=limits, zero=name.startswith(DRIFT) or bool(limits))

@@ -16,13 +16,12 @@ from cdl.journal.events import Event, record_event_id
 from cdl.model.loading import Predictor, with_predictor
 from cdl.model.source import model_record
 from cdl.monitoring import drift, scoring, select
+from cdl.monitoring.drift import DRIFT, FAILING
 from cdl.monitoring.scoring import Row
 from cdl.workflow.policy import in_force
 from cdl.workflow.workspace import Workspace
 
 REFUSED = "BadRequest"  # a client's error, not the service's
-FAILING = "failing."
-DRIFT = "drift."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ table{border-collapse:collapse;margin:.5rem 0;display:block;overflow-x:auto}
 th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid var(--line);font-variant-numeric:tabular-nums}
 th{color:var(--soft);font-weight:600}svg{display:block;max-width:100%;height:auto;margin:.75rem 0}
 svg text{fill:var(--text);font:11px system-ui,sans-serif}svg text.title{font-weight:600;font-size:13px}
-svg .grid{stroke:var(--line)}svg .whisker{stroke:var(--text);stroke-width:2}
+svg .grid{stroke:var(--line)}svg .whisker{stroke:var(--text);stroke-width:2}svg .limit{stroke:#d55e00;stroke-dasharray:5 4}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(24rem,1fr));gap:0 1rem}
 .thumbnails{display:flex;flex-wrap:wrap;gap:.5rem}.thumbnails figure{margin:0;text-align:center;font-size:11px}
 .thumbnails img{image-rendering:pixelated;border:1px solid var(--line)}.good{color:#007a53}.bad{color:#c23b00;font-weight:600}
 """
@@ -50,8 +51,13 @@ class Page:
         self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
         return self
 
-    def figure(self, markup: str) -> "Page":
-        """What cdl.report.chart made."""
+    def figures(self, *markups: str) -> "Page":
+        """What cdl.report.chart made, side by side where there is room."""
+        self._parts.append(f'<div class="figures">{"".join(markups)}</div>')
+        return self
+
+    def thumbnails(self, markup: str) -> "Page":
+        """Small pictures, over the whole width."""
         self._parts.append(markup)
         return self
 
