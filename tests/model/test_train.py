@@ -6,6 +6,7 @@ import pytest
 
 from cdl.errors import ConfigError, JobFailed
 from cdl.model import trials
+from cdl.model.steps import untrained
 from cdl.model.train import execute, plan, train
 from tests.projects import SIDE, Toy, make_toy, table
 
@@ -98,3 +99,19 @@ def test_a_module_that_does_not_import_is_named(toy: Toy) -> None:
     with pytest.raises(JobFailed, match="nowhere_to_be_found") as caught:
         train(toy.become("data@example.org"), "side")
     assert caught.value.where == "model/side.py:1"
+
+
+def test_what_a_snapshot_leaves_out_is_named_and_planning_keeps_nothing(toy: Toy) -> None:
+    toy.write(".env", "TOKEN=1")
+    toy.write("notes.md", "a note")
+    lines: list[str] = []
+    workspace = replace(toy.become("data@example.org"), tell=lines.append)
+    assert [w.step for w in untrained(workspace)] == ["training"]
+    assert workspace.git.refs("refs/cdl/trials/") == {} and lines == []
+    made = train(workspace, "side")
+    kept = workspace.git.files(made.code["commit"])
+    assert "notes.md" in kept and ".env" not in kept and "incoming/points.csv" not in kept
+    assert [line for line in lines if "not kept" in line] == [
+        "not kept with the code: .env (large, a secret by its name, or a repository of its own)"
+    ]
+    assert list(workspace.git.refs("refs/cdl/trials/").values()) == [made.code["commit"]]

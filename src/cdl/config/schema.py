@@ -159,6 +159,14 @@ class DataConfig(Section, frozen=True, kw_only=True):
         """The sources as a list."""
         return self.source if isinstance(self.source, list) else [self.source]
 
+    def paths(self) -> list[str]:
+        """The files and folders that hold items or labels, relative to cdl.yaml."""
+        found = [s.path for s in self.sources() if s.path]
+        origin = self.labels.origin
+        if origin is not None:
+            found += [p for p in (origin.label_studio, origin.csv.path if origin.csv else None) if p]
+        return found
+
     def named_steps(self) -> list[tuple[str, Step]]:
         """The steps as (name, step)."""
         return [pair for step in self.steps for pair in step.items()]

@@ -7,8 +7,4 @@ def exposed(workspace: Workspace, name: str) -> list[str]:
     """Why the test set of a dataset is not secret, a reason for each source or label file; empty where it is."""
     data = workspace.config.data[name]
     found = [f"anyone can fetch {s.url}" for s in data.sources() if s.url]
-    paths = [s.path for s in data.sources() if s.path]
-    origin = data.labels.origin
-    if origin is not None:
-        paths += [p for p in (origin.csv.path if origin.csv else None, origin.label_studio) if p]
-    return found + [f"git tracks {p}" for p in paths if workspace.git.run("ls-files", "-z", "--", p)]
+    return found + [f"git tracks {p}" for p in data.paths() if workspace.git.run("ls-files", "-z", "--", p)]

@@ -33,6 +33,7 @@ def make(workspace: Workspace, name: str, *, answers: str | None = None) -> str:
         )
     head = workspace.registry.head(DatasetHead, name)
     taken = source_snapshot(workspace)
+    tell_left_out(workspace, taken)
     draft = begin(workspace, name, workspace.config, taken.commit, head.version if head else None)
     reasons = "".join(f" (not secret: {why})" for why in exposed(workspace, name))
     workspace.tell(f"collect   {name}{reasons}")
@@ -88,12 +89,20 @@ def begin(workspace: Workspace, name: str, config_file: Config, commit_: str, pa
 
 def source_snapshot(workspace: Workspace) -> Snapshot:
     """The work tree without declared sources and label files, which never enter a code snapshot."""
-    exclude = [s.path for data in workspace.config.data.values() for s in data.sources() if s.path]
-    for data in workspace.config.data.values():
-        origin = data.labels.origin
-        if origin is not None:
-            exclude += [p for p in (origin.label_studio, origin.csv.path if origin.csv else None) if p]
-    return snapshot(workspace.git, exclude=exclude)
+    return snapshot(workspace.git, exclude=declared_paths(workspace))
+
+
+def declared_paths(workspace: Workspace) -> list[str]:
+    """The sources and label files of every dataset."""
+    return [path.rstrip("/") for data in workspace.config.data.values() for path in data.paths()]
+
+
+def tell_left_out(workspace: Workspace, taken: Snapshot) -> None:
+    """Names the files that a snapshot does not hold: large ones, those that look like secrets, repositories inside this one."""
+    declared = declared_paths(workspace)
+    for path in taken.left_out:
+        if not any(path == d or path.startswith(d + "/") for d in declared):
+            workspace.tell(f"not kept with the code: {path} (large, a secret by its name, or a repository of its own)")
 
 
 def finish(draft: Draft, parent_id: str | None, answers: str | None) -> Dataset:

@@ -11,7 +11,7 @@ import msgspec
 
 from cdl.config.load import parse
 from cdl.config.schema import ModelConfig
-from cdl.data.versions import source_snapshot
+from cdl.data.versions import source_snapshot, tell_left_out
 from cdl.errors import Corrupt, NotFound
 from cdl.git.snapshot import Snapshot
 from cdl.jobs.closure import Closure, closure
@@ -35,7 +35,10 @@ NOT_CODE = (
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCode:
-    """A model's source: the commit that holds it, its tree, its closure, its section, and where it runs."""
+    """A model's source: the commit that holds it, its tree, its closure, its section, and where it runs.
+
+    `taken` is the snapshot, where it is one of the work tree.
+    """
 
     commit: str
     tree: str
@@ -43,13 +46,13 @@ class ModelCode:
     config: ModelConfig
     train: str | list[str]
     environment: Environment
-    dirty: bool = False
+    taken: Snapshot | None = None
 
 
 def model_code(
     workspace: Workspace, name: str, commit: str | None = None, *, script: Sequence[str] | None = None
 ) -> ModelCode:
-    """A model's source in a commit, or in a snapshot of the work tree, dirty or not, which is then kept for good.
+    """A model's source in a commit, or in a snapshot of the work tree, dirty or not, which nothing keeps until `keep`.
 
     `script` stands for what cdl.yaml's `train` says. NotFound when cdl.yaml there names no such model; ConfigError when it
     names code that is not there.
@@ -58,7 +61,6 @@ def model_code(
     if commit is None:
         taken = source_snapshot(workspace)
         commit = taken.commit
-        workspace.git.set_ref(TRIAL_REFS + commit, commit)
     config = section(workspace, name, commit)
     files = workspace.git.files(commit)
     lock = lock_bytes(workspace, commit)
@@ -78,8 +80,15 @@ def model_code(
         config=config,
         train=train,
         environment=here,
-        dirty=bool(taken and taken.dirty),
+        taken=taken,
     )
+
+
+def keep(workspace: Workspace, code: ModelCode) -> None:
+    """Keeps a snapshot of the work tree for good, and names what it does not hold."""
+    if code.taken is not None:
+        tell_left_out(workspace, code.taken)
+        workspace.git.set_ref(TRIAL_REFS + code.commit, code.commit)
 
 
 def section(workspace: Workspace, name: str, commit: str) -> ModelConfig:

@@ -21,6 +21,7 @@ from cdl.jobs.job import Job
 from cdl.jobs.local import Jobs, Worker
 from cdl.model import script
 from cdl.model.code import ModelCode, model_code
+from cdl.model.code import keep as keep_code
 from cdl.model.pretrained import pretrained
 from cdl.model.transform import LOOP, Prepared, prepare
 from cdl.model.trials import Trial, keep, new_id, points_batch
@@ -108,6 +109,7 @@ def plan(
     NotFound without data or labels; ConfigError for a hyperparameter that cdl.yaml does not name.
     """
     code = model_code(workspace, name, commit, script=command)
+    keep_code(workspace, code)
     dataset, labels = data or released(workspace, code.config.data)
     given = check_sets(code, sets or {})
     prepared = prepare(workspace, code, dataset, labels, code.config.validation, fresh=fresh)

@@ -8,6 +8,7 @@
 Protocol: https://github.com/kserve/open-inference-protocol
 """
 
+import asyncio
 import base64
 import binascii
 import io
@@ -109,11 +110,11 @@ class App:
         tensor = tensors[0]
         if tensor.get("datatype") == "BYTES":
             items = _items(tensor)
-            rows = [await self._of_items.ask(item) for item in items]
+            rows = await asyncio.gather(*(self._of_items.ask(item) for item in items))
         elif tensor.get("datatype") == "FP32":
             values = self._inputs(tensor)
             items = [b""] * len(values)
-            rows = [await self._of_inputs.ask(value) for value in values]
+            rows = await asyncio.gather(*(self._of_inputs.ask(value) for value in values))
         else:
             raise BadRequest(400, f"inputs[0].datatype: FP32 or BYTES is expected, not {tensor.get('datatype')!r}")
         seconds = time.perf_counter() - start
