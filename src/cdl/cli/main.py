@@ -1,6 +1,7 @@
 """The command line. Commands are found by name and imported only when they are called, so `cdl --help` stays quick."""
 
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -62,6 +63,15 @@ class Commands(click.Group):
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         found = getattr(import_module(f"cdl.cli.{module}"), name)
         return found if isinstance(found, click.Command) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """A misspelt command is told the nearest one."""
+        near = get_close_matches(args[0], list(COMMANDS), n=1) if args[0] not in COMMANDS else []
+        if near:
+            raise click.UsageError(f"No such command '{args[0]}'. Did you mean '{near[0]}'?", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The help lines of the table, without importing anything."""
