@@ -6,8 +6,11 @@ import tomllib
 from importlib import import_module
 from pathlib import Path
 
+import pytest
+
 from cdl.cli.reference import reference
 from cdl.cycle import CYCLE
+from tests.projects import DATA, make_toy, table
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "cdl"
@@ -56,3 +59,31 @@ def test_files_and_functions_stay_short() -> None:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or node.lineno) - node.body[0].lineno + 1
                 assert length <= LONGEST_FUNCTION, f"{path}: {node.name}"
+
+
+def test_every_call_on_the_python_page_is_there() -> None:
+    text = (ROOT / "docs" / "python.md").read_text()
+    table = text[text.index("| for | call |") :]
+    found = set(re.findall(r"`(cdl(?:\.\w+)+)", table))
+    assert len(found) > 12
+    for call in found:
+        module, _, name = call.rpartition(".")
+        owner, _, maybe_class = module.rpartition(".")
+        if maybe_class[:1].isupper():
+            assert hasattr(getattr(import_module(owner), maybe_class), name), call
+        else:
+            assert hasattr(import_module(module), name), call
+
+
+def test_the_example_on_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = make_toy(tmp_path / "toy", monkeypatch, tmp_path / "keyring")
+    toy.data(table(80))
+    toy.become(DATA)
+    monkeypatch.chdir(toy.root)
+    text = (ROOT / "docs" / "python.md").read_text()
+    block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert block
+    code = block[1].replace("digits", "points").replace("reader", "side").replace('{"width": 16}', '{"rate": 1.0}')
+    names: dict[str, object] = {}
+    exec(compile(code, "docs/python.md", "exec"), names)
+    assert str(names["model"]).startswith("m-") and len(names["batch"]) == 2  # type: ignore[arg-type]
