@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NoReturn
 
 import click
 
@@ -10,7 +11,7 @@ from cdl.cli.output import confirmed, here, json_option, say, show
 from cdl.cycle import CYCLE
 from cdl.data.analyze import analyze
 from cdl.data.ready import announce
-from cdl.errors import NotFound
+from cdl.errors import CdlError, NotFound
 from cdl.model.page import review_page
 from cdl.monitoring.page import stage_page
 from cdl.monitoring.steps import stages_of
@@ -35,15 +36,13 @@ PAUSE_SECONDS = 2.0
 @json_option
 def run(pipeline: str | None, yes: bool, answers: str | None, watch: bool, no_triggers: bool, as_json: bool) -> None:
     """Do what can be done up to the next decision; its plan and cost first. Training only when `model` is named."""
-    workspace = open_workspace(here(), tell=say)
-    announce(workspace)
+    if watch and answers:
+        raise click.UsageError("--answers is for one run, --watch for many")
     cycle = _without_triggers() if no_triggers else CYCLE
+    if watch:
+        _watch(cycle, pipeline)
+    workspace = open_workspace(here(), tell=say)
     options = {"answers": workspace.registry.get(answers).id} if answers else {}
-    while watch:
-        _once(workspace, _answering(cycle, options), pipeline, yes=True)
-        notify(workspace, CYCLE)
-        time.sleep(PAUSE_SECONDS)
-        workspace = open_workspace(here(), tell=say)
     done = _once(workspace, _answering(cycle, options), pipeline, yes=yes)
     notify(workspace, CYCLE)
     found = [{"step": p.step.name, "subject": p.work.subject} for p in done]
@@ -53,8 +52,25 @@ def run(pipeline: str | None, yes: bool, answers: str | None, watch: bool, no_tr
     show({"done": found, "waiting": opened}, lambda: lines, as_json=as_json)
 
 
+def _watch(cycle: Cycle, pipeline: str | None) -> NoReturn:
+    """Works again and again until stopped. What fails is said once, and tried again once something else happened."""
+    failed = ""
+    while True:
+        try:
+            workspace = open_workspace(here(), tell=say)
+            _once(workspace, cycle, pipeline, yes=True)
+            notify(workspace, CYCLE)
+            failed = ""
+        except CdlError as error:
+            if str(error) != failed:
+                say(f"error: {error}")
+            failed = str(error)
+        time.sleep(PAUSE_SECONDS)
+
+
 def _once(workspace: Workspace, cycle: Cycle, pipeline: str | None, *, yes: bool) -> list[Planned]:
     """Prints the plan, asks, and works until only decisions are left."""
+    announce(workspace)
     todo = plan(workspace, cycle, pipeline)
     for p in todo:
         say(f"plan: {p.step.name}: {p.work.line}" + (f" ({p.work.cost})" if p.work.cost else ""))

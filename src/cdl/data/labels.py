@@ -18,9 +18,11 @@ from cdl.errors import ConfigError, Corrupt, NotFound
 from cdl.journal import batch
 from cdl.registry.records import Dataset, DatasetHead, Labels, LabelsHead, encode, short
 from cdl.store.store import SEALED
+from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
 COLUMNS = ("item", "value", "who", "when", "dataset")
+ROLES = ("data_labeler", "data_engineer")
 Side = str
 
 
@@ -63,9 +65,13 @@ def sides(workspace: Workspace, record: Dataset) -> dict[str, Side]:
 
 
 class Session:
-    """Somebody labels the current version of a dataset. It is opened once, however many labels follow. Needs the key."""
+    """Somebody labels the current version of a dataset. It is opened once, however many labels follow.
+
+    Refused for another role than a labeler's or data engineer's; Unavailable without the key.
+    """
 
     def __init__(self, workspace: Workspace, name: str) -> None:
+        require_role(workspace, ROLES, "labeling")
         self.workspace = workspace
         self.name = name
         self.dataset_id, dataset = current(workspace, name)
@@ -189,7 +195,8 @@ def from_source(workspace: Workspace, name: str) -> dict[str, str]:
 
 
 def release(workspace: Workspace, name: str, *, command: str = "label release") -> Released:
-    """Commits a snapshot of all labels of the current version, and moves its head. Needs the key."""
+    """Commits a snapshot of all labels of the current version, and moves its head. Refused for another role; needs the key."""
+    require_role(workspace, ROLES, command)
     dataset_id, dataset = current(workspace, name)
     config = workspace.config.data[name].labels
     known = sides(workspace, dataset)

@@ -110,7 +110,7 @@ STEPS = (
     Step(
         name="labeling",
         pipeline="data",
-        roles=("data_labeler", "data_engineer"),
+        roles=labels.ROLES,
         does="keeps every label as a row; a release is a snapshot that training reads",
         reads="items of both sets",
         writes="label rows, label record and head",

@@ -8,6 +8,7 @@ from cdl.errors import NotFound, Refused
 from cdl.git.commit import merge_in_memory
 from cdl.registry.records import Dataset, DatasetHead, short
 from cdl.registry.registry import OFFER_REFS, Chain
+from cdl.workflow.policy import require_role
 from cdl.workflow.step import Ruling
 from cdl.workflow.workspace import Workspace
 
@@ -17,6 +18,7 @@ def submit(workspace: Workspace, name: str) -> str:
 
     Refused when a step's code there is not the code that made the version.
     """
+    require_role(workspace, ("data_engineer",), "data submit")
     head = workspace.registry.head(DatasetHead, name)
     if head is None:
         raise NotFound(f"{name} has no version on this branch", remedy="cdl data run")

@@ -16,6 +16,7 @@ from cdl.git.snapshot import Snapshot, snapshot
 from cdl.jobs.environment import environment
 from cdl.registry.records import Dataset, DatasetHead, encode, short
 from cdl.store.seal import SealedItem
+from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
 COMMAND = "data run"
@@ -25,12 +26,14 @@ DATA_REFS = "refs/cdl/data/"  # the snapshot that a version was made with
 def make(workspace: Workspace, name: str, *, answers: str | None = None) -> str:
     """Runs the data pipeline of a dataset and commits its new version on the branch checked out; the version's id.
 
-    Unavailable without the dataset's key; ConfigError and JobFailed name the source, item step or code that failed.
+    Refused for another role; Unavailable without the dataset's key; ConfigError and JobFailed name the source, step or code
+    that failed.
     """
     if name not in workspace.config.data:
         raise NotFound(
             f"no dataset '{name}'", where="cdl.yaml", remedy="there are: " + ", ".join(workspace.config.data)
         )
+    require_role(workspace, ("data_engineer",), COMMAND)
     head = workspace.registry.head(DatasetHead, name)
     taken = source_snapshot(workspace)
     tell_left_out(workspace, taken)

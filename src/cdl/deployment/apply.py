@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 
 from cdl.deployment import control, manifest, package
-from cdl.deployment.base import Line, candidate, line_of_stage, require_role
+from cdl.deployment.base import Line, candidate, line_of_stage
 from cdl.deployment.stages import Stage, branch, declared, finish, folder, status
 from cdl.errors import CdlError, Conflict, Corrupt, NotFound, Refused
 from cdl.git.commit import merge_in_memory
 from cdl.registry.records import DeploymentHead, Package, short
+from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
 ROLES = ("devops",)

@@ -1,13 +1,13 @@
-"""What the deployment steps start from: which model is deployed under which name, and which roles may do what."""
+"""What the deployment steps start from: which model is deployed under which name."""
 
 from dataclasses import dataclass
 
 from cdl.config.schema import DeployConfig
-from cdl.errors import ConfigError, NotFound, Refused
+from cdl.errors import ConfigError, NotFound
 from cdl.model.current import promoted
 from cdl.model.source import model_record
 from cdl.registry.records import Model
-from cdl.workflow.policy import in_force, verdict_on
+from cdl.workflow.policy import verdict_on
 from cdl.workflow.workspace import Workspace
 
 
@@ -77,17 +77,3 @@ def original(workspace: Workspace, model_id: str) -> str:
         model_id = model.origin["model"]
         model = model_record(workspace, model_id)
     return model_id
-
-
-def require_role(workspace: Workspace, roles: tuple[str, ...], action: str) -> None:
-    """Refused, and recorded as such, unless the person holds one of the roles."""
-    policy = in_force(workspace)
-    mine = policy.roles_of(workspace.person.email)
-    if mine & set(roles):
-        return
-    workspace.journal.append(
-        "decision.refused", who=workspace.person.email, gate=action, subject=action, because="role"
-    )
-    holders = ", ".join(h for r in roles for h in policy.holders(r)) or "nobody"
-    held = ", ".join(sorted(mine)) or "no role"
-    raise Refused(f"{action} is for {' or '.join(roles)} ({holders}); you are {held}", remedy="cdl status")

@@ -17,6 +17,7 @@ from cdl.model.source import model_record
 from cdl.model.transform import prepare
 from cdl.registry.records import Model, encode, short
 from cdl.registry.registry import OFFER_REFS
+from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
 TOLERANCE = 1e-4  # of a probability
@@ -26,8 +27,9 @@ Input = Literal["image", "text", "bytes", "row", "array"]
 def implement(workspace: Workspace, model_id: str, *, input: Input, cause: str | None = None) -> str:
     """Makes the commit checked out the source of a model; returns the new model's id, committed on this branch.
 
-    Refused when the work tree is not committed, or when a validation item is predicted otherwise.
+    Refused for another role, when the work tree is not committed, or when a validation item is predicted otherwise.
     """
+    require_role(workspace, ("software_engineer",), "model implement")
     model = model_record(workspace, model_id)
     head = workspace.git.head()
     code = model_code(workspace, model.name, head)

@@ -12,6 +12,7 @@ from cdl.git.commit import make_commit, make_tree
 from cdl.model.trials import Trial
 from cdl.registry.records import Made, Model, encode, short
 from cdl.registry.registry import MODEL_REFS, message
+from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
 COMMAND = "model register"
@@ -28,8 +29,10 @@ def register(
 ) -> str:
     """Writes the transformation and the model of a trial, on the branch checked out or on `branch(id)`; the model's id.
 
-    Refused for a trial that failed or left no weights.
+    Refused for another role, unless an event caused it, and for a trial that failed or left no weights.
     """
+    if cause is None:
+        require_role(workspace, ("data_scientist",), COMMAND)
     if trial.status not in ("finished", "paused") or not trial.weights:
         raise Refused(f"trial {trial.id} is {trial.status}", remedy="cdl trial list")
     transformation = trial.transformation_record()

@@ -16,6 +16,7 @@ from cdl.journal import batch
 from cdl.journal.events import Event
 from cdl.monitoring.scoring import Row, dataset_of
 from cdl.registry.records import Request, short
+from cdl.workflow.policy import require_role
 from cdl.workflow.request import open_request
 from cdl.workflow.workspace import Workspace
 
@@ -52,8 +53,9 @@ def ask(workspace: Workspace, event: Event, dataset: str) -> str:
 def bring_back(workspace: Workspace, request_id: str, dataset: str) -> list[str]:
     """Writes the inputs that a request selected into the dataset's declared folder; the names of the new files.
 
-    NotFound for a request that selected nothing; ConfigError where no source is a folder.
+    Refused for another role; NotFound for a request that selected nothing; ConfigError where no source is a folder.
     """
+    require_role(workspace, ("data_engineer",), "data collect")
     stored = workspace.registry.get(request_id)
     if not isinstance(stored.record, Request):
         raise NotFound(f"{request_id} is no request", remedy="cdl request list")

@@ -18,9 +18,10 @@ from cdl.model.source import model_record
 from cdl.monitoring import drift, scoring, select
 from cdl.monitoring.drift import DRIFT, FAILING
 from cdl.monitoring.scoring import Row
-from cdl.workflow.policy import in_force
+from cdl.workflow.policy import in_force, require_role
 from cdl.workflow.workspace import Workspace
 
+ROLES = ("data_scientist", "devops")
 REFUSED = "BadRequest"  # a client's error, not the service's
 
 
@@ -35,7 +36,11 @@ class Window:
 
 
 def monitor(workspace: Workspace, stage: str) -> list[Window]:
-    """Collects what a stage wrote, and measures every window that is full and was not measured. Needs the key."""
+    """Collects what a stage wrote, and measures every window that is full and was not measured.
+
+    Refused for another role; Unavailable without the key.
+    """
+    require_role(workspace, ROLES, "monitor run")
     head = declared(workspace, stage)
     if head is None:
         return []

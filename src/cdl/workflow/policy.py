@@ -5,7 +5,7 @@ and the members. In force is the last one with an approving decision on the inte
 `cdl status` and not used until the Model Validator approves it: `governed` puts the approved parts into its place.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +119,20 @@ def unapproved(workspace: Workspace) -> Policy | None:
         return None
     now = policy_at(workspace, tip)
     return None if now.id == in_force(workspace).id else now
+
+
+def require_role(workspace: Workspace, roles: Collection[str], action: str) -> None:
+    """Refused, and recorded as such, unless the person holds one of the roles. `action` is the command."""
+    policy = in_force(workspace)
+    mine = policy.roles_of(workspace.person.email)
+    if mine & set(roles):
+        return
+    workspace.journal.append(
+        "decision.refused", who=workspace.person.email, gate=action, subject=action, because="role"
+    )
+    holders = ", ".join(dict.fromkeys(h for r in roles for h in policy.holders(r))) or "nobody"
+    held = ", ".join(sorted(mine)) or "no role"
+    raise Refused(f"{action} is for {' or '.join(roles)} ({holders}); you are {held}", remedy="cdl status")
 
 
 def require_code(workspace: Workspace, name: str, entry: str) -> None:
