@@ -1,8 +1,9 @@
 """The rows of the data pipeline."""
 
 from cdl.config.schema import DataConfig
-from cdl.data import gate, labels, pending, stages, submit, versions
+from cdl.data import gate, pending, versions
 from cdl.data.ready import announce
+from cdl.workflow.decide import DECIDE
 from cdl.workflow.step import Step, Work
 from cdl.workflow.workspace import Workspace
 
@@ -37,7 +38,7 @@ STEPS = (
         reads="outside sources",
         writes="raw items, sealed",
         command="cdl data run",
-        run=stages.collect,
+        run="cdl.data.stages:collect",
         pending=waiting,
         begin=make,
         starts="itself",
@@ -50,7 +51,7 @@ STEPS = (
         reads="raw items",
         writes="two sets, the sealed ledger",
         command="cdl data run",
-        run=stages.split,
+        run="cdl.data.stages:split",
         optional=True,
     ),
     Step(
@@ -61,7 +62,7 @@ STEPS = (
         reads="two sets",
         writes="ML Data",
         command="cdl data run",
-        run=stages.ingest,
+        run="cdl.data.stages:ingest",
     ),
     Step(
         name="versioning",
@@ -71,7 +72,7 @@ STEPS = (
         reads="ML Data",
         writes="dataset record and head",
         command="cdl data run",
-        run=versions.commit,
+        run="cdl.data.versions:commit",
     ),
     Step(
         name="cleaning",
@@ -81,7 +82,7 @@ STEPS = (
         reads="ML Data",
         writes="ML Data",
         command="cdl data run",
-        run=stages.work,
+        run="cdl.data.stages:work",
         optional=True,
     ),
     Step(
@@ -91,8 +92,8 @@ STEPS = (
         does="sets items aside that are not what they should be, each with its reason",
         reads="ML Data",
         writes="rejected items, sealed; counts per reason",
-        command="cdl data rejected",
-        run=stages.work,
+        command="cdl data run, cdl data rejected",
+        run="cdl.data.stages:work",
         optional=True,
     ),
     Step(
@@ -102,10 +103,10 @@ STEPS = (
         does="enough data, good enough?",
         reads="dataset record",
         writes="decision",
-        command="cdl approve",
-        run=gate.look,
+        command="cdl approve, cdl reject",
+        run=DECIDE,
         gate="data",
-        back_to=("collection",),
+        back_to=gate.GATE.back_to,
     ),
     Step(
         name="labeling",
@@ -115,7 +116,7 @@ STEPS = (
         reads="items of both sets",
         writes="label rows, label record and head",
         command="cdl label next, cdl label release",
-        run=labels.release,
+        run="cdl.data.labels:release",
     ),
     Step(
         name="pipeline_submission",
@@ -125,6 +126,6 @@ STEPS = (
         reads="definitions",
         writes="an offer; merged by the data gate",
         command="cdl data submit",
-        run=submit.submit,
+        run="cdl.data.submit:submit",
     ),
 )

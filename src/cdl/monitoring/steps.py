@@ -11,7 +11,6 @@ from cdl.journal.stream import own_stream
 from cdl.model.current import promoted
 from cdl.monitoring import scoring, select
 from cdl.registry.records import short
-from cdl.workflow import request
 from cdl.workflow.step import Step, Work, late
 from cdl.workflow.trigger import Kind, Outcome, fire, running, waiting
 from cdl.workflow.workspace import Workspace
@@ -133,7 +132,7 @@ TRIGGER = Step(
     reads="dataset.ready",
     writes="results, a model on cdl/retrain-...",
     command="cdl run",
-    run=fire,
+    run="cdl.workflow.trigger:fire",
     pending=due,
     begin=start,
     starts="itself",
@@ -148,7 +147,7 @@ STEPS = (
         reads="requests and results",
         writes="Scoring Data, events",
         command="cdl monitor run",
-        run=late("cdl.monitoring.window:monitor"),
+        run="cdl.monitoring.window:monitor",
         pending=unmonitored,
         begin=monitor,
         starts="itself",
@@ -161,6 +160,6 @@ STEPS = (
         reads="alarms, evidence",
         writes="a request at any step",
         command="cdl reopen",
-        run=request.open_request,
+        run="cdl.workflow.request:open_request",
     ),
 )

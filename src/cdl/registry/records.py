@@ -160,6 +160,7 @@ class Package(Record, tag="package", frozen=True, kw_only=True):
     tree: str
     wrapper: str
     environment: Json
+    skipped: list[str] = []
 
 
 class Decision(Record, tag="decision", frozen=True, kw_only=True):
