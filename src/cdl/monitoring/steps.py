@@ -22,10 +22,13 @@ def stages_of(workspace: Workspace) -> list[str]:
 
 
 def unmonitored(workspace: Workspace) -> list[Work]:
-    """Stages that wrote scoring data which nobody looked at yet."""
+    """Stages that wrote scoring data which nobody looked at yet, where the key is here."""
+    deployed = [
+        c for c in workspace.config.deploy.values() if workspace.holds_key(workspace.config.model[c.model].data)
+    ]
     return [
         Work(step="monitoring", subject=stage, line=f"{stage}: look at new requests")
-        for stage in stages_of(workspace)
+        for stage in sorted({stage for config in deployed for stage in config.stages})
         if declared(workspace, stage) is not None and scoring.waiting(workspace, stage)
     ]
 

@@ -270,6 +270,11 @@ def is_record(path: str) -> bool:
     return path.startswith("registry/") and path.endswith(".yaml") and ID_PATTERN.match(stem) is not None
 
 
+def key_path(dataset: str) -> str:
+    """Where the public halves of a dataset's keys stand."""
+    return f"registry/keys/{dataset}.yaml"
+
+
 def head_path(head: type[Head], name: str) -> str:
     """Where a head stands in the repository."""
     return f"registry/{head.folder}/{name}.yaml"
