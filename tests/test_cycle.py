@@ -128,7 +128,7 @@ def commands(step: Step) -> list[str]:
     return [" ".join(w for w in command.split() if not w.isupper()) for command in step.command.split(", ")]
 
 
-@pytest.mark.parametrize(("name", "function"), [*((s.name, s.run) for s in CYCLE.steps), *MORE])
+@pytest.mark.parametrize(("name", "function"), [*((s.name, s.function) for s in CYCLE.steps), *MORE])
 def test_a_row_whose_function_does_nothing_leaves_nothing(
     name: str, function: str, played: Played, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +145,7 @@ def test_a_row_agrees_with_its_gate_and_sends_back_to_rows() -> None:
     assert set(at_gates) == set(CYCLE.gates) - {"request"}  # a request is decided where it was sent to
     for name, step in at_gates.items():
         assert step.back_to == CYCLE.gates[name].back_to and CYCLE.gates[name].role in step.roles
-        assert step.run == "cdl.workflow.decide:decide"
+        assert step.function == "cdl.workflow.decide:decide"
     for step in CYCLE.steps:
         assert set(step.back_to) <= set(STEPS), step.name
 

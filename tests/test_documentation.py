@@ -47,7 +47,7 @@ def test_the_layers_stand_in_the_order_of_the_page() -> None:
 def test_every_step_of_the_cycle_stands_on_its_page() -> None:
     page = (ROOT / "docs" / "workflow.md").read_text()
     for step in CYCLE.steps:
-        row = f"| {step.name} | {', '.join(step.roles)} | {step.reads} | {step.writes} | `{step.command}` | `{step.run}` |"
+        row = f"| {step.name} | {', '.join(step.roles)} | {step.reads} | {step.writes} | `{step.command}` | `{step.function}` |"
         assert row in page, row
     assert page.count("` | `cdl.") == len(CYCLE.steps)
     for gate in CYCLE.gates.values():

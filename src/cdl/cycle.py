@@ -20,7 +20,7 @@ START = (
         reads="cdl.yaml",
         writes="the policy in force",
         command="cdl approve policy",
-        run=DECIDE,
+        function=DECIDE,
         gate="policy",
         back_to=gates.POLICY.back_to,
     ),
@@ -32,7 +32,7 @@ START = (
         reads="an empty folder or an existing repository",
         writes="cdl.yaml, CI files, keys, the first policy",
         command="cdl init",
-        run="cdl.project:init",
+        function="cdl.project:init",
     ),
 )
 GATES = (

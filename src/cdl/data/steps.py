@@ -38,7 +38,7 @@ STEPS = (
         reads="outside sources",
         writes="raw items, sealed",
         command="cdl data run",
-        run="cdl.data.stages:collect",
+        function="cdl.data.stages:collect",
         pending=waiting,
         begin=make,
         starts="itself",
@@ -51,7 +51,7 @@ STEPS = (
         reads="raw items",
         writes="two sets, the sealed ledger",
         command="cdl data run",
-        run="cdl.data.stages:split",
+        function="cdl.data.stages:split",
         optional=True,
     ),
     Step(
@@ -62,7 +62,7 @@ STEPS = (
         reads="two sets",
         writes="ML Data",
         command="cdl data run",
-        run="cdl.data.stages:ingest",
+        function="cdl.data.stages:ingest",
     ),
     Step(
         name="versioning",
@@ -72,7 +72,7 @@ STEPS = (
         reads="ML Data",
         writes="dataset record and head",
         command="cdl data run",
-        run="cdl.data.versions:commit",
+        function="cdl.data.versions:commit",
     ),
     Step(
         name="cleaning",
@@ -82,7 +82,7 @@ STEPS = (
         reads="ML Data",
         writes="ML Data",
         command="cdl data run",
-        run="cdl.data.stages:work",
+        function="cdl.data.stages:work",
         optional=True,
     ),
     Step(
@@ -93,7 +93,7 @@ STEPS = (
         reads="ML Data",
         writes="rejected items, sealed; counts per reason",
         command="cdl data run, cdl data rejected",
-        run="cdl.data.stages:work",
+        function="cdl.data.stages:work",
         optional=True,
     ),
     Step(
@@ -104,7 +104,7 @@ STEPS = (
         reads="dataset record",
         writes="decision",
         command="cdl approve, cdl reject",
-        run=DECIDE,
+        function=DECIDE,
         gate="data",
         back_to=gate.GATE.back_to,
     ),
@@ -116,7 +116,7 @@ STEPS = (
         reads="items of both sets",
         writes="label rows, label record and head",
         command="cdl label next, cdl label release",
-        run="cdl.data.labels:release",
+        function="cdl.data.labels:release",
     ),
     Step(
         name="pipeline_submission",
@@ -126,6 +126,6 @@ STEPS = (
         reads="definitions",
         writes="an offer; merged by the data gate",
         command="cdl data submit",
-        run="cdl.data.submit:submit",
+        function="cdl.data.submit:submit",
     ),
 )

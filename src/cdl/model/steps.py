@@ -153,7 +153,7 @@ STEPS = (
         reads="Code Repository",
         writes="branch",
         command="cdl experiment create",
-        run="cdl.model.experiment:create",
+        function="cdl.model.experiment:create",
     ),
     Step(
         name="data_analysis",
@@ -163,7 +163,7 @@ STEPS = (
         reads="training data",
         writes="a page under reports/",
         command="cdl data analyze",
-        run="cdl.data.analyze:analyze",
+        function="cdl.data.analyze:analyze",
         optional=True,
     ),
     Step(
@@ -174,7 +174,7 @@ STEPS = (
         reads="training data",
         writes="model input, transformation",
         command="cdl train",
-        run="cdl.model.transform:prepare",
+        function="cdl.model.transform:prepare",
         optional=True,
     ),
     Step(
@@ -185,7 +185,7 @@ STEPS = (
         reads="training data",
         writes="training and validation part",
         command="cdl train",
-        run="cdl.model.transform:parts",
+        function="cdl.model.transform:parts",
     ),
     Step(
         name="model_building",
@@ -195,7 +195,7 @@ STEPS = (
         reads="optional pretrained model",
         writes="model definition",
         command="cdl train",
-        run="cdl.model.code:model_code",
+        function="cdl.model.code:model_code",
     ),
     Step(
         name="hyperparameter_optimization",
@@ -205,7 +205,7 @@ STEPS = (
         reads="model input",
         writes="Experiment Registry",
         command="cdl search",
-        run="cdl.model.tune:search",
+        function="cdl.model.tune:search",
         optional=True,
     ),
     Step(
@@ -216,7 +216,7 @@ STEPS = (
         reads="model input",
         writes="Experiment Registry",
         command="cdl train, cdl run model",
-        run="cdl.model.train:train",
+        function="cdl.model.train:train",
         pending=untrained,
         begin=train,
         starts="named",
@@ -229,7 +229,7 @@ STEPS = (
         reads="Experiment Registry",
         writes="a table, curves as a picture",
         command="cdl trial compare",
-        run="cdl.model.compare:compare",
+        function="cdl.model.compare:compare",
         back_to=submit.TRAINING_STEPS,
     ),
     Step(
@@ -240,7 +240,7 @@ STEPS = (
         reads="chosen checkpoint",
         writes="Model Registry",
         command="cdl model register",
-        run="cdl.model.register:register",
+        function="cdl.model.register:register",
     ),
     Step(
         name="model_evaluation",
@@ -250,7 +250,7 @@ STEPS = (
         reads="model, test data",
         writes="a signed result",
         command="cdl run",
-        run="cdl.model.evaluate:evaluate",
+        function="cdl.model.evaluate:evaluate",
         pending=unevaluated,
         begin=evaluate,
         starts="itself",
@@ -263,7 +263,7 @@ STEPS = (
         reads="evaluation",
         writes="decision",
         command="cdl model submit",
-        run=DECIDE,
+        function=DECIDE,
         gate="submission",
         back_to=submit.SUBMISSION.back_to,
     ),
@@ -275,7 +275,7 @@ STEPS = (
         reads="source of the model",
         writes="an offer",
         command="cdl model submit",
-        run="cdl.model.submit:offer",
+        function="cdl.model.submit:offer",
     ),
     Step(
         name="model_review",
@@ -285,7 +285,7 @@ STEPS = (
         reads="artifacts, metrics",
         writes="a page under reports/",
         command="cdl report MODEL",
-        run="cdl.model.page:review_page",
+        function="cdl.model.page:review_page",
     ),
     Step(
         name="model_gate",
@@ -295,7 +295,7 @@ STEPS = (
         reads="review",
         writes="decision",
         command="cdl approve, cdl reject",
-        run=DECIDE,
+        function=DECIDE,
         gate="model",
         back_to=review.MODEL.back_to,
     ),
@@ -307,6 +307,6 @@ STEPS = (
         reads="approval",
         writes="merge commit, model head",
         command="cdl approve",
-        run="cdl.model.review:promote",
+        function="cdl.model.review:promote",
     ),
 )

@@ -43,7 +43,7 @@ def late(call: str) -> Callable[..., Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One row of the cycle. `run` names the function that does it, 'module:function', whoever calls it.
+    """One row of the cycle. `function` names what does it, 'module:function', whoever calls it; `run` calls it.
 
     `pending` says what a `cdl run` could do now, and `begin` does one piece of that.
     """
@@ -55,7 +55,7 @@ class Step:
     reads: str
     writes: str
     command: str
-    run: str
+    function: str
     pending: Callable[[Workspace], list[Work]] = nothing
     begin: Callable[[Workspace, Work], Any] = cannot_begin
     starts: Starts = "person"
@@ -63,10 +63,9 @@ class Step:
     back_to: tuple[str, ...] = ()
     optional: bool = False
 
-    @property
-    def function(self) -> Callable[..., Any]:
-        """What `run` names."""
-        return late(self.run)
+    def run(self, *arguments: Any, **named: Any) -> Any:
+        """Does the step."""
+        return late(self.function)(*arguments, **named)
 
 
 @dataclass(frozen=True, kw_only=True)
