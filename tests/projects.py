@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from cdl.cli.main import cli
 from cdl.config.load import load
 from cdl.cycle import CYCLE
 from cdl.data import versions
@@ -131,10 +133,21 @@ class Toy:
 
     def become(self, email: str) -> Workspace:
         """The project as somebody opens it."""
+        self.sign(email)
+        return open_workspace(self.root)
+
+    def cdl(self, email: str, *arguments: str, given: str = "") -> str:
+        """A command as somebody types it, in this process; what it prints. Its errors are raised."""
+        self.sign(email)
+        self._patch.chdir(self.root)
+        done = CliRunner().invoke(cli, arguments, input=given, catch_exceptions=False, standalone_mode=False)
+        return done.stdout
+
+    def sign(self, email: str) -> None:
+        """What follows is done by somebody."""
         for role in ("AUTHOR", "COMMITTER"):
             self._patch.setenv(f"GIT_{role}_NAME", email.partition("@")[0])
             self._patch.setenv(f"GIT_{role}_EMAIL", email)
-        return open_workspace(self.root)
 
     def write(self, path: str, text: str) -> None:
         """Writes a file of the project."""

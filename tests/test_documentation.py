@@ -47,8 +47,12 @@ def test_the_layers_stand_in_the_order_of_the_page() -> None:
 def test_every_step_of_the_cycle_stands_on_its_page() -> None:
     page = (ROOT / "docs" / "workflow.md").read_text()
     for step in CYCLE.steps:
-        row = f"| {step.name} | {', '.join(step.roles)} | {step.reads} | {step.writes} | `{step.command}` |"
+        row = f"| {step.name} | {', '.join(step.roles)} | {step.reads} | {step.writes} | `{step.command}` | `{step.function}` |"
         assert row in page, row
+    assert page.count("` | `cdl.") == len(CYCLE.steps)
+    for gate in CYCLE.gates.values():
+        found = re.search(rf"^\| {gate.name} \| {gate.role} \| .+ \| (.+) \|$", page, re.MULTILINE)
+        assert found is not None and found[1] in (", ".join(gate.back_to), "the step that the request names"), gate.name
 
 
 def test_files_and_functions_stay_short() -> None:

@@ -7,7 +7,8 @@ from cdl.deployment import steps as deployment
 from cdl.model import review, submit
 from cdl.model import steps as model
 from cdl.monitoring import steps as monitoring
-from cdl.workflow import gates, policy, start
+from cdl.workflow import gates, policy
+from cdl.workflow.decide import DECIDE
 from cdl.workflow.step import Cycle, Step
 
 START = (
@@ -19,9 +20,9 @@ START = (
         reads="cdl.yaml",
         writes="the policy in force",
         command="cdl approve policy",
-        run=policy.unapproved,
+        function=DECIDE,
         gate="policy",
-        back_to=("define_requirements",),
+        back_to=gates.POLICY.back_to,
     ),
     Step(
         name="initial_setup",
@@ -31,7 +32,7 @@ START = (
         reads="an empty folder or an existing repository",
         writes="cdl.yaml, CI files, keys, the first policy",
         command="cdl init",
-        run=start.lay_out,
+        function="cdl.project:init",
     ),
 )
 GATES = (

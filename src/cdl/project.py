@@ -21,6 +21,7 @@ from cdl.journal.journal import Journal
 from cdl.keys import Keyring
 from cdl.registry.registry import Registry
 from cdl.store.store import Store
+from cdl.workflow import start
 from cdl.workflow.policy import governed, in_force
 from cdl.workflow.workspace import Workspace
 
@@ -60,6 +61,16 @@ def open_project(start: str | Path = ".") -> Project:
     return Project(open_workspace(Path(start)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A new project: the files written, the datasets whose secrets were drawn, and the decision on the first policy."""
+
+    workspace: Workspace
+    written: tuple[str, ...]
+    keys: tuple[str, ...]
+    decision: str
+
+
 def silent(line: str) -> None:
     """Progress that nobody watches."""
 
@@ -70,6 +81,25 @@ def find_root(start: Path) -> Path:
         if (folder / "cdl.yaml").is_file():
             return folder
     raise NotFound("no cdl.yaml here or above", where=str(start), remedy="cdl init")
+
+
+def init(
+    folder: Path,
+    *,
+    name: str | None = None,
+    example: str | None = None,
+    own_key: bool = False,
+    tell: Callable[[str], None] = silent,
+) -> Begun:
+    """Makes a project in an empty folder or an existing repository; an example comes with its published key.
+
+    Conflict where there is a project already.
+    """
+    laid = start.lay_out(folder, name=name, example=example)
+    drawn = start.draw_keys(load(folder), Keyring(), example=None if own_key else example)
+    workspace = open_workspace(folder, tell=tell)
+    decision = start.first_policy(workspace, laid.written)
+    return Begun(workspace=workspace, written=laid.written, keys=tuple(drawn), decision=decision)
 
 
 def open_workspace(start: Path, *, tell: Callable[[str], None] = silent) -> Workspace:

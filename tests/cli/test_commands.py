@@ -78,7 +78,16 @@ def test_a_key_goes_round(root: Path, tmp_path: Path) -> None:
     text = 'data:\n  d:\n    source: {path: in}\n    items: {files: "*"}\n    labels: {classes: [a, b]}\n'
     (root / "cdl.yaml").write_text("cdl: 1\nproject: toy\n" + text)
     code, _, said = run(root, "key", "backup")
-    assert code == 7 and "no key of d" in said
+    assert code == 7 and "d has no key yet" in said and "cdl key create d" in said
+    assert run(root, "data", "run")[2] == said
+    code, _, said = run(root, "key", "create")
+    assert code == 0 and "cdl key backup" in said and run(root, "key", "create")[0] == 4
+    code, kept, _ = run(root, "key", "backup")
+    assert code == 0 and kept.startswith("cdlkey1:")
+    (root.parent / "keyring").unlink()
+    code, _, said = run(root, "key", "backup")
+    assert code == 7 and "you hold no key of d" in said and "cdl key restore" in said
+    assert run(root, "key", "restore", stdin=kept)[0] == 0 and run(root, "key", "backup")[1] == kept
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     (fresh / "cdl.yaml").write_text("cdl: 1\nproject: fresh\n" + text)

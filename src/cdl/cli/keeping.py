@@ -8,6 +8,7 @@ from cdl.cli.output import here, json_option, say, show
 from cdl.errors import Corrupt
 from cdl.project import open_workspace
 from cdl.registry.check import check_registry
+from cdl.workflow.start import create_key
 from cdl.workflow.workspace import named
 
 
@@ -31,7 +32,18 @@ def verify(as_json: bool) -> None:
 
 @click.group()
 def key() -> None:
-    """Secrets of datasets."""
+    """Secrets of datasets: create, backup, restore."""
+
+
+@key.command()
+@click.argument("dataset", required=False)
+def create(dataset: str | None) -> None:
+    """Draw the secret of a dataset that cdl.yaml names since `cdl init`."""
+    workspace = open_workspace(here(), tell=say)
+    name = named(dict(workspace.config.data), "dataset", dataset)
+    create_key(workspace, name)
+    say(f"secret of {name} in {workspace.keyring.path} (0600): without it the test set is lost.")
+    say("Copy it now: cdl key backup")
 
 
 @key.command()
@@ -40,6 +52,7 @@ def backup(dataset: str | None) -> None:
     """Print one line that restores the keys of a dataset. Keep it secret."""
     workspace = open_workspace(here(), tell=say)
     name = named(dict(workspace.config.data), "dataset", dataset)
+    workspace.keys(name)  # says what to do where there are none
     click.echo(workspace.keyring.backup(workspace.config.project, name))
 
 

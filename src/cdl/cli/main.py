@@ -44,7 +44,7 @@ COMMANDS = {
     "lineage": ("registry:lineage", "What something was made of, or what was made of it."),
     "events": ("registry:events", "What happened."),
     "store": ("keeping:store", "The store: verify."),
-    "key": ("keeping:key", "Secrets of datasets: backup, restore."),
+    "key": ("keeping:key", "Secrets of datasets: create, backup, restore."),
     "ci": ("keeping:ci", "Checks for continuous integration."),
 }
 

@@ -134,20 +134,14 @@ def show_trial(what: str, as_json: bool) -> None:
 @trial.command()
 @click.argument("what", nargs=-1, required=True)
 @click.option("--plot", metavar="MEASURE", help="Also draw this measure over epochs.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("reports/trials.png"), help="The picture.")
+@click.option("--out", type=click.Path(path_type=Path), default=comparing.PICTURE, help="The picture.")
 @json_option
 def compare(what: tuple[str, ...], plot: str | None, out: Path, as_json: bool) -> None:
     """Trials side by side, with the hyperparameters that differ."""
     workspace = open_workspace(here(), tell=say)
     found = [kept.load(workspace, w) for w in what]
-    rows = comparing.rows(found)
-    lines = table(rows, list(rows[0]))
-    if plot:
-        curves = {t.id.partition("-")[0]: kept.points(workspace, t) for t in found}
-        target = workspace.root / out
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(comparing.picture(curves, plot))
-        lines.append(f"drawn in {out}")
+    rows = comparing.compare(workspace, found, plot=plot, out=out)
+    lines = [*table(rows, list(rows[0])), *([f"drawn in {out}"] if plot else [])]
     show(rows, lambda: lines, as_json=as_json)
 
 

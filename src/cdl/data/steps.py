@@ -1,8 +1,10 @@
 """The rows of the data pipeline."""
 
 from cdl.config.schema import DataConfig
-from cdl.data import gate, labels, pending, stages, submit, versions
+from cdl.data import gate, pending, versions
+from cdl.data.labels import ROLES as LABELERS
 from cdl.data.ready import announce
+from cdl.workflow.decide import DECIDE
 from cdl.workflow.step import Step, Work
 from cdl.workflow.workspace import Workspace
 
@@ -37,7 +39,7 @@ STEPS = (
         reads="outside sources",
         writes="raw items, sealed",
         command="cdl data run",
-        run=stages.collect,
+        function="cdl.data.stages:collect",
         pending=waiting,
         begin=make,
         starts="itself",
@@ -50,7 +52,7 @@ STEPS = (
         reads="raw items",
         writes="two sets, the sealed ledger",
         command="cdl data run",
-        run=stages.split,
+        function="cdl.data.stages:split",
         optional=True,
     ),
     Step(
@@ -61,7 +63,7 @@ STEPS = (
         reads="two sets",
         writes="ML Data",
         command="cdl data run",
-        run=stages.ingest,
+        function="cdl.data.stages:ingest",
     ),
     Step(
         name="versioning",
@@ -71,7 +73,7 @@ STEPS = (
         reads="ML Data",
         writes="dataset record and head",
         command="cdl data run",
-        run=versions.commit,
+        function="cdl.data.versions:commit",
     ),
     Step(
         name="cleaning",
@@ -81,7 +83,7 @@ STEPS = (
         reads="ML Data",
         writes="ML Data",
         command="cdl data run",
-        run=stages.work,
+        function="cdl.data.stages:work",
         optional=True,
     ),
     Step(
@@ -91,8 +93,8 @@ STEPS = (
         does="sets items aside that are not what they should be, each with its reason",
         reads="ML Data",
         writes="rejected items, sealed; counts per reason",
-        command="cdl data rejected",
-        run=stages.work,
+        command="cdl data run, cdl data rejected",
+        function="cdl.data.stages:work",
         optional=True,
     ),
     Step(
@@ -102,20 +104,20 @@ STEPS = (
         does="enough data, good enough?",
         reads="dataset record",
         writes="decision",
-        command="cdl approve",
-        run=gate.look,
+        command="cdl approve, cdl reject",
+        function=DECIDE,
         gate="data",
-        back_to=("collection",),
+        back_to=gate.GATE.back_to,
     ),
     Step(
         name="labeling",
         pipeline="data",
-        roles=labels.ROLES,
+        roles=LABELERS,
         does="keeps every label as a row; a release is a snapshot that training reads",
         reads="items of both sets",
         writes="label rows, label record and head",
         command="cdl label next, cdl label release",
-        run=labels.release,
+        function="cdl.data.labels:release",
     ),
     Step(
         name="pipeline_submission",
@@ -125,6 +127,6 @@ STEPS = (
         reads="definitions",
         writes="an offer; merged by the data gate",
         command="cdl data submit",
-        run=submit.submit,
+        function="cdl.data.submit:submit",
     ),
 )

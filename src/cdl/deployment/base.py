@@ -10,6 +10,8 @@ from cdl.registry.records import Model
 from cdl.workflow.policy import verdict_on
 from cdl.workflow.workspace import Workspace
 
+OPTIONAL = {"implementation": ("model_implementation", "implementation_review"), "compression": ("compression",)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
@@ -73,7 +75,17 @@ def children(workspace: Workspace, model_id: str, by: str) -> list[tuple[str, Mo
 def original(workspace: Workspace, model_id: str) -> str:
     """The model that a changed one is compared with: the promoted one that it was made from, at last itself."""
     model = model_record(workspace, model_id)
-    while model.origin and model.origin["by"] in ("compression", "implementation"):
+    while model.origin and model.origin["by"] in OPTIONAL:
         model_id = model.origin["model"]
         model = model_record(workspace, model_id)
     return model_id
+
+
+def left_out(workspace: Workspace, model_id: str) -> list[str]:
+    """The optional steps that were not done on the way from the promoted model to this one."""
+    done = set()
+    model = model_record(workspace, model_id)
+    while model.origin and model.origin["by"] in OPTIONAL:
+        done.add(model.origin["by"])
+        model = model_record(workspace, model.origin["model"])
+    return [step for by, steps in OPTIONAL.items() if by not in done for step in steps]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cdl.config.schema import Compression
+from cdl.deployment.base import left_out
 from cdl.deployment.validation import validation, validation_probabilities
 from cdl.errors import Refused
 from cdl.jobs.job import Job
@@ -40,7 +41,6 @@ def compress(
     model_id: str,
     how: Sequence[Compression],
     *,
-    skipped: Sequence[str] = (),
     cause: str | None = None,
 ) -> Compressed:
     """Exports a network and makes it smaller; commits the new model on the integration branch.
@@ -76,7 +76,7 @@ def compress(
         metrics={"validation.accuracy": round(float(np.mean(called == truth)), 4)},
         output={**model.output, "format": "onnx"},
         schema=model.schema,
-        skipped=list(skipped),
+        skipped=[step for step in left_out(workspace, model_id) if step != "compression"],
     )
     identity = encode(record)[0]
     keep_source(workspace, record)

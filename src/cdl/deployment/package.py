@@ -13,6 +13,7 @@ import numpy as np
 from blake3 import blake3
 
 import cdl
+from cdl.deployment.base import left_out
 from cdl.deployment.validation import validation, validation_probabilities
 from cdl.errors import Refused
 from cdl.model.arrays import array, array_bytes
@@ -42,6 +43,7 @@ def build(workspace: Workspace, name: str, model_id: str) -> str:
         tree=tree,
         wrapper=wrapper(),
         environment=dict(model.environment),
+        skipped=left_out(workspace, model_id),
     )
     identity = encode(record)[0]
     workspace.registry.commit(

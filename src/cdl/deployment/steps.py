@@ -1,9 +1,9 @@
 """The rows of the deployment pipeline."""
 
 from cdl.deployment.base import candidate, children, implemented, lines
-from cdl.deployment.gates import IMPLEMENTATION, REVISION, look_at_implementation, look_at_revision, revised
-from cdl.model.source import model_record
+from cdl.deployment.gates import IMPLEMENTATION, REVISION, revised
 from cdl.registry.records import Package, short
+from cdl.workflow.decide import DECIDE
 from cdl.workflow.policy import verdict_on
 from cdl.workflow.step import Step, Work, late
 from cdl.workflow.workspace import Workspace
@@ -32,8 +32,7 @@ def uncompressed(workspace: Workspace) -> list[Work]:
 def compress(workspace: Workspace, work: Work) -> None:
     """Compresses as the deployment says."""
     config = workspace.config.deploy[str(work.options["line"])]
-    skipped = [] if model_record(workspace, work.subject).origin else ["model_implementation", "implementation_review"]
-    made = late("cdl.deployment.compress:compress")(workspace, work.subject, config.compress, skipped=skipped)
+    made = late("cdl.deployment.compress:compress")(workspace, work.subject, config.compress)
     workspace.tell(
         f"compress  {short(made.id)}: {made.before / 1000:,.0f} kB -> {made.after / 1000:,.0f} kB; "
         f"predicts alike on {made.alike} of {made.items} validation items"
@@ -101,7 +100,7 @@ STEPS = (
         reads="model source",
         writes="refactored source, model record",
         command="cdl model implement",
-        run=late("cdl.deployment.implement:implement"),
+        function="cdl.deployment.implement:implement",
         optional=True,
     ),
     Step(
@@ -111,8 +110,8 @@ STEPS = (
         does="approved, or back; the new source is stored with the model",
         reads="refactored source",
         writes="decision, merge",
-        command="cdl approve",
-        run=look_at_implementation,
+        command="cdl approve, cdl reject",
+        function=DECIDE,
         gate="implementation",
         back_to=IMPLEMENTATION.back_to,
         optional=True,
@@ -125,7 +124,7 @@ STEPS = (
         reads="model, validation items",
         writes="smaller model record",
         command="cdl run deployment",
-        run=late("cdl.deployment.compress:compress"),
+        function="cdl.deployment.compress:compress",
         pending=uncompressed,
         begin=compress,
         starts="itself",
@@ -139,7 +138,7 @@ STEPS = (
         reads="both models, test data",
         writes="a signed result",
         command="cdl run deployment",
-        run=late("cdl.deployment.revise:revise"),
+        function="cdl.deployment.revise:revise",
         pending=unrevised,
         begin=revise,
         starts="itself",
@@ -152,7 +151,7 @@ STEPS = (
         reads="revision",
         writes="decision",
         command="cdl approve, cdl reject",
-        run=look_at_revision,
+        function=DECIDE,
         gate="revision",
         back_to=REVISION.back_to,
     ),
@@ -164,7 +163,7 @@ STEPS = (
         reads="model",
         writes="servable package, record",
         command="cdl run deployment",
-        run=late("cdl.deployment.package:build"),
+        function="cdl.deployment.package:build",
         pending=unpackaged,
         begin=package,
         starts="itself",
@@ -177,7 +176,7 @@ STEPS = (
         reads="cdl.yaml",
         writes="deploy/NAME.STAGE.yaml",
         command="cdl deploy apply",
-        run=late("cdl.deployment.manifest:write"),
+        function="cdl.deployment.manifest:write",
     ),
     Step(
         name="deployment",
@@ -187,6 +186,6 @@ STEPS = (
         reads="manifest, package",
         writes="running service, deployment head",
         command="cdl deploy apply",
-        run=late("cdl.deployment.apply:apply"),
+        function="cdl.deployment.apply:apply",
     ),
 )

@@ -3,11 +3,14 @@
 import io
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from cdl.errors import NotFound, Unavailable
-from cdl.model.trials import Trial
+from cdl.model.trials import Trial, points
+from cdl.workflow.workspace import Workspace
 
+PICTURE = Path("reports/trials.png")
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 
 
@@ -35,6 +38,18 @@ def rows(trials: Sequence[Trial], *, sort: str | None = None) -> list[dict[str, 
     return sorted(found, key=lambda row: float("-inf") if row[sort] is None else row[sort], reverse=True)
 
 
+def compare(
+    workspace: Workspace, trials: Sequence[Trial], *, plot: str | None = None, out: Path = PICTURE
+) -> list[dict[str, Any]]:
+    """One row a trial; with `plot` also draws this measure over epochs into the project's file `out`."""
+    if plot is not None:
+        drawn = picture({t.id.partition("-")[0]: points(workspace, t) for t in trials}, plot)
+        target = workspace.root / out
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(drawn)
+    return rows(trials)
+
+
 def picture(curves: Mapping[str, Curves], measure: str) -> bytes:
     """A PNG of one measure over epochs, one line a trial. NotFound when no trial has it, Unavailable without matplotlib."""
     drawn = {name: c[measure] for name, c in curves.items() if c.get(measure)}
@@ -48,8 +63,8 @@ def picture(curves: Mapping[str, Curves], measure: str) -> bytes:
         raise Unavailable("matplotlib is not installed", remedy="pip install 'cdl[train]'") from error
     figure = figures.Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for name, points in drawn.items():
-        axes.plot([e for e, _ in points], [v for _, v in points], marker="o", markersize=3, label=name)
+    for name, curve in drawn.items():
+        axes.plot([e for e, _ in curve], [v for _, v in curve], marker="o", markersize=3, label=name)
     axes.set_xlabel("epoch")
     axes.set_ylabel(measure)
     axes.grid(alpha=0.3)

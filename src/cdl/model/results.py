@@ -15,7 +15,7 @@ from cdl.data.ready import released
 from cdl.errors import Corrupt, NotFound
 from cdl.keys import verify
 from cdl.model.source import model_record
-from cdl.registry.records import Dataset, Labels, Model
+from cdl.registry.records import Dataset, Labels, Model, key_path
 from cdl.workflow.policy import in_force
 from cdl.workflow.workspace import Workspace
 
@@ -123,7 +123,7 @@ def check_signature(workspace: Workspace, result: dict[str, Any]) -> None:
     """Corrupt unless a result is signed with the evaluation key whose public half stands on the integration branch."""
     tip = workspace.registry.tip()
     name = dataset_record(workspace, result["dataset"]).name
-    data = workspace.git.read(tip, f"registry/keys/{name}.yaml") if tip else None
+    data = workspace.git.read(tip, key_path(name)) if tip else None
     public = document.read(data, where="registry/keys").value["evaluation"] if data else ""
     unsigned = {k: v for k, v in result.items() if k != "signature"}
     if not verify(public, document.canonical(unsigned), str(result.get("signature", ""))):

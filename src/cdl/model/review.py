@@ -23,6 +23,7 @@ from cdl.workflow.workspace import Workspace
 BACK_TO = (
     "model_building",
     "preprocessing",
+    "validation_splitting",
     "hyperparameter_optimization",
     "training",
     "data_analysis",

@@ -5,7 +5,7 @@ import statistics
 from cdl.config.schema import Search
 from cdl.data.ready import released
 from cdl.errors import NotFound
-from cdl.model import experiment, register, review, submit
+from cdl.model import review, submit
 from cdl.model.code import model_code
 from cdl.model.current import current
 from cdl.model.results import compared, counted, evaluated, limit, target
@@ -14,6 +14,7 @@ from cdl.model.source import model_record
 from cdl.model.submit import submitted
 from cdl.model.trials import trials
 from cdl.registry.records import Model, short
+from cdl.workflow.decide import DECIDE
 from cdl.workflow.policy import verdict_on
 from cdl.workflow.step import Step, Work, late
 from cdl.workflow.workspace import Workspace
@@ -152,7 +153,7 @@ STEPS = (
         reads="Code Repository",
         writes="branch",
         command="cdl experiment create",
-        run=experiment.create,
+        function="cdl.model.experiment:create",
     ),
     Step(
         name="data_analysis",
@@ -162,7 +163,7 @@ STEPS = (
         reads="training data",
         writes="a page under reports/",
         command="cdl data analyze",
-        run=late("cdl.data.analyze:analyze"),
+        function="cdl.data.analyze:analyze",
         optional=True,
     ),
     Step(
@@ -173,7 +174,7 @@ STEPS = (
         reads="training data",
         writes="model input, transformation",
         command="cdl train",
-        run=late("cdl.model.transform:prepare"),
+        function="cdl.model.transform:prepare",
         optional=True,
     ),
     Step(
@@ -184,7 +185,7 @@ STEPS = (
         reads="training data",
         writes="training and validation part",
         command="cdl train",
-        run=late("cdl.model.transform:parts"),
+        function="cdl.model.transform:parts",
     ),
     Step(
         name="model_building",
@@ -194,8 +195,7 @@ STEPS = (
         reads="optional pretrained model",
         writes="model definition",
         command="cdl train",
-        run=late("cdl.model.pretrained:pretrained"),
-        optional=True,
+        function="cdl.model.code:model_code",
     ),
     Step(
         name="hyperparameter_optimization",
@@ -205,7 +205,7 @@ STEPS = (
         reads="model input",
         writes="Experiment Registry",
         command="cdl search",
-        run=late("cdl.model.tune:search"),
+        function="cdl.model.tune:search",
         optional=True,
     ),
     Step(
@@ -216,7 +216,7 @@ STEPS = (
         reads="model input",
         writes="Experiment Registry",
         command="cdl train, cdl run model",
-        run=late("cdl.model.train:train"),
+        function="cdl.model.train:train",
         pending=untrained,
         begin=train,
         starts="named",
@@ -229,8 +229,8 @@ STEPS = (
         reads="Experiment Registry",
         writes="a table, curves as a picture",
         command="cdl trial compare",
-        run=late("cdl.model.compare:rows"),
-        back_to=("preprocessing", "model_building", "training"),
+        function="cdl.model.compare:compare",
+        back_to=submit.TRAINING_STEPS,
     ),
     Step(
         name="registration",
@@ -240,7 +240,7 @@ STEPS = (
         reads="chosen checkpoint",
         writes="Model Registry",
         command="cdl model register",
-        run=register.register,
+        function="cdl.model.register:register",
     ),
     Step(
         name="model_evaluation",
@@ -250,7 +250,7 @@ STEPS = (
         reads="model, test data",
         writes="a signed result",
         command="cdl run",
-        run=late("cdl.model.evaluate:evaluate"),
+        function="cdl.model.evaluate:evaluate",
         pending=unevaluated,
         begin=evaluate,
         starts="itself",
@@ -263,7 +263,7 @@ STEPS = (
         reads="evaluation",
         writes="decision",
         command="cdl model submit",
-        run=submit.look,
+        function=DECIDE,
         gate="submission",
         back_to=submit.SUBMISSION.back_to,
     ),
@@ -275,7 +275,7 @@ STEPS = (
         reads="source of the model",
         writes="an offer",
         command="cdl model submit",
-        run=submit.offer,
+        function="cdl.model.submit:offer",
     ),
     Step(
         name="model_review",
@@ -285,7 +285,7 @@ STEPS = (
         reads="artifacts, metrics",
         writes="a page under reports/",
         command="cdl report MODEL",
-        run=late("cdl.model.page:review_page"),
+        function="cdl.model.page:review_page",
     ),
     Step(
         name="model_gate",
@@ -295,9 +295,9 @@ STEPS = (
         reads="review",
         writes="decision",
         command="cdl approve, cdl reject",
-        run=review.look,
+        function=DECIDE,
         gate="model",
-        back_to=review.BACK_TO,
+        back_to=review.MODEL.back_to,
     ),
     Step(
         name="promotion",
@@ -307,6 +307,6 @@ STEPS = (
         reads="approval",
         writes="merge commit, model head",
         command="cdl approve",
-        run=review.promote,
+        function="cdl.model.review:promote",
     ),
 )

@@ -14,6 +14,16 @@ from cdl.workflow.policy import verdict_on
 from cdl.workflow.step import Gate, Open, Sight
 from cdl.workflow.workspace import Workspace
 
+TRAINING_STEPS = (
+    "create_experiment",
+    "data_analysis",
+    "preprocessing",
+    "validation_splitting",
+    "model_building",
+    "hyperparameter_optimization",
+    "training",
+)
+
 
 def offer(workspace: Workspace, model_id: str) -> str:
     """Points the ref of an offer at the commit checked out; that commit.
@@ -94,7 +104,7 @@ SUBMISSION = Gate(
     name="submission",
     role="data_scientist",
     own=True,
-    back_to=("create_experiment", "model_building", "hyperparameter_optimization", "training"),
+    back_to=(*TRAINING_STEPS, "experiment_evaluation", "registration"),
     waiting=nothing_waits,
     look=look,
 )

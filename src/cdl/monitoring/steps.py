@@ -11,7 +11,6 @@ from cdl.journal.stream import own_stream
 from cdl.model.current import promoted
 from cdl.monitoring import scoring, select
 from cdl.registry.records import short
-from cdl.workflow import request
 from cdl.workflow.step import Step, Work, late
 from cdl.workflow.trigger import Kind, Outcome, fire, running, waiting
 from cdl.workflow.workspace import Workspace
@@ -23,10 +22,13 @@ def stages_of(workspace: Workspace) -> list[str]:
 
 
 def unmonitored(workspace: Workspace) -> list[Work]:
-    """Stages that wrote scoring data which nobody looked at yet."""
+    """Stages that wrote scoring data which nobody looked at yet, where the key is here."""
+    deployed = [
+        c for c in workspace.config.deploy.values() if workspace.holds_key(workspace.config.model[c.model].data)
+    ]
     return [
         Work(step="monitoring", subject=stage, line=f"{stage}: look at new requests")
-        for stage in stages_of(workspace)
+        for stage in sorted({stage for config in deployed for stage in config.stages})
         if declared(workspace, stage) is not None and scoring.waiting(workspace, stage)
     ]
 
@@ -133,7 +135,7 @@ TRIGGER = Step(
     reads="dataset.ready",
     writes="results, a model on cdl/retrain-...",
     command="cdl run",
-    run=fire,
+    function="cdl.workflow.trigger:fire",
     pending=due,
     begin=start,
     starts="itself",
@@ -148,7 +150,7 @@ STEPS = (
         reads="requests and results",
         writes="Scoring Data, events",
         command="cdl monitor run",
-        run=late("cdl.monitoring.window:monitor"),
+        function="cdl.monitoring.window:monitor",
         pending=unmonitored,
         begin=monitor,
         starts="itself",
@@ -161,6 +163,6 @@ STEPS = (
         reads="alarms, evidence",
         writes="a request at any step",
         command="cdl reopen",
-        run=request.open_request,
+        function="cdl.workflow.request:open_request",
     ),
 )

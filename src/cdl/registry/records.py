@@ -160,6 +160,7 @@ class Package(Record, tag="package", frozen=True, kw_only=True):
     tree: str
     wrapper: str
     environment: Json
+    skipped: list[str] = []
 
 
 class Decision(Record, tag="decision", frozen=True, kw_only=True):
@@ -267,6 +268,11 @@ def is_record(path: str) -> bool:
     """Whether a path of the registry names an immutable record."""
     stem = path.rsplit("/", 1)[-1].removesuffix(".yaml")
     return path.startswith("registry/") and path.endswith(".yaml") and ID_PATTERN.match(stem) is not None
+
+
+def key_path(dataset: str) -> str:
+    """Where the public halves of a dataset's keys stand."""
+    return f"registry/keys/{dataset}.yaml"
 
 
 def head_path(head: type[Head], name: str) -> str:

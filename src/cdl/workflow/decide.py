@@ -10,6 +10,7 @@ from cdl.workflow.standing import standing
 from cdl.workflow.step import Cycle, Gate, Open, Ruling, Sight
 from cdl.workflow.workspace import Workspace
 
+DECIDE = "cdl.workflow.decide:decide"  # what does every gate's row
 ATTEMPTS = 5  # somebody else moved the branch between looking and deciding
 
 

@@ -13,7 +13,7 @@ from cdl.errors import Conflict, NotFound
 from cdl.git.commit import make_commit, make_tree
 from cdl.git.repository import Git
 from cdl.keys import SECRET_BYTES, Keyring
-from cdl.registry.records import Decision, encode
+from cdl.registry.records import Decision, encode, key_path
 from cdl.workflow.policy import in_force, policy_at
 from cdl.workflow.workspace import Workspace
 
@@ -108,13 +108,23 @@ def published_secret(example: str, dataset: str) -> bytes:
     return blake3(material, derive_key_context="cdl 2026 published key of an example").digest(length=SECRET_BYTES)
 
 
+def create_key(workspace: Workspace, name: str) -> None:
+    """Draws the secret of a dataset that came into cdl.yaml after `cdl init`, and publishes the public halves of its keys.
+
+    Conflict where the dataset has a key: a secret is never replaced.
+    """
+    if workspace.published(name):
+        raise Conflict(f"{name} has a key", where=key_path(name), remedy="ask a holder for it: cdl key backup")
+    if not workspace.holds_key(name):
+        workspace.keyring.create(workspace.config.project, name)
+    files = {key_path(name): _public(workspace, name)}
+    workspace.registry.commit(files=files, command="key create", line=name, branch=workspace.registry.integration)
+
+
 def first_policy(workspace: Workspace, written: tuple[str, ...]) -> str:
     """Commits the project's files, then the decision that approves the first policy. Returns the decision's id."""
     git, registry = workspace.git, workspace.registry
-    keys = {}
-    for name in workspace.config.data:
-        text = f"evaluation: {workspace.keys(name).public}\ndata_key: {workspace.keys(name).data_key_name}\n"
-        keys[f"registry/keys/{name}.yaml"] = text.encode()
+    keys = {key_path(name): _public(workspace, name) for name in workspace.config.data}
     files = {path: (workspace.root / path).read_bytes() for path in written}
     staged = make_tree(git, registry.tip(), {**files, **keys})
     source = make_commit(git, staged, [t for t in [registry.tip()] if t], "init: files\n")
@@ -152,6 +162,12 @@ def installed() -> str:
         f"{name}=={version}" for name, version in sorted(found.items(), key=lambda i: i[0].lower()) if name != "cdl"
     ]
     return "\n".join(lines) + "\n"
+
+
+def _public(workspace: Workspace, name: str) -> bytes:
+    """What everybody may know of a dataset's keys."""
+    keys = workspace.keys(name)
+    return f"evaluation: {keys.public}\ndata_key: {keys.data_key_name}\n".encode()
 
 
 def _copy_example(root: Path, example: str) -> list[str]:

@@ -35,20 +35,15 @@ def cannot_begin(workspace: Workspace, work: Work) -> None:
 
 
 def late(call: str) -> Callable[..., Any]:
-    """'module:function', imported when it is called: a table may name what is slow to import."""
+    """The function 'module:function', imported now: a table may name what is slow to import."""
     module, _, name = call.partition(":")
-
-    def run(*arguments: Any, **named: Any) -> Any:
-        return getattr(import_module(module), name)(*arguments, **named)
-
-    run.__name__ = name
-    run.__doc__ = call
-    return run
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One row of the cycle. `run` is the function that does it, whoever calls it.
+    """One row of the cycle. `function` names what does it, 'module:function', whoever calls it; `run` calls it.
 
     `pending` says what a `cdl run` could do now, and `begin` does one piece of that.
     """
@@ -60,13 +55,17 @@ class Step:
     reads: str
     writes: str
     command: str
-    run: Callable[..., Any]
+    function: str
     pending: Callable[[Workspace], list[Work]] = nothing
     begin: Callable[[Workspace, Work], Any] = cannot_begin
     starts: Starts = "person"
     gate: str | None = None
     back_to: tuple[str, ...] = ()
     optional: bool = False
+
+    def run(self, *arguments: Any, **named: Any) -> Any:
+        """Does the step."""
+        return late(self.function)(*arguments, **named)
 
 
 @dataclass(frozen=True, kw_only=True)

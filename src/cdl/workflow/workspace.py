@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cdl.config.schema import Config
-from cdl.errors import ConfigError
+from cdl.errors import ConfigError, Unavailable
 from cdl.git.repository import Git, Person
 from cdl.jobs.local import Jobs
 from cdl.journal.journal import Journal
 from cdl.keys import DatasetKeys, Keyring
-from cdl.registry.records import Made
+from cdl.registry.records import Made, key_path
 from cdl.registry.registry import Registry
 from cdl.store.seal import Vault
 from cdl.store.store import Store
@@ -37,7 +37,9 @@ class Workspace:
     tell: Callable[[str], None]
 
     def keys(self, dataset: str) -> DatasetKeys:
-        """The keys of a dataset; Unavailable, naming the remedy, when this person holds none."""
+        """The keys of a dataset; Unavailable, naming the remedy, when this person holds none or none were drawn."""
+        if not self.holds_key(dataset) and not self.published(dataset):
+            raise Unavailable(f"{dataset} has no key yet", where="registry/keys", remedy=f"cdl key create {dataset}")
         return self.keyring.require(self.config.project, dataset)
 
     def vault(self, dataset: str, *, by: str) -> Vault:
@@ -58,6 +60,11 @@ class Workspace:
     def holds_key(self, dataset: str) -> bool:
         """Whether this person can open the sealed side of a dataset."""
         return self.keyring.find(self.config.project, dataset) is not None
+
+    def published(self, dataset: str) -> bool:
+        """Whether the integration branch names the keys of a dataset."""
+        tip = self.registry.tip()
+        return tip is not None and self.git.read(tip, key_path(dataset)) is not None
 
     def made(self, role: str | None = None, *, cause: str | None = None) -> Made:
         """Who does this, and when."""
