@@ -151,7 +151,7 @@ def test_the_second_model_is_compared_with_the_first_and_new_test_items_make_it_
     toy.data(table(200))
     stale = review.look(toy.become(REVIEW), second).stale
     assert stale is not None and "not evaluated on the current test" in stale
-    assert "STALE" in waiting(toy.become(REVIEW), CYCLE)[0].title
+    assert "STALE" in (waiting(toy.become(REVIEW), CYCLE)[0].blocked or "")
     with pytest.raises(Refused, match="STALE"):
         toy.approve(REVIEW, second)
 

@@ -46,7 +46,7 @@ def run(pipeline: str | None, yes: bool, answers: str | None, watch: bool, no_tr
     done = _once(workspace, _answering(cycle, options), pipeline, yes=yes)
     notify(workspace, CYCLE)
     found = [{"step": p.step.name, "subject": p.work.subject} for p in done]
-    opened = [f"{o.gate} {short(o.subject)}: {o.title}" for o in waiting(workspace, CYCLE)]
+    opened = [f"{o.gate} {short(o.subject)}: {o.line}" for o in waiting(workspace, CYCLE)]
     lines = [] if done else ["nothing to do"]
     lines += [f"waits for a decision: {o}" for o in opened]
     show({"done": found, "waiting": opened}, lambda: lines, as_json=as_json)

@@ -51,7 +51,7 @@ def status(as_json: bool) -> None:
             for i, m in trained
         ),
         *(f"request {short(i)} at {r.to['step']} for {r.to['role']}: {r.because}" for i, r in found.requests),
-        *(f"waits for {found.holders[o.gate]}: {o.gate} {short(o.subject)}, {o.title}" for o in found.waiting),
+        *(f"waits for {found.holders[o.gate]}: {o.gate} {short(o.subject)}, {o.line}" for o in found.waiting),
     ]
     if not found.waiting:
         lines.append("nothing waits for a decision")

@@ -10,7 +10,7 @@ import msgspec
 
 from cdl.config.schema import Config
 
-WHOLE = ("roles", "requirements", "branches", "triggers", "notify", "evaluation", "environment")
+WHOLE = ("roles", "requirements", "feasibility", "risks", "branches", "triggers", "notify", "evaluation", "environment")
 OF_DATA = ("split", "mask", "labels", "require")
 OF_MODEL = ("metrics", "tests")
 

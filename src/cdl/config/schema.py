@@ -346,6 +346,10 @@ class Config(Section, frozen=True, kw_only=True):
     """Integration and production branch."""
     requirements: list[str] = []
     """What the model must reach, for example `test.accuracy >= 0.80`."""
+    feasibility: str | None = None
+    """Why the requirements can be reached, for people; shown in every review."""
+    risks: list[str] = []
+    """What may make it fail, for people to weigh; shown in every review."""
     roles: dict[Role, list[str]] = {}
     """Who holds which role, by mail address; left out, one person holds all."""
     environment: Environment = Environment()

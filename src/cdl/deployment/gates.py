@@ -20,6 +20,8 @@ from cdl.workflow.policy import in_force, verdict_on
 from cdl.workflow.step import Gate, Open, Ruling, Sight
 from cdl.workflow.workspace import Workspace
 
+UNREVISED = "not revised on the current test: cdl run deployment"
+
 
 def waiting_implementations(workspace: Workspace) -> list[Open]:
     """Implementations that nobody decided on."""
@@ -56,17 +58,16 @@ def merge_source(workspace: Workspace, chain: Chain, subject: str, ruling: Rulin
 
 
 def waiting_revisions(workspace: Workspace) -> list[Open]:
-    """Candidates of each deployment that nobody decided on and that were revised."""
+    """Candidates of each deployment that nobody decided on."""
     found = []
     for line in lines(workspace):
         subject = candidate(workspace, line)
         if subject is None or verdict_on(workspace, "revision", subject) is not None:
             continue
         model = model_record(workspace, subject)
-        title = describe(model)
-        if revised(workspace, subject) is None:
-            title += ": not revised on the current test: cdl run deployment"
-        found.append(Open(gate="revision", subject=subject, title=title, author=author_of(workspace, model)))
+        blocked = None if revised(workspace, subject) else UNREVISED
+        author = author_of(workspace, model)
+        found.append(Open(gate="revision", subject=subject, title=describe(model), author=author, blocked=blocked))
     return found
 
 
@@ -87,7 +88,7 @@ def look_at_revision(workspace: Workspace, subject: str) -> Sight:
         "evaluation": found.object if found else None,
         "revision": result["object"] if result else None,
     }
-    stale = None if result else "not revised on the current test: `cdl run deployment`"
+    stale = None if result else UNREVISED
     return Sight(seen=seen, author=author_of(workspace, model), requirements=tuple(requirements), stale=stale)
 
 

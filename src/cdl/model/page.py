@@ -29,6 +29,11 @@ def review_page(workspace: Workspace, model_id: str) -> Path:
     if sight.requirements:
         rows = [{"requirement": r["require"], "value": r["value"], "": _held(r)} for r in sight.requirements]
         page.heading("Requirements and tests").table(rows, ["requirement", "value", ""])
+    config = workspace.config
+    if config.feasibility:
+        page.heading("Feasibility").text(config.feasibility)
+    if config.risks:
+        page.heading("Risks").table([{"risk": r} for r in config.risks], ["risk"])
     if found is not None:
         _evaluation(workspace, page, model_id, model, found)
     _curves(workspace, page, model)

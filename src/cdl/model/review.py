@@ -38,10 +38,9 @@ def waiting(workspace: Workspace) -> list[Open]:
     found = []
     for identity, model in submitted(workspace):
         sight = look(workspace, identity)
-        title = describe(model)
-        if sight.stale or sight.missing:
-            title += f": review STALE, {sight.stale or sight.missing}"
-        found.append(Open(gate="model", subject=identity, title=title, author=sight.author))
+        blocked = f"review STALE, {sight.stale or sight.missing}" if sight.stale or sight.missing else None
+        opened = Open(gate="model", subject=identity, title=describe(model), author=sight.author, blocked=blocked)
+        found.append(opened)
     return found
 
 

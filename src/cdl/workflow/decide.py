@@ -34,10 +34,11 @@ def waiting(workspace: Workspace, cycle: Cycle, *, mine: bool = False) -> list[O
 
 
 def meant(workspace: Workspace, cycle: Cycle, what: str | None) -> Open:
-    """The open decision that WHAT names: an id or its prefix, a gate, or nothing when one alone is open for the person."""
+    """The open decision that WHAT names: an id or its prefix, a gate, or nothing when one alone can be taken by the person."""
     every = waiting(workspace, cycle)
     if what is None:
-        found = waiting(workspace, cycle, mine=True)
+        mine = waiting(workspace, cycle, mine=True)
+        found = [o for o in mine if not o.blocked] or mine
     else:
         found = [o for o in every if o.subject.startswith(what) or o.gate == what]
     if len(found) == 1:

@@ -70,12 +70,18 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Open:
-    """A decision that waits for somebody."""
+    """A decision that waits for somebody. `blocked` says what has to be done before it can be approved."""
 
     gate: str
     subject: str
     title: str
     author: str | None = None
+    blocked: str | None = None
+
+    @property
+    def line(self) -> str:
+        """For the person."""
+        return f"{self.title}: {self.blocked}" if self.blocked else self.title
 
 
 @dataclass(frozen=True, kw_only=True)
