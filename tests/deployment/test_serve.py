@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -230,3 +232,52 @@ def test_a_service_that_does_not_start_says_why_and_a_taken_port_who_holds_it(tm
         port = listener.getsockname()[1]
         with pytest.raises(Conflict, match=f"port {port} is taken by process {os.getpid()}"):
             control.start(tmp_path / "service", spec | {"port": port})
+
+
+CLIENT = """
+import sys
+import numpy
+from tritonclient import http
+from tritonclient.utils import InferenceServerException
+
+client = http.InferenceServerClient(sys.argv[1])
+assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("toy")
+assert client.is_model_ready("toy", "m-1") and not client.is_model_ready("other")
+described = client.get_model_metadata("toy")
+assert described["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 2]}], described
+given = http.InferInput("input", [2, 2], "FP32")
+given.set_data_from_numpy(numpy.asarray([[1, 0], [-1, 0]], dtype=numpy.float32), binary_data=False)
+asked = [http.InferRequestedOutput("category", binary_data=False)]
+found = client.infer("toy", [given], outputs=asked, model_version="m-1", request_id="mine")
+answer = found.get_response()
+assert answer["id"] == "mine" and answer["model_version"] == "m-1", answer
+assert [o["name"] for o in answer["outputs"]] == ["category"] and answer["outputs"][0]["data"] == ["right", "left"], answer
+everything = client.infer("toy", [given])
+assert everything.as_numpy("probabilities").shape == (2, 2)
+for change in (lambda: given.set_data_from_numpy(numpy.zeros((2, 2), dtype=numpy.float32)), lambda: given.set_shape([1, 4])):
+    change()
+    try:
+        client.infer("toy", [given])
+        raise SystemExit("a wrong request was answered")
+    except InferenceServerException as error:
+        print(error)
+"""
+
+
+def test_the_protocols_own_client_is_answered(shared: Service) -> None:
+    command = [sys.executable, "-c", CLIENT, f"127.0.0.1:{shared.port}"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert said.returncode == 0, said.stderr[-2000:] + said.stdout
+    assert "binary tensor data is not spoken here" in said.stdout
+
+
+def test_items_of_one_request_are_answered_in_order(shared: Service) -> None:
+    items = [json.dumps({"x": x, "y": 0}) for x in (3, -3, 2, -2) * 20]
+    tensor = {"name": "input", "datatype": "BYTES", "shape": [80], "data": items}
+    status, answer = shared.call(
+        "POST", "/v2/models/toy/infer", {"inputs": [tensor], "outputs": [{"name": "category"}]}
+    )
+    assert status == 200 and answer["outputs"][0]["data"] == ["right", "left"] * 40
+    assert len(set(answer["parameters"]["ids"])) == 80
+    status, answer = shared.call("POST", "/v2/models/toy/infer", {"inputs": [tensor], "outputs": [{"name": "x"}]})
+    assert status == 400 and "outputs" in answer["error"]

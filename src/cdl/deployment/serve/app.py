@@ -5,6 +5,7 @@
     POST /feedback                    {id, truth}: what was right, later
     GET  /v2, /v2/health/live, /v2/health/ready, /v2/models/NAME, /v2/models/NAME/ready
 
+NAME may be followed by /versions/VERSION, the id of the model. Tensors are JSON; the binary extension is not spoken.
 Protocol: https://github.com/kserve/open-inference-protocol
 """
 
@@ -30,6 +31,7 @@ from cdl.deployment.serve.scoring import Log
 
 LARGEST_BODY = 10_000_000  # bytes
 ID = re.compile(r"q-[0-9a-f]{16}")
+OUTPUTS = ("probabilities", "category")
 TYPES = {"image": "image/", "text": "text/plain"}
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -54,6 +56,9 @@ class App:
         self.draining = False
         self._of_items = Batcher(self._predict)
         self._of_inputs = Batcher(self._forward)
+        self._model = f"/v2/models/{name}"
+        self._version = f"{self._model}/versions/{served.model}"
+        self._metadata = metadata(served, name)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """One request."""
@@ -75,14 +80,15 @@ class App:
         await send({"type": "http.response.body", "body": body})
 
     async def _route(self, scope: Mapping[str, Any], receive: Receive) -> tuple[int, Any]:
-        path, method = scope["path"].rstrip("/") or "/", scope["method"]
-        model = f"/v2/models/{self.name}"
+        path, method, model = scope["path"].rstrip("/") or "/", scope["method"], self._model
+        if path.startswith(self._version):
+            path = model + path.removeprefix(self._version)
         reading: dict[str, Any] = {
             "/v2": {"name": "cdl", "version": "2", "extensions": []},
             "/v2/health/live": {"live": True},
             "/v2/health/ready": {"ready": not self.draining},
             f"{model}/ready": {"ready": not self.draining},
-            model: self._metadata(),
+            model: self._metadata,
         }
         writing = {"/predict": self._predict_one, "/feedback": self._feedback, f"{model}/infer": self._infer}
         if path in reading:
@@ -93,6 +99,8 @@ class App:
             raise BadRequest(404, f"no such path; there are: {', '.join([*reading, *writing])}")
         if method != "POST":
             raise BadRequest(405, f"{path} is used with POST")
+        if _header(scope, b"inference-header-content-length"):
+            raise BadRequest(400, "binary tensor data is not spoken here; JSON is (binary_data=False)")
         return await writing[path](await _body(scope, receive), _header(scope, b"content-type"))
 
     async def _predict_one(self, body: bytes, kind: str) -> tuple[int, Any]:
@@ -107,7 +115,7 @@ class App:
         tensors = request.get("inputs")
         if not isinstance(tensors, list) or len(tensors) != 1 or not isinstance(tensors[0], dict):
             raise BadRequest(400, "inputs: one tensor {name, shape, datatype, data} is expected")
-        tensor = tensors[0]
+        tensor, wanted = tensors[0], _wanted(request)
         if tensor.get("datatype") == "BYTES":
             items = _items(tensor)
             rows = await asyncio.gather(*(self._of_items.ask(item) for item in items))
@@ -126,6 +134,7 @@ class App:
             {"name": "probabilities", "datatype": "FP32", "shape": [count, classes], "data": flat},
             {"name": "category", "datatype": "BYTES", "shape": [count], "data": categories},
         ]
+        outputs = [o for o in outputs if o["name"] in wanted]
         identity = request.get("id") or (answers[0]["id"] if answers else None)
         found = {"model_name": self.name, "model_version": self.served.model, "id": identity, "outputs": outputs}
         return 200, found | {"parameters": {"ids": [a["id"] for a in answers]}}
@@ -190,18 +199,30 @@ class App:
         if path.endswith(("/predict", "/infer")):
             self.scoring.add("q-" + secrets.token_hex(8), _now(), b"", "", 0.0, [], 0.0, name)
 
-    def _metadata(self) -> dict[str, Any]:
-        classes = len(self.served.classes)
-        return {
-            "name": self.name,
-            "versions": [self.served.model],
-            "platform": "cdl",
-            "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, *self.served.shape]}],
-            "outputs": [
-                {"name": "probabilities", "datatype": "FP32", "shape": [-1, classes]},
-                {"name": "category", "datatype": "BYTES", "shape": [-1]},
-            ],
-        }
+
+def metadata(served: Served, name: str) -> dict[str, Any]:
+    """What the protocol's model metadata say."""
+    return {
+        "name": name,
+        "versions": [served.model],
+        "platform": "cdl",
+        "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, *served.shape]}],
+        "outputs": [
+            {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(served.classes)]},
+            {"name": "category", "datatype": "BYTES", "shape": [-1]},
+        ],
+    }
+
+
+def _wanted(request: Mapping[str, Any]) -> tuple[str, ...]:
+    """The outputs that a request names; all where it names none."""
+    asked = request.get("outputs")
+    if not asked:
+        return OUTPUTS
+    names = [o.get("name") if isinstance(o, dict) else None for o in asked] if isinstance(asked, list) else [None]
+    if any(n not in OUTPUTS for n in names):
+        raise BadRequest(400, f"outputs: a list of {{name}} is expected, name one of {', '.join(OUTPUTS)}")
+    return tuple(str(n) for n in names)
 
 
 async def _body(scope: Mapping[str, Any], receive: Receive) -> bytes:
