@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cdl.errors import CdlError, Conflict, NotFound, Unavailable
+from cdl.git.refs import KEPT, Refs
 
 OLDEST = (2, 38)  # merge-tree --write-tree
 IDENT = re.compile(rb"(?P<name>.*) <(?P<email>[^<>]*)> (?P<time>\d+) (?P<zone>[+-]\d{4})")
@@ -23,6 +24,7 @@ QUIET = (  # update-ref alone would run reference-transaction, an index that is 
     "-c", "core.quotePath=false", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false",
 )  # fmt: skip
 PULLED = re.compile(r"pull\b.*: Fast-forward|fetch|clone|branch: Created")  # what a reflog says of others' commits
+REF = re.compile(r"refs/[\w./+-]+")  # a ref's own name, without the marks of a revision (~ ^ @{ :)
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
@@ -130,8 +132,18 @@ class Git:
             raise NotFound("there is no commit yet", where=str(self.root), remedy="git commit")
         return found
 
+    @cached_property
+    def _known(self) -> Refs:
+        def ask() -> dict[str, str]:
+            lines = self.text("for-each-ref", "--format=%(refname) %(objectname)", "--", *KEPT).split("\n")
+            return {name: commit for name, _, commit in (line.rpartition(" ") for line in lines if line)}
+
+        return Refs(self.common_dir, ask)
+
     def resolve(self, revision: str) -> str | None:
         """The commit that a revision names, or None."""
+        if revision.startswith(KEPT) and REF.fullmatch(revision):
+            return self._known.now().get(revision)
         name = self.text("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}", check=False)
         return name or None
 
@@ -208,9 +220,8 @@ class Git:
     # refs
 
     def refs(self, prefix: str) -> dict[str, str]:
-        """Refs below a prefix and what they name."""
-        lines = self.text("for-each-ref", "--format=%(refname) %(objectname)", "--", prefix).split("\n")
-        return {name: commit for name, _, commit in (line.rpartition(" ") for line in lines if line)}
+        """Branches or own refs below a prefix with a final slash, and what they name."""
+        return {name: commit for name, commit in self._known.now().items() if name.startswith(prefix)}
 
     def set_ref(self, ref: str, commit: str, old: str | None = None) -> None:
         """Points a ref at a commit; with `old`, only when it points there now (Conflict otherwise)."""
