@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from starts import Trials
+
 CDL = str(Path(sys.executable).with_name("cdl"))
 
 
@@ -89,17 +91,33 @@ def digits(runs: int) -> list[dict[str, object]]:
     return records
 
 
+def trials(runs: int) -> list[dict[str, object]]:
+    """From a job asked for to the end of its first optimizer step: a new interpreter beside a fork of a warmed template."""
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder, Trials(Path(folder)) as measured:
+        for number in range(runs + 1):
+            for system, jobs in measured.systems.items():
+                took = measured.start(jobs)
+                work = "start of a torch trial" if number else "start of the first"
+                found.setdefault((work, system), []).append(took)
+    return [
+        record(work, system, unit, [t[place] for t in times])
+        for (work, system), times in found.items()
+        for place, unit in enumerate(("ms cpu", "ms wall"))
+    ]
+
+
 def main() -> None:
     """Runs one benchmark by name."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=["startup", "digits"])
+    parser.add_argument("name", choices=["startup", "digits", "trials"])
     parser.add_argument("--quick", action="store_true", help="three runs instead of eleven")
     parser.add_argument("--json", metavar="FILE", help="write the records there too")
     parser.add_argument(
         "--install-peers", action="store_true", help="environments of what is compared with; this one needs none"
     )
     given = parser.parse_args()
-    found = {"startup": startup, "digits": digits}[given.name](3 if given.quick else 11)
+    found = {"startup": startup, "digits": digits, "trials": trials}[given.name](3 if given.quick else 11)
     for row in found:
         sys.stdout.write(json.dumps(row) + "\n")
     if given.json:

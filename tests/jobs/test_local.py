@@ -1,77 +1,15 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from cdl.errors import JobFailed
-from cdl.git.repository import Git
-from cdl.git.snapshot import snapshot
-from cdl.jobs.closure import closure
-from cdl.jobs.environment import environment
-from cdl.jobs.job import Job
-from cdl.jobs.local import Drive, Jobs, Worker
-from cdl.journal.journal import Journal
+from cdl.jobs.local import Jobs, Worker
 from cdl.store.seal import Vault
-from cdl.store.store import Store
-
-CODE = """
-import os
-def work(channel):
-    while True:
-        message = channel.receive()
-        if message["op"] == "stop":
-            return
-        channel.send({"answer": globals()[message["op"]](message)})
-def double(message): return message["value"] * 2
-def shout(message): print("LOUD", message["value"], flush=True); return None
-def outside(message): return open("../../../../note.txt").read()
-def inside(message): return open("note.txt").read()
-def fail(message): raise ValueError("CANARY " + str(message["value"]))
-def die(message): os.kill(os.getpid(), 9)
-def sleep(message): import time; time.sleep(60)
-def around(message): return {k: v for k, v in os.environ.items()}
-def where(message): return sorted(os.listdir("."))
-"""
-Make = Callable[..., Job]
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
-        monkeypatch.setenv(name, "/dev/null")
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "a")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "a@example.org")
-    Git.init(tmp_path)
-    (tmp_path / "steps.py").write_text(CODE)
-    (tmp_path / "note.txt").write_text("one\n")
-    (tmp_path / ".gitignore").write_text(".cdl/\n")
-    return tmp_path
-
-
-@pytest.fixture
-def jobs(root: Path) -> Jobs:
-    folder = root / ".cdl"
-    return Jobs(Store(folder / "store"), Journal(folder), Git(root), who="a@example.org")
-
-
-def make(jobs: Jobs, *, declared: tuple[str, ...] = (), **parameters: object) -> Job:
-    git = jobs.git
-    files = git.files(snapshot(git).tree)
-    code = closure(files, git.cat, ["steps:work"], declared=declared, section=None)
-    return Job(loop="steps:work", closure=code, inputs={}, parameters=parameters, environment=environment(None))
-
-
-def asking(found: list[object], op: str, value: object = None) -> Drive:
-    def drive(worker: Worker) -> Mapping[str, str]:
-        found.append(worker.ask({"op": op, "value": value})["answer"])
-        worker.tell({"op": "stop"})
-        return {"out": str(found[-1])}
-
-    return drive
+from tests.jobs.steps import CODE, asking, make, parent
 
 
 def test_a_job_runs_once_and_its_outputs_are_found_again(jobs: Jobs) -> None:
@@ -152,7 +90,7 @@ def test_it_gets_no_secret_of_the_environment(jobs: Jobs, monkeypatch: pytest.Mo
     assert not {"CDL_KEY", "AWS_SECRET_ACCESS_KEY"} & set(found[0]) and found[0]["OMP_NUM_THREADS"] == "1"
 
 
-def test_a_worker_ends_with_its_parent(jobs: Jobs) -> None:
+def test_a_worker_ends_with_itsparent(jobs: Jobs) -> None:
     seen: list[int] = []
     child = os.fork()
     if child == 0:  # the parent of the worker, to be killed
@@ -166,20 +104,11 @@ def test_a_worker_ends_with_its_parent(jobs: Jobs) -> None:
         os._exit(0)
     deadline = time.monotonic() + 30
     while not seen and time.monotonic() < deadline:
-        seen = [int(p) for p in os.listdir("/proc") if p.isdigit() and _parent(int(p)) == child]
+        seen = [int(p) for p in os.listdir("/proc") if p.isdigit() and parent(int(p)) == child]
         time.sleep(0.05)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert seen
-    while any(_parent(p) is not None for p in seen) and time.monotonic() < deadline:
+    while any(parent(p) is not None for p in seen) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert all(_parent(p) is None for p in seen)
-
-
-def _parent(process: int) -> int | None:
-    """The parent of a process that runs; None for one that ended."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] == "Z" else int(fields[1])
+    assert all(parent(p) is None for p in seen)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from cdl.errors import ConfigError, JobFailed
 from cdl.model.trials import trials
 from cdl.model.tune import search
+from tests.jobs.steps import parent
 from tests.projects import SIDE, Toy, make_toy, table
 
 
@@ -52,8 +54,36 @@ def test_a_search_without_a_trial_that_ends_says_why(toy: Toy) -> None:
         search(toy.become("data@example.org"), "side")
 
 
+def test_an_interrupted_search_ends_what_runs(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = tmp_path / "pid"
+    waits = f"""
+    import os, pathlib, time
+    note = pathlib.Path({str(note)!r})
+    if context.hyperparameters["rate"] > 1:
+        note.with_suffix(".new").write_text(str(os.getpid()))
+        note.with_suffix(".new").rename(note)
+        time.sleep(600)
+    while not note.exists():
+        time.sleep(0.02)
+"""
+    toy.write("model/side.py", SIDE.replace("def train(context):", "def train(context):" + waits))
+    monkeypatch.setenv("CDL_CPUS", "2")
+
+    def tell(line: str) -> None:
+        if "epoch" in line:
+            raise KeyboardInterrupt
+
+    workspace = replace(toy.become("data@example.org"), tell=tell)
+    changes = {"method": "grid", "space": {"rate": {"choice": [0.5, 2.0]}}, "max_epochs": 1, "workers": 2}
+    with pytest.raises(KeyboardInterrupt):
+        search(workspace, "side", changes=changes)
+    assert parent(int(note.read_text())) is None
+
+
 def test_a_metric_that_nobody_reports_is_named(toy: Toy) -> None:
     with pytest.raises(JobFailed, match="reported no validation.f1"):
         search(toy.become("data@example.org"), "side", changes={"metric": "validation.f1", "max_trials": 2})
     with pytest.raises(ConfigError, match="trails"):
         search(toy.become("data@example.org"), "side", changes={"max_trails": 2})
+    with pytest.raises(ConfigError, match="0 trials at a time"):
+        search(toy.become("data@example.org"), "side", changes={"workers": 0})

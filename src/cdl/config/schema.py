@@ -207,18 +207,18 @@ class Search(Section, frozen=True, kw_only=True):
     eta: int = 3
     """One in so many goes on to the next rung."""
     workers: int = 2
-    """Trials at a time."""
+    """Trials at a time; fewer where not so many fit the machine with what `resources` says."""
     seed: int = 0
     """What the choices are drawn with."""
 
 
 class Resources(Section, frozen=True, kw_only=True):
-    """What a job asks for."""
+    """What a training waits for and holds until it ends; all trainings of a clone share what the machine has."""
 
     cpus: int = 1
-    """Processor cores."""
+    """Processor cores. The environment's CDL_CPUS says how many there are; left out, those that the process may use."""
     gpus: int = 0
-    """Accelerators."""
+    """Accelerators. With any, a trial runs on `cuda` and sees these only, without on `cpu`. CDL_GPUS says how many there are."""
 
 
 class Transform(Section, frozen=True, kw_only=True):
@@ -258,7 +258,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     search: Search | None = None
     """The search of `cdl search`."""
     resources: Resources = Resources()
-    """What a trial asks for."""
+    """What a trial takes while it trains."""
     files: list[str] = []
     """Files that it reads beside what it imports."""
     tests: str | None = None

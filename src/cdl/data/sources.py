@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cdl.config.schema import Source
 from cdl.errors import ConfigError, Corrupt, JobFailed, Unavailable
-from cdl.jobs.local import PASSED_ON
+from cdl.jobs.start import PASSED_ON
 from cdl.store.tree import check_name
 
 LARGEST = 8_000_000_000  # bytes of one source, unpacked

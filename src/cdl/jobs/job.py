@@ -13,11 +13,16 @@ from blake3 import blake3
 from cdl import document
 from cdl.jobs.closure import Closure
 from cdl.jobs.environment import Environment
+from cdl.jobs.slots import Need
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """`loop` is the worker's side ('cdl.data.worker:serve'); `inputs` name objects or trees of the store."""
+    """`loop` is the worker's side ('cdl.data.worker:serve'); `inputs` name objects or trees of the store.
+
+    `need` and `warm` are no part of what it is: the slots that it takes, and what a template may have done before it is forked,
+    'module:function' of `cdl` (see forker.py).
+    """
 
     loop: str
     closure: Closure
@@ -26,6 +31,8 @@ class Job:
     environment: Environment
     threads: int = 1
     device: str = "cpu"
+    need: Need | None = None
+    warm: str | None = None
 
     @property
     def id(self) -> str:

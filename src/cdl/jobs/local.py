@@ -3,39 +3,32 @@
 The parent drives: it sends items and reads answers through a `Worker`, and says at the end what the outputs are. Outputs are
 claimed under `jobs/<id>`; the next equal job finds them there, on any branch. A sealed job (one that is given a vault)
 leaves nothing in the open: its log is sealed and of its errors only class and line are told.
+
+A job that says what it needs waits for slots (slots.py). How its process starts is told in start.py.
 """
 
+import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
-import cdl
 from cdl.errors import JobFailed
 from cdl.git.repository import Git
-from cdl.jobs.channel import Channel, Closed
+from cdl.jobs.channel import Closed
 from cdl.jobs.job import Job
+from cdl.jobs.log import Log
+from cdl.jobs.slots import Slots, Tell, silent
+from cdl.jobs.start import Fresh, Launch, Start, Started, surroundings
+from cdl.jobs.template import Templates
 from cdl.journal.journal import Journal
 from cdl.store.store import Store
 
-LOG_BYTES = 4_000_000  # the most that is kept of one job's output
 END_SECONDS = 10.0  # for a worker to end by itself once its channel is closed
-THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
-PASSED_ON = ("PATH", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 
 
 class Sealer(Protocol):
@@ -59,8 +52,9 @@ class Result:
 class Worker:
     """The parent's side of a running job."""
 
-    def __init__(self, channel: Channel, *, sealed: bool) -> None:
-        self._channel = channel
+    def __init__(self, started: Started, *, sealed: bool) -> None:
+        self._started = started
+        self._channel = started.channel
         self._sealed = sealed
 
     def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +74,9 @@ class Worker:
         try:
             found = self._channel.receive()
         except Closed as error:
-            raise JobFailed(f"the worker ended before it answered: {error}") from error
+            known = not self._sealed and self._started.wait(END_SECONDS)  # a sealed job's exit code would be told by it
+            how = self._started.how() if known else str(error)
+            raise JobFailed(f"the worker ended before it answered: {how}") from error
         if isinstance(raised := found.get("error"), dict):
             text = "" if self._sealed else f": {raised.get('text')}"
             raise JobFailed(f"{raised.get('class')}{text}", where=str(raised.get("at")))
@@ -90,14 +86,43 @@ class Worker:
 Drive = Callable[[Worker], Mapping[str, str]]
 
 
-class Jobs:
-    """Runs jobs of one project; `who` stands in the journal."""
+@dataclass(frozen=True)
+class _Together:
+    """What one Jobs shares with those made from it: what runs now, and that it is to end."""
 
-    def __init__(self, store: Store, journal: Journal, git: Git, *, who: str) -> None:
+    running: set[Started] = field(default_factory=set)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+class Jobs:
+    """Runs jobs of one project, one thread at a time (`beside` makes another thread its own); `who` stands in the journal."""
+
+    def __init__(self, store: Store, journal: Journal, git: Git, *, who: str, start: Start | None = None) -> None:
         self.store = store
         self.journal = journal
         self.git = git
         self.who = who
+        self.slots = Slots(journal.root / "slots")
+        self._start = start or Fresh()
+        self._together = _Together()
+
+    @contextlib.contextmanager
+    def warmed(self, tell: Tell = silent) -> Iterator["Jobs"]:
+        """For several warm jobs: within, they are forked from a template. One job alone costs less without."""
+        with Templates(self._start, tell) as templates:
+            yield Jobs(self.store, self.journal, self.git, who=self.who, start=templates)
+
+    def beside(self, journal: Journal) -> "Jobs":
+        """The same for another thread, with a journal of its own."""
+        made = Jobs(self.store, journal, self.git, who=self.who, start=self._start)
+        made.slots, made._together = self.slots, self._together
+        return made
+
+    def cancel(self) -> None:
+        """Ends what runs or waits, here and beside, for good: JobFailed there. Any thread may call."""
+        self._together.stop.set()
+        for started in list(self._together.running):
+            started.kill()
 
     def cached(self, job: Job) -> Mapping[str, str] | None:
         """The outputs of an equal job, when there was one."""
@@ -105,17 +130,31 @@ class Jobs:
         return None if found is None else dict(json.loads(found)["outputs"])
 
     def run(
-        self, job: Job, drive: Drive, *, vault: Sealer | None = None, fresh: bool = False, timeout: float | None = None
+        self,
+        job: Job,
+        drive: Drive,
+        *,
+        vault: Sealer | None = None,
+        fresh: bool = False,
+        timeout: float | None = None,
+        tell: Tell = silent,
     ) -> Result:
-        """Runs a job, or gives what an equal one left; `fresh` runs it all the same and compares.
+        """Runs a job, or gives what an equal one left; `fresh` runs it all the same and compares. `tell` hears what it waits for.
 
         JobFailed names class, place and log when the code raises, ends, or takes longer than `timeout` seconds.
         """
         before = self.cached(job)
         if before is not None and not fresh:
             return Result(outputs=before, log=None, seconds=0.0, cached=True)
-        start = time.monotonic()
-        outputs, log = self._execute(job, drive, vault, timeout)
+        with contextlib.ExitStack() as held:
+            devices = None
+            if job.need is not None:
+                devices = held.enter_context(self.slots.taken(job.need, tell=tell, stop=self._together.stop))
+                before = self.cached(job)  # another process may have done the same while this one waited
+                if before is not None and not fresh:
+                    return Result(outputs=before, log=None, seconds=0.0, cached=True)
+            start = time.monotonic()
+            outputs, log = self._execute(job, drive, vault, timeout, devices)
         seconds = round(time.monotonic() - start, 3)
         content = json.dumps({"outputs": outputs, "log": log}, sort_keys=True).encode()
         if not self.store.claim(f"jobs/{job.id}", content):
@@ -125,27 +164,42 @@ class Jobs:
         return Result(outputs=outputs, log=log, seconds=seconds, cached=False, differs=differs)
 
     def _execute(
-        self, job: Job, drive: Drive, vault: Sealer | None, timeout: float | None
+        self, job: Job, drive: Drive, vault: Sealer | None, timeout: float | None, devices: Sequence[str] | None
     ) -> tuple[dict[str, str], str]:
         with tempfile.TemporaryDirectory(prefix="cdl-job-") as name:  # outside the project: `..` leads nowhere
             folder = Path(name)
             self._lay_out(job, folder / "code")
-            process, channel = _start(job, folder)
-            log = _Log(process)
-            clock = threading.Timer(timeout, _kill, [process]) if timeout else None
+            (folder / "home").mkdir()
+            started = self._start.start(_launch(job, folder, devices, sealed=vault is not None))
+            log = Log(started.output)
+            clock = threading.Timer(timeout, started.kill) if timeout else None
             if clock:
                 clock.start()
             try:
-                outputs = dict(drive(Worker(channel, sealed=vault is not None)))
+                with self._running(started):
+                    outputs = dict(drive(Worker(started, sealed=vault is not None)))
             except JobFailed as error:
                 kept = self._keep(log.end(), vault)
                 raise JobFailed(error.message, where=error.where, remedy=f"the log is object {kept}") from error
             finally:
                 if clock:
                     clock.cancel()
-                channel.close()
-                _end(process)
+                started.channel.close()
+                if not started.wait(END_SECONDS):
+                    started.kill()
+                    started.wait(None)
             return outputs, self._keep(log.end(), vault)
+
+    @contextlib.contextmanager
+    def _running(self, started: Started) -> Iterator[None]:
+        """While it runs, `cancel` ends it."""
+        self._together.running.add(started)
+        try:
+            if self._together.stop.is_set():
+                started.kill()
+            yield
+        finally:
+            self._together.running.discard(started)
 
     def _lay_out(self, job: Job, folder: Path) -> None:
         data = self.git.cat(job.closure.blobs.values())
@@ -160,68 +214,13 @@ class Jobs:
         return vault.put(log) if vault is not None else self.store.put(log)
 
 
-class _Log:
-    """Reads what a worker prints, in memory only, up to LOG_BYTES."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        self._kept = bytearray()
-        assert process.stdout is not None
-        self._thread = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
-        self._thread.start()
-
-    def end(self) -> bytes:
-        """All of it, once the worker has closed its output (a child of its own may hold it open: then what came so far)."""
-        self._thread.join(END_SECONDS)
-        return bytes(self._kept)
-
-    def _read(self, stream: IO[bytes]) -> None:
-        with stream:
-            while data := os.read(stream.fileno(), 1 << 16):
-                self._kept += data[: max(0, LOG_BYTES - len(self._kept))]
-
-
-def _start(job: Job, folder: Path) -> "tuple[subprocess.Popen[bytes], Channel]":
-    home = folder / "home"
-    home.mkdir()
-    around = {k: v for k, v in os.environ.items() if k in PASSED_ON}
-    around |= {name: str(job.threads) for name in THREADS}
-    around |= {
-        "HOME": str(home),
-        "PYTHONHASHSEED": "0",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": str(Path(cdl.__file__).parents[1]),
-        "ORT_DISABLE_TELEMETRY": "1",
-    }
-    from_worker, worker_writes = os.pipe()
-    worker_reads, to_worker = os.pipe()
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cdl.jobs.worker", job.loop, str(worker_reads), str(worker_writes)],
-            cwd=folder / "code",
-            env=around,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(worker_reads, worker_writes),
-            start_new_session=True,
-        )
-    finally:
-        os.close(worker_reads)
-        os.close(worker_writes)
-    return process, Channel(from_worker, to_worker)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    try:
-        process.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:
-        _kill(process)
-        process.wait()
-
-
-def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a worker with all that it started."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        process.poll()
+def _launch(job: Job, folder: Path, devices: Sequence[str] | None, *, sealed: bool) -> Launch:
+    """The process of a job; a sealed one has never anything from before."""
+    return Launch(
+        loop=job.loop,
+        folder=folder,
+        environment=surroundings(folder, threads=job.threads, devices=devices, device=job.device),
+        threads=job.threads,
+        names=frozenset(path.partition("/")[0].partition(".")[0] for path in job.closure.files),
+        warm=None if sealed else job.warm,
+    )

@@ -1,6 +1,8 @@
 """The worker: a process that runs the user's code in a folder with exactly its closure, and nothing else of the project.
 
-    python -m cdl.jobs.worker MODULE:LOOP READ WRITE       LOOP is called with a Channel over the two inherited pipes
+    python -m cdl.jobs.worker MODULE:LOOP READ WRITE PARENT      LOOP is called with a Channel over the two inherited pipes
+
+It ends with its parent: the process of `cdl`, or the template that it was forked from.
 
 What the code prints goes to the log. An exception becomes one last message: its class, its text, and the last line of the
 project's own code that it passed.
@@ -19,9 +21,9 @@ from cdl.jobs.channel import Channel, Closed
 PR_SET_PDEATHSIG = 1  # Linux: the signal that comes when the parent ends
 
 
-def main(loop: str, read: int, write: int) -> int:
+def main(loop: str, read: int, write: int, parent: int) -> int:
     """Runs a loop; the exit code."""
-    _die_with_parent()
+    end_with(parent)
     sys.path.insert(0, os.getcwd())
     channel = Channel(read, write)
     module, _, name = loop.partition(":")
@@ -47,13 +49,13 @@ def place(error: BaseException) -> str:
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
 
 
-def _die_with_parent() -> None:
+def end_with(parent: int) -> None:
+    """From now on this process is killed when its parent ends (Linux), and at once when that has happened already."""
     if sys.platform == "linux":
-        parent = os.getppid()
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:5])))

@@ -19,7 +19,8 @@ from cdl.data.ready import released
 from cdl.errors import CdlError, ConfigError, JobFailed, NotFound
 from cdl.jobs.job import Job
 from cdl.jobs.local import Jobs, Worker
-from cdl.model import script
+from cdl.jobs.slots import Need
+from cdl.model import script, warm
 from cdl.model.code import ModelCode, model_code
 from cdl.model.code import keep as keep_code
 from cdl.model.pretrained import pretrained
@@ -57,15 +58,23 @@ class Plan:
             "network": self.code.config.network,
             "classes": list(self.prepared.classes),
         }
+        own = isinstance(self.code.train, str)  # a function, called in the worker itself
         return Job(
-            loop=LOOP if isinstance(self.code.train, str) else script.LOOP,
+            loop=LOOP if own else script.LOOP,
             closure=self.code.closure,
             inputs=self.inputs(),
             parameters=parameters,
             environment=self.code.environment,
             threads=self.threads,
             device=self.device,
+            need=self.need(),
+            warm=warm.STEP if own and self.code.config.network and self.device == "cpu" else None,
         )
+
+    def need(self) -> Need:
+        """The slots that it takes while it trains."""
+        asked = self.code.config.resources
+        return Need(cpus=asked.cpus, gpus=asked.gpus, key=f"cdl.yaml: model.{self.model}.resources")
 
     def inputs(self) -> dict[str, str]:
         """The objects that it reads."""
@@ -125,6 +134,7 @@ def plan(
         until=total,
         seed=code.config.seed if seed is None else seed,
         threads=code.config.threads,
+        device="cuda" if code.config.resources.gpus else "cpu",
         pretrained=pretrained(workspace, code),
     )
 
@@ -150,6 +160,7 @@ def execute(
 ) -> Trained:
     """Trains, from the last checkpoint where there is one. JobFailed when the code raises or a measure is not finite.
 
+    It waits for the slots that cdl.yaml asks for, and says so when that takes long.
     `fresh` asks neither cache nor checkpoints, and compares afterwards.
     """
     job = what.job()
@@ -180,7 +191,7 @@ def execute(
         weights = workspace.store.put(message["done"])
         return {"weights": weights, "checkpoint": progress.checkpoint, "format": "safetensors", **kept()}
 
-    done = jobs.run(job, drive if isinstance(what.code.train, str) else run_script, fresh=fresh)
+    done = jobs.run(job, drive if isinstance(what.code.train, str) else run_script, fresh=fresh, tell=workspace.tell)
     return Trained(
         weights=done.outputs["weights"],
         checkpoint=done.outputs["checkpoint"],
@@ -209,9 +220,11 @@ def train(
 ) -> Trial:
     """Trains a model once and keeps the trial, also when it fails (then JobFailed is raised as well).
 
+    ConfigError, and no trial, when cdl.yaml asks for more than this machine has.
     `command` is an unchanged script with its arguments, instead of what cdl.yaml says.
     """
     what = plan(workspace, name, sets=sets, seed=seed, epochs=epochs, commit=commit, data=data, command=command)
+    workspace.jobs.slots.check(what.need())
     trial = started(workspace, what, cause=cause)
     say = teller(workspace, trial.id, what.epochs)
     try:

@@ -1,5 +1,6 @@
-"""A search: trials side by side, each on one thread, driven by ask and tell.
+"""A search: trials side by side, as many as asked and as slots allow, driven by ask and tell.
 
+Trials of torch are forked from one warmed template, so that each starts in milliseconds.
 Paused trials go on from the checkpoint at which they were paused. What a killed search had trained stands in the cache, so the
 same command goes on where it ended. A trial that fails is recorded and the search goes on.
 """
@@ -51,11 +52,13 @@ def search(
     config = settings(what, name, changes or {})
     identity = _identity(what, config)
     halving = from_config(config, what.hyperparameters)
+    workers = _workers(workspace, what, config)
     workspace.journal.append(
         "search.started", who=workspace.person.email, cause=cause, search=identity, trials=config.max_trials
     )
-    run = _Run(workspace, replace(what, epochs=config.max_epochs), config, identity, cause)
-    run.drive(halving)
+    run = _Run(workspace, replace(what, epochs=config.max_epochs), config, identity, cause, workers)
+    with workspace.jobs.warmed(workspace.tell) as jobs:
+        run.drive(halving, jobs)
     kept = tuple(keep(workspace, run.last[n], cause=cause) for n in sorted(run.last))
     best = halving.best()
     workspace.journal.append(
@@ -85,26 +88,33 @@ def settings(what: Plan, name: str, changes: Mapping[str, Any]) -> Search:
 class _Run:
     """The trials of one search in the making. Worker threads train; the caller's thread asks, tells and writes."""
 
-    def __init__(self, workspace: Workspace, base: Plan, config: Search, identity: str, cause: str | None) -> None:
+    def __init__(
+        self, workspace: Workspace, base: Plan, config: Search, identity: str, cause: str | None, workers: int
+    ) -> None:
         self.workspace = workspace
         self.base = base
         self.config = config
         self.identity = identity
         self.cause = cause
+        self.workers = workers
         self.last: dict[int, Trial] = {}
         self._local = threading.local()
 
-    def drive(self, halving: Halving) -> None:
-        """Asks, trains and tells until nothing is left."""
+    def drive(self, halving: Halving, jobs: Jobs) -> None:
+        """Asks, trains and tells until nothing is left. When it is interrupted, what runs is ended."""
         running: dict[Future[Trained], Task] = {}
-        with ThreadPoolExecutor(self.config.workers, thread_name_prefix="trial") as pool:
-            while not halving.done or running:
-                while len(running) < self.config.workers and (task := halving.ask()) is not None:
-                    running[pool.submit(self._train, self._plan(task))] = task
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    task = running.pop(future)
-                    halving.tell(task, self._told(task, future))
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="trial") as pool:
+            try:
+                while not halving.done or running:
+                    while len(running) < self.workers and (task := halving.ask()) is not None:
+                        running[pool.submit(self._train, jobs, self._plan(task))] = task
+                    done, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        task = running.pop(future)
+                        halving.tell(task, self._told(task, future))
+            except BaseException:
+                jobs.cancel()
+                raise
 
     def _plan(self, task: Task) -> Plan:
         what = replace(
@@ -117,11 +127,9 @@ class _Run:
             self.last[task.trial] = started(self.workspace, what, search=self.identity, cause=self.cause)
         return what
 
-    def _train(self, what: Plan) -> Trained:
+    def _train(self, jobs: Jobs, what: Plan) -> Trained:
         if not hasattr(self._local, "jobs"):
-            own = self.workspace.jobs
-            journal = Journal(self.workspace.folder)  # one a thread
-            self._local.jobs = Jobs(own.store, journal, own.git, who=own.who)
+            self._local.jobs = jobs.beside(Journal(self.workspace.folder))  # one a thread
         return execute(self.workspace, self._local.jobs, what)
 
     def _told(self, task: Task, future: "Future[Trained]") -> float | None:
@@ -145,6 +153,21 @@ class _Run:
         drawn = ", ".join(f"{k} {task.hyperparameters[k]}" for k in sorted(self.config.space))
         self.workspace.tell(f"{short:<5} epoch {task.until}: {self.config.metric} {value:.4f} ({drawn})")
         return value if self.config.mode == "max" else -value
+
+
+def _workers(workspace: Workspace, what: Plan, config: Search) -> int:
+    """How many trials run at a time. ConfigError when not even one fits this machine."""
+    if config.workers < 1:
+        raise ConfigError(
+            f"{config.workers} trials at a time",
+            where=f"cdl.yaml: model.{what.model}.search.workers",
+            remedy="workers: 1",
+        )
+    fit = workspace.jobs.slots.most(what.need())
+    if fit is None or fit >= config.workers:
+        return config.workers
+    workspace.tell(f"{fit} of {config.workers} workers: more do not fit what this machine has")
+    return fit
 
 
 def _identity(what: Plan, config: Search) -> str:
