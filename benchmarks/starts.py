@@ -57,8 +57,9 @@ class Trials:
         self.store = Store(folder / ".cdl" / "store")
         self.git = Git(folder)
         jobs = Jobs(self.store, Journal(folder / ".cdl"), self.git, who="a")
+        self.systems = {"new interpreter": jobs, "template": jobs}
+        self._plain = jobs
         self._open = ExitStack()
-        self.systems = {"new interpreter": jobs, "template": self._open.enter_context(jobs.warmed())}
         self.template: int | None = None
         generator = np.random.default_rng(0)
         inputs = generator.random((ITEMS, 1, SIDE, SIDE), dtype=np.float32)
@@ -75,13 +76,19 @@ class Trials:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def start(self, jobs: Jobs) -> tuple[float, float]:
+    def open(self) -> None:
+        """Ends the template that runs, if one does; the next job starts another."""
+        self._open.close()
+        self.systems["template"] = self._open.enter_context(self._plain.warmed())
+        self.template = None
+
+    def start(self, system: str) -> tuple[float, float]:
         """CPU milliseconds of all processes, and wall milliseconds, until the first step is done."""
         seen: list[tuple[float, float]] = []
         tree = self.git.files(snapshot(self.git).tree)
         code = closure(tree, self.git.cat, ["one:train"], declared=(), section=None)
         job = Job(loop=LOOP, closure=code, inputs=self.arrays, parameters={}, environment=environment(None), warm=STEP)
-        forked = jobs is self.systems["template"]
+        forked = system == "template"
         before = own_cpu() + (scheduled(self.template) if forked else 0.0)
         start = time.perf_counter()
 
@@ -97,7 +104,7 @@ class Trials:
                     worker.tell({"stop": True})
             return {}
 
-        jobs.run(job, drive, fresh=True)
+        self.systems[system].run(job, drive, fresh=True)
         return seen[0]
 
     def message(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def fail(message): raise ValueError("CANARY " + str(message["value"]))
 def die(message): os.kill(os.getpid(), 9)
 def leave(message): os._exit(message["value"])
 def sleep(message): import time; time.sleep(60)
-def descend(message): import subprocess; return subprocess.Popen(["sleep", "60"]).pid
+def descend(message): import subprocess; return subprocess.Popen(["sleep", "600"]).pid
 def around(message): return {k: v for k, v in os.environ.items()}
 def where(message): return sorted(os.listdir("."))
 def later(message):

@@ -227,7 +227,7 @@ def test_requests_in_any_order_never_wait_for_each_other(two: Slots) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(20)
     assert len(done) == 60
 
 

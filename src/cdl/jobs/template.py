@@ -94,11 +94,6 @@ class Template:
         self._cold: Cold | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    @property
-    def pid(self) -> int | None:
-        """Its process; None before the first job and after the end."""
-        return self._ready.process.pid if self._ready else None
-
     def start(self, launch: Launch) -> Started:
         """Forks a process for a job. Cold when that cannot be."""
         for _ in range(2):  # a template may be killed just when it is asked
