@@ -81,6 +81,16 @@ def test_a_worker_that_dies_or_never_answers_is_an_error(jobs: Jobs) -> None:
         jobs.run(make(jobs), asking([], "sleep"), timeout=0.5)
 
 
+def test_the_log_of_a_job_that_its_driver_gives_up_is_whole(jobs: Jobs) -> None:
+    def drive(worker: Worker) -> Mapping[str, str]:
+        worker.ask({"op": "later"})
+        raise JobFailed("seen enough")
+
+    with pytest.raises(JobFailed, match="seen enough") as caught:
+        jobs.run(make(jobs), drive)
+    assert jobs.store.get((caught.value.remedy or "").split()[-1]).split() == [b"LATER", b"GOODBYE"]
+
+
 def test_it_gets_no_secret_of_the_environment(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CDL_KEY", "00" * 32)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")

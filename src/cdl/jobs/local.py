@@ -172,34 +172,32 @@ class Jobs:
             (folder / "home").mkdir()
             started = self._start.start(_launch(job, folder, devices, sealed=vault is not None))
             log = Log(started.output)
-            clock = threading.Timer(timeout, started.kill) if timeout else None
-            if clock:
-                clock.start()
             try:
-                with self._running(started):
+                with self._running(started, timeout):
                     outputs = dict(drive(Worker(started, sealed=vault is not None)))
             except JobFailed as error:
                 kept = self._keep(log.end(), vault)
                 raise JobFailed(error.message, where=error.where, remedy=f"the log is object {kept}") from error
-            finally:
-                if clock:
-                    clock.cancel()
-                started.channel.close()
-                if not started.wait(END_SECONDS):
-                    started.kill()
-                    started.wait(None)
             return outputs, self._keep(log.end(), vault)
 
     @contextlib.contextmanager
-    def _running(self, started: Started) -> Iterator[None]:
-        """While it runs, `cancel` ends it."""
+    def _running(self, started: Started, timeout: float | None) -> Iterator[None]:
+        """While it runs, `timeout` and `cancel` end it; afterwards it has ended."""
+        clock = threading.Timer(timeout or 0, started.kill)
+        if timeout:
+            clock.start()
         self._together.running.add(started)
         try:
             if self._together.stop.is_set():
                 started.kill()
             yield
         finally:
+            clock.cancel()
             self._together.running.discard(started)
+            started.channel.close()
+            if not started.wait(END_SECONDS):
+                started.kill()
+                started.wait(None)
 
     def _lay_out(self, job: Job, folder: Path) -> None:
         data = self.git.cat(job.closure.blobs.values())
