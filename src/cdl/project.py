@@ -126,7 +126,9 @@ def open_workspace(start: Path, *, tell: Callable[[str], None] = silent) -> Work
         tell=tell,
     )
     follow_integration(workspace)
-    return replace(workspace, config=governed(workspace))
+    config = governed(workspace)
+    workspace.registry.production = config.branches.production
+    return replace(workspace, config=config)
 
 
 def shared_folder(git: Git) -> Path:

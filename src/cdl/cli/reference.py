@@ -1,5 +1,6 @@
 """Writes the reference page of the commands from the commands themselves."""
 
+import inspect
 import sys
 
 import click
@@ -26,7 +27,7 @@ def reference() -> str:
 def _page(command: click.Command, name: str) -> list[str]:
     context = click.Context(command, info_name=name)
     usage = " ".join(command.collect_usage_pieces(context))
-    lines = [f"## {name}", "", f"`{name} {usage}`", "", (command.help or "").strip(), ""]
+    lines = [f"## {name}", "", f"`{name} {usage}`", "", inspect.cleandoc(command.help or ""), ""]
     options = [p for p in command.params if isinstance(p, click.Option)]
     lines += [f"* `{', '.join(o.opts)}` {o.help or ''}".rstrip() for o in options]
     lines += [""] if options else []

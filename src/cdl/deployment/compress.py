@@ -18,7 +18,7 @@ from cdl.model.arrays import array
 from cdl.model.loading import spec
 from cdl.model.register import keep_source
 from cdl.model.runtime import probabilities
-from cdl.model.source import model_record, source
+from cdl.model.source import model_record, source, transformation_of
 from cdl.registry.records import Model, encode, short
 from cdl.workflow.workspace import Workspace
 
@@ -79,8 +79,8 @@ def compress(
         skipped=[step for step in left_out(workspace, model_id) if step != "compression"],
     )
     identity = encode(record)[0]
-    keep_source(workspace, record)
     line = f"{short(identity)} {quantize or 'onnx'} of {short(model_id)}"
+    keep_source(workspace, record, transformation_of(workspace, record), line=line)
     workspace.registry.commit(record, command="compress", line=line, branch=workspace.registry.integration)
     return Compressed(
         id=identity,

@@ -54,9 +54,9 @@ def implement(workspace: Workspace, model_id: str, *, input: Input, cause: str |
             transformation, command="model implement", line=f"transformation of {short(identity)}"
         )
     _alike(workspace, model, record)
-    keep_source(workspace, record)
-    workspace.git.set_ref(OFFER_REFS + identity, head)
     line = f"{record.name} {short(identity)} implements {short(model_id)}"
+    keep_source(workspace, record, transformation, line=line)
+    workspace.git.set_ref(OFFER_REFS + identity, head)
     workspace.registry.commit(record, command="model implement", line=line)
     return identity
 

@@ -23,11 +23,12 @@ class ScannedChange:
 
 @dataclass(frozen=True)
 class ScannedCommit:
-    """A commit, its author, and what it changed in the folder against its first parent."""
+    """A commit, its author, its subject line, and what it changed in the folder against its first parent."""
 
     id: str
     author_email: str
     author_time: int
+    subject: str
     changes: tuple[ScannedChange, ...]
 
 
@@ -42,24 +43,32 @@ def scan(
         return
     shown = git.run(
         "diff-tree", "--stdin", "--root", "-r", "--raw", "--no-abbrev", "--no-renames", "-z",
-        "--diff-merges=first-parent", "--format=%x01%H%x02%ae%x02%at", "--", folder,
+        "--diff-merges=first-parent", "--format=%x01%H%x02%at%x02%ae%x02%s", "--", folder,
         input=commits,
     )  # fmt: skip
-    for block in shown.split(b"\x01")[1:]:
-        yield _parse(block)
+    yield from _parse(shown.split(b"\0"))
 
 
-def _parse(block: bytes) -> ScannedCommit:
-    header, _, rest = block.partition(b"\0")
-    identity, email, time = header.decode("utf-8", "replace").split("\x02")
-    fields = rest.lstrip(b"\n").split(b"\0")
-    changes = []
-    for meta, path in zip(fields[::2], fields[1::2], strict=False):
-        if not meta.startswith(b":"):
-            continue
-        _, _, old, new, _ = meta.decode().split(" ")
-        changes.append(ScannedChange(path.decode("utf-8", "surrogateescape"), _blob(old), _blob(new)))
-    return ScannedCommit(identity, email, int(time), tuple(changes))
+def _parse(fields: list[bytes]) -> Iterator[ScannedCommit]:
+    """Commits from fields that end with NUL: a header, then for each change what it is and its path."""
+    header: list[str] | None = None
+    changes: list[ScannedChange] = []
+    rest = iter(fields)
+    for field in rest:
+        if field.lstrip(b"\n").startswith(b":"):
+            _, _, old, new, _ = field.lstrip(b"\n").decode().split(" ")
+            changes.append(ScannedChange(next(rest).decode("utf-8", "surrogateescape"), _blob(old), _blob(new)))
+        elif field.startswith(b"\x01"):
+            if header is not None:
+                yield _commit(header, changes)
+            header, changes = field[1:].decode("utf-8", "replace").split("\x02", 3), []
+    if header is not None:
+        yield _commit(header, changes)
+
+
+def _commit(header: list[str], changes: list[ScannedChange]) -> ScannedCommit:
+    identity, time, email, subject = header
+    return ScannedCommit(identity, email, int(time), subject, tuple(changes))
 
 
 def _blob(name: str) -> str | None:

@@ -17,8 +17,8 @@ from cdl.jobs.local import Sealer, Worker
 from cdl.model.arrays import array, array_bytes
 from cdl.model.code import ModelCode
 from cdl.model.runtime import probabilities
-from cdl.model.source import source
-from cdl.registry.records import Model, Transformation
+from cdl.model.source import source, transformation_of
+from cdl.registry.records import Model
 from cdl.workflow.policy import in_force
 from cdl.workflow.workspace import Workspace
 
@@ -43,11 +43,9 @@ def spec(model: Model, code: ModelCode) -> dict[str, Any]:
 
 def state_of(workspace: Workspace, model: Model) -> dict[str, bytes]:
     """The files of the transformation's state."""
-    if model.transformation is None:
+    record = transformation_of(workspace, model)
+    if record is None:
         return {}
-    record = workspace.registry.get(model.transformation).record
-    if not isinstance(record, Transformation):
-        raise Corrupt("not a transformation", where=model.transformation)
     return {e.name: workspace.store.get(e.object) for e in workspace.store.tree(record.state).entries}
 
 

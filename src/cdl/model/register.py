@@ -1,7 +1,7 @@
 """Registration: a chosen trial becomes a model, a record that is complete in itself.
 
-The record and its source live under `refs/cdl/models/<id>`, a child of the snapshot that the trial ran on, so that squash,
-rebase and deleted branches lose nothing.
+The record, its transformation and its source live under `refs/cdl/models/<id>`, a child of the snapshot that the trial ran on,
+so that squash, rebase and deleted branches lose nothing.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 from cdl.errors import Refused
 from cdl.git.commit import make_commit, make_tree
 from cdl.model.trials import Trial
-from cdl.registry.records import Made, Model, encode, short
+from cdl.registry.records import Made, Model, Transformation, encode, short
 from cdl.registry.registry import MODEL_REFS, message
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
@@ -39,8 +39,8 @@ def register(
     model = model_record(trial, workspace.made("data_scientist", cause=cause), origin=origin, answers=answers)
     records = [r for r in (transformation, model) if r is not None]
     identity = encode(model)[0]
-    keep_source(workspace, model)
     line = f"{model.name} {short(identity)} from {trial.id}"
+    keep_source(workspace, model, transformation, line=line)
     workspace.registry.commit(*records, command=COMMAND, line=line, branch=branch(identity) if branch else None)
     return identity
 
@@ -72,11 +72,12 @@ def model_record(trial: Trial, made: Made, *, origin: dict[str, Any] | None, ans
     )
 
 
-def keep_source(workspace: Workspace, model: Model) -> str:
-    """Points the ref that holds a model's source and record for good; its commit."""
-    identity, path, data = encode(model)
+def keep_source(workspace: Workspace, model: Model, transformation: Transformation | None, *, line: str) -> str:
+    """Points the ref that holds a model's source, record and transformation for good; its commit."""
+    kept = [encode(record) for record in (model, transformation) if record is not None]
+    identity = kept[0][0]
     git, source = workspace.git, model.code["commit"]
-    tree = make_tree(git, source, {path: data})
-    commit = make_commit(git, tree, [source], message(COMMAND, short(identity), [identity]))
+    tree = make_tree(git, source, {path: data for _, path, data in kept})
+    commit = make_commit(git, tree, [source], message(COMMAND, line, [identity]))
     git.set_ref(MODEL_REFS + identity, commit)
     return commit

@@ -2,7 +2,7 @@
 
 from cdl.errors import Corrupt, NotFound
 from cdl.model.code import ModelCode, model_code
-from cdl.registry.records import Model, short
+from cdl.registry.records import Model, Transformation, short
 from cdl.workflow.workspace import Workspace
 
 
@@ -11,6 +11,16 @@ def model_record(workspace: Workspace, identity: str) -> Model:
     record = workspace.registry.get(identity).record
     if not isinstance(record, Model):
         raise NotFound(f"{identity} is no model", remedy="cdl model list")
+    return record
+
+
+def transformation_of(workspace: Workspace, model: Model) -> Transformation | None:
+    """The fitted transformation that a model names, if any. NotFound, Corrupt."""
+    if model.transformation is None:
+        return None
+    record = workspace.registry.get(model.transformation).record
+    if not isinstance(record, Transformation):
+        raise Corrupt("not a transformation", where=model.transformation)
     return record
 
 

@@ -5,20 +5,21 @@ Git is the truth. What every ref holds is found by one incremental scan of the c
 that was pulled, merged or reverted speaks exactly like one made here.
 """
 
-import json
-import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from cdl.errors import Conflict, Corrupt, NotFound
+from cdl.errors import Conflict, NotFound
 from cdl.git.commit import advance, commit_files, make_commit, make_tree
 from cdl.git.repository import Git
-from cdl.git.scan import ScannedCommit, scan
+from cdl.git.scan import ScannedChange, ScannedCommit, scan
 from cdl.journal.events import Event, head_event_id, record_event_id
 from cdl.journal.journal import Journal
+from cdl.registry import observed as cache
 from cdl.registry.observe import Fact, facts_of_head, facts_of_record
+from cdl.registry.observed import Commit, Move, Observed
 from cdl.registry.records import (
     ID_PATTERN,
     AnyHead,
@@ -35,10 +36,11 @@ from cdl.registry.records import (
     short,
 )
 
-OBSERVED_VERSION = 1
 MODEL_REFS = "refs/cdl/models/"
 OFFER_REFS = "refs/cdl/offers/"
 TRIAL_REFS = "refs/cdl/trials/"
+COMMITS = 500  # read from one git process
+Changed = tuple[ScannedChange, AnyHead | None, AnyRecord | AnyHead]
 R = TypeVar("R", bound=Record)
 H = TypeVar("H", bound=Head)
 
@@ -60,29 +62,24 @@ class Made:
     ids: tuple[str, ...]
 
 
-@dataclass
-class Observed:
-    """What the scans so far have found; a cache of git."""
-
-    tips: list[str] = field(default_factory=list)
-    records: dict[str, list[str]] = field(default_factory=dict)  # id -> [path, blob]
-    line: dict[str, str] = field(
-        default_factory=dict
-    )  # event id -> commit on the integration branch's first-parent line
-    line_tip: str | None = None
-
-
 class Registry:
-    """Reads and writes records and heads. `folder` is `.cdl`; `integration` the branch that decisions go to."""
+    """Reads and writes records and heads. `folder` is `.cdl`.
 
-    def __init__(self, git: Git, journal: Journal, folder: Path, *, integration: str) -> None:
+    `integration` is the branch that decisions go to, `production` the one whose heads say what production runs.
+    """
+
+    def __init__(
+        self, git: Git, journal: Journal, folder: Path, *, integration: str, production: str | None = None
+    ) -> None:
         self.git = git
         self.journal = journal
         self.integration = integration
+        self.production = production
         self._file = folder / "observed.json"
         self._observed: Observed | None = None
         self._decoded: dict[str, Stored] = {}
         self._listing: tuple[str, tuple[str, ...]] = ("", ())  # the records of the commit that was asked for last
+        self._lines: dict[str, frozenset[str]] = {}
 
     # reading
 
@@ -93,27 +90,61 @@ class Registry:
                 f"'{what}' is not an id", remedy="an id is a letter, '-' and at least 8 hex digits: m-0c5e8b37"
             )
         found = [i for i in self._index() if i.startswith(what)]
-        if not found:
-            raise NotFound(
-                f"no record {what} on any branch", remedy="cdl log NAME lists versions; git fetch brings others"
-            )
         if len(found) > 1:
             raise Conflict(f"{what} is short for {len(found)} records", remedy="type more digits: " + ", ".join(found))
-        return self._load(found)[0]
+        for stored in self._load(found):
+            return stored
+        raise NotFound(f"no record {what} on any branch", remedy="cdl log lists versions; git fetch brings others")
 
     def all(self, kind: type[R], name: str | None = None, *, at: str | None = None) -> list[tuple[str, R]]:
         """Records of a kind as (id, record), from any ref or only those in the commit `at`; in no particular order."""
         folder = f"registry/{kind.folder}/" + (f"{name}/" if name else "")
         if at is None:
-            ids = [i for i, (path, _) in self._index().items() if path.startswith(folder)]
+            ids = [i for i, (path, _, _) in self._index().items() if path.startswith(folder)]
         else:
             self._index()
-            ids = [_identity(p) for p in self._listed(at) if p.startswith(folder)]
+            ids = [_id_of(p) for p in self._listed(at) if p.startswith(folder)]
         return [(s.id, s.record) for s in self._load(ids) if isinstance(s.record, kind)]
 
     def everything(self) -> list[Stored]:
         """Every record from any ref, in no particular order."""
         return self._load(self._index())
+
+    def some(self, ids: Iterable[str]) -> dict[str, Stored]:
+        """Records by their whole ids; those that are on no branch are left out."""
+        known = self._index()
+        return {stored.id: stored for stored in self._load([i for i in ids if i in known])}
+
+    # as of the last look; `observe` looks again
+
+    def paths(self) -> list[str]:
+        """The paths of all records and heads that any ref ever held."""
+        return [path for path, _, _ in self._load_observed().records.values()] + list(self._load_observed().moves)
+
+    def brought(self, identity: str) -> Commit:
+        """The first commit seen that held a record."""
+        return self.commit_of(self._load_observed().records[identity][2])
+
+    def moves(self, path: str) -> list[Move]:
+        """Every move of a head, on any branch, parents first; a merge that takes one over is a move of its own."""
+        found = self._load_observed().moves.get(path, [])
+        return [Move(version=str(v), before=b, commit=str(c)) for c, v, b in found]
+
+    def commit_of(self, identity: str) -> Commit:
+        """A commit that changed the registry."""
+        return self._load_observed().commit(identity)
+
+    def line(self, branch: str) -> frozenset[str]:
+        """The commits on a branch's first-parent line; none where there is no such branch."""
+        tip = self.git.resolve(branch if branch == "HEAD" else f"refs/heads/{branch}")
+        if tip is None:
+            return frozenset()
+        if tip not in self._lines:
+            found = self.git.text("rev-list", "--first-parent", "--end-of-options", tip, "--")
+            self._lines[tip] = frozenset(found.split())
+        return self._lines[tip]
+
+    # heads
 
     def head(self, kind: type[H], name: str, *, at: str | None = None) -> H | None:
         """A head in the commit `at`, or in the work tree's HEAD."""
@@ -130,6 +161,11 @@ class Registry:
         paths = [p for p in self.git.files(commit, f"registry/{kind.folder}/") if is_head(p)]
         found = self.git.read_many(commit, paths)
         return {p.split("/")[2].removesuffix(".yaml"): decode_head(p, d) for p, d in found.items()}  # type: ignore[misc]
+
+    def every_head(self, at: str) -> dict[str, AnyHead]:
+        """All heads in a commit by path."""
+        paths = [p for p in self.git.files(at, "registry/") if is_head(p)]
+        return {p: decode_head(p, d) for p, d in self.git.read_many(at, paths).items()}
 
     def tip(self) -> str | None:
         """The commit of the integration branch."""
@@ -181,60 +217,48 @@ class Registry:
             return []
         known = [t for t in observed.tips if self.git.resolve(t)]
         events: list[Event] = []
-        for commit in scan(self.git, tips, known):
-            events += self._tell(commit, observed)
+        for commit, changed in self._read(scan(self.git, tips, known)):
+            events += self._tell(commit, changed, observed)
         self._follow_line(observed, line_tip)
         observed.tips = tips
-        self._save(observed)
+        cache.save(self._file, observed)
         return events
 
     def line_commit(self, event_id: str) -> str | None:
         """The commit on the integration branch's first-parent line that brought an event, or None."""
         return self._load_observed().line.get(event_id)
 
-    def _tell(self, commit: ScannedCommit, observed: Observed) -> list[Event]:
-        events = []
-        for event_id, fact in self._facts(commit, observed):
-            who = commit.author_email
-            made = self.journal.append(fact.kind, who=who, event_id=event_id, **fact.fields)
-            events.append(made)
-        return events
+    def _tell(self, commit: ScannedCommit, changed: list[Changed], observed: Observed) -> list[Event]:
+        """Tells the journal what a commit stands for; notes its records and the moves of heads."""
+        fresh = observed.note(commit)
+        for change, _, new in changed:
+            if not isinstance(new, Head):
+                observed.records.setdefault(_id_of(change.path), [change.path, change.new or "", commit.id])
+            elif fresh:
+                observed.note_move(change.path, commit.id, pointed(new), new.before)
+        who = commit.author_email
+        return [
+            self.journal.append(fact.kind, who=who, event_id=event_id, **fact.fields)
+            for event_id, fact in _facts(commit, changed)
+        ]
 
-    def _facts(self, commit: ScannedCommit, observed: Observed) -> list[tuple[str, Fact]]:
-        """The facts of a commit with their event ids; notes its records on the way."""
-        blobs = [c.new for c in commit.changes if c.new] + [c.old for c in commit.changes if c.old and is_head(c.path)]
-        data = self.git.cat(blobs)
-        found: list[tuple[str, Fact]] = []
-        for change in commit.changes:
-            if change.new is None:
-                continue
-            if is_record(change.path):
-                identity = _identity(change.path)
-                observed.records.setdefault(identity, [change.path, change.new])
-                record = decode(change.path, data[change.new])
-                found += [(record_event_id(f.kind, f.about), f) for f in facts_of_record(identity, record)]
-            elif is_head(change.path):
-                old = decode_head(change.path, data[change.old]) if change.old else None
-                new = decode_head(change.path, data[change.new])
-                for fact in facts_of_head(change.path, new):
-                    identity = head_event_id(
-                        fact.kind,
-                        change.path,
-                        _pointed(old),
-                        _pointed(new) or "",
-                        commit.author_email,
-                        commit.author_time,
-                    )
-                    found.append((identity, fact))
-        return found
+    def _read(self, commits: Iterable[ScannedCommit]) -> Iterator[tuple[ScannedCommit, list[Changed]]]:
+        """Each commit with the records and heads that it brought, from one git process for many commits."""
+        rest = iter(commits)
+        while some := list(islice(rest, COMMITS)):
+            wanted = {c: [x for x in c.changes if x.new and (is_record(x.path) or is_head(x.path))] for c in some}
+            every = [x for changes in wanted.values() for x in changes]
+            data = self.git.cat([x.new for x in every if x.new] + [x.old for x in every if x.old and is_head(x.path)])
+            for commit, changes in wanted.items():
+                yield commit, [_changed(x, data) for x in changes]
 
     def _follow_line(self, observed: Observed, tip: str | None) -> None:
         """Notes which commit of the integration branch's first-parent line brought which event."""
         if tip is None or tip == observed.line_tip:
             return
         since = [observed.line_tip] if observed.line_tip and self.git.is_ancestor(observed.line_tip, tip) else []
-        for commit in scan(self.git, [tip], since, first_parent=True):
-            for event_id, _ in self._facts(commit, observed):
+        for commit, changed in self._read(scan(self.git, [tip], since, first_parent=True)):
+            for event_id, _ in _facts(commit, changed):
                 observed.line.setdefault(event_id, commit.id)
         observed.line_tip = tip
 
@@ -252,32 +276,26 @@ class Registry:
         return self._load_observed().records
 
     def _load(self, ids: Iterable[str]) -> list[Stored]:
-        records = self._load_observed().records
         wanted = list(ids)
-        missing = {i: records[i] for i in wanted if i not in self._decoded}
-        data = self.git.cat([blob for _, blob in missing.values()])
-        for identity, (path, blob) in missing.items():
+        try:
+            return self._decode(wanted)
+        except NotFound:  # a branch is gone and its objects with it: what is left is found again
+            self._observed = Observed()
+            left = self._index()
+            return self._decode([i for i in wanted if i in left])
+
+    def _decode(self, ids: list[str]) -> list[Stored]:
+        records = self._load_observed().records
+        missing = {i: records[i] for i in ids if i not in self._decoded}
+        data = self.git.cat([blob for _, blob, _ in missing.values()])
+        for identity, (path, blob, _) in missing.items():
             self._decoded[identity] = Stored(identity, path, decode(path, data[blob]))
-        return [self._decoded[i] for i in wanted]
+        return [self._decoded[i] for i in ids]
 
     def _load_observed(self) -> Observed:
         if self._observed is None:
-            self._observed = Observed()
-            try:
-                kept: dict[str, Any] = json.loads(self._file.read_text())
-                if kept.pop("version", None) == OBSERVED_VERSION:
-                    self._observed = Observed(**kept)
-            except FileNotFoundError:
-                pass
-            except (ValueError, TypeError) as error:
-                raise Corrupt(f"not readable: {error}", where=str(self._file), remedy=f"rm {self._file}") from error
+            self._observed = cache.load(self._file)
         return self._observed
-
-    def _save(self, observed: Observed) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._file.with_name(f"observed.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({"version": OBSERVED_VERSION, **vars(observed)}))
-        temporary.replace(self._file)
 
 
 class Chain:
@@ -345,15 +363,38 @@ def message(command: str, line: str, ids: Iterable[str]) -> str:
     return subject + "\n\n" + "\n".join(trailers) + "\n"
 
 
-def _identity(path: str) -> str:
-    """The id of the record at a path."""
+def pointed(head: Head) -> str:
+    """The id that a head names."""
+    return str(
+        getattr(head, "promoted", None) or getattr(head, "package", None) or getattr(head, "version", None) or ""
+    )
+
+
+def _id_of(path: str) -> str:
     return path.rsplit("/", 1)[-1].removesuffix(".yaml")
 
 
-def _pointed(head: AnyHead | None) -> str | None:
-    if head is None:
-        return None
-    return getattr(head, "promoted", None) or getattr(head, "package", None) or getattr(head, "version", None)
+def _changed(change: ScannedChange, data: Mapping[str, bytes]) -> Changed:
+    """A change of a record or a head, with the head before and what stands there now."""
+    new = data[change.new or ""]
+    if is_record(change.path):
+        return change, None, decode(change.path, new)
+    old = decode_head(change.path, data[change.old]) if change.old else None
+    return change, old, decode_head(change.path, new)
+
+
+def _facts(commit: ScannedCommit, changed: list[Changed]) -> list[tuple[str, Fact]]:
+    """The facts of a commit with their event ids."""
+    found: list[tuple[str, Fact]] = []
+    for change, old, new in changed:
+        path = change.path
+        if not isinstance(new, Head):
+            found += [(record_event_id(f.kind, f.about), f) for f in facts_of_record(_id_of(path), new)]
+            continue
+        before, now = pointed(old) if old else None, pointed(new)
+        made = commit.author_email, commit.author_time
+        found += [(head_event_id(f.kind, path, before, now, *made), f) for f in facts_of_head(path, new)]
+    return found
 
 
 __all__ = ["Chain", "Made", "Registry", "Stored", "short"]

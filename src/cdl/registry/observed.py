@@ -1,0 +1,94 @@
+"""What the scans of the repository have found so far: a cache of git in one file, `.cdl/observed.json`.
+
+    {"version": 2, "tips": [...], "records": {"m-0c5e...": ["registry/models/news/m-0c5e....yaml", blob, commit]},
+     "moves": {"registry/models/news.yaml": [[commit, "m-0c5e...", null]]},
+     "commits": {commit: ["data@example.org", 1795537518, "promote: news m-0c5e8b37"]}, "line": {...}, "line_tip": ...}
+
+Thrown away, or of another version, it is found again.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cdl.errors import Corrupt
+from cdl.git.scan import ScannedCommit
+
+VERSION = 2
+LONGEST_SUBJECT = 200  # characters of a commit's subject line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """A commit that changed the registry: its author, when (UTC, ISO 8601), its subject line; `place` has parents first."""
+
+    id: str
+    who: str
+    when: str
+    line: str
+    place: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """A head that moved in a commit, on any branch: what it names since, and what the head says of before."""
+
+    version: str
+    before: str | None
+    commit: str
+
+
+@dataclass
+class Observed:
+    """The cache. `records` are [path, blob, commit that brought it]; `moves` of each head [commit, version, before]."""
+
+    tips: list[str] = field(default_factory=list)
+    records: dict[str, list[str]] = field(default_factory=dict)
+    moves: dict[str, list[list[str | None]]] = field(default_factory=dict)
+    commits: dict[str, list[Any]] = field(default_factory=dict)
+    line: dict[str, str] = field(
+        default_factory=dict
+    )  # event id -> commit on the integration branch's first-parent line
+    line_tip: str | None = None
+    _places: dict[str, int] = field(default_factory=dict)
+
+    def note(self, commit: ScannedCommit) -> bool:
+        """Remembers who made a commit, when, and what it says; False when that was known."""
+        known = commit.id in self.commits
+        self.commits[commit.id] = [commit.author_email, commit.author_time, commit.subject[:LONGEST_SUBJECT]]
+        return not known
+
+    def note_move(self, path: str, commit: str, version: str, before: str | None) -> None:
+        """Remembers that a head moved."""
+        self.moves.setdefault(path, []).append([commit, version, before])
+
+    def commit(self, identity: str) -> Commit:
+        """A commit that was noted."""
+        if len(self._places) != len(self.commits):
+            self._places = {c: place for place, c in enumerate(self.commits)}
+        who, time, line = self.commits[identity]
+        when = datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return Commit(id=identity, who=who, when=when, line=line, place=self._places[identity])
+
+
+def load(path: Path) -> Observed:
+    """The cache in a file; an empty one where there is none, or one of another version. Corrupt."""
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text())
+        return Observed(**kept) if kept.pop("version", None) == VERSION else Observed()
+    except FileNotFoundError:
+        return Observed()
+    except (ValueError, TypeError) as error:
+        raise Corrupt(f"not readable: {error}", where=str(path), remedy=f"rm {path}") from error
+
+
+def save(path: Path, observed: Observed) -> None:
+    """Writes the cache, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    content = {name: value for name, value in vars(observed).items() if not name.startswith("_")}
+    temporary.write_text(json.dumps({"version": VERSION, **content}))
+    temporary.replace(path)

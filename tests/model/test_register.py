@@ -1,0 +1,34 @@
+"""Registration: what a model is made of stays, whatever happens to the branch."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cdl.model.loading import Predictor, with_predictor
+from cdl.model.source import model_record, transformation_of
+from cdl.registry.history import history
+from tests.projects import SCIENCE, make_toy, table
+
+
+def test_a_model_outlives_its_branch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = make_toy(tmp_path / "toy", monkeypatch, tmp_path / "keyring")
+    toy.data(table(60), "data@example.org")
+    model = toy.model("exp/gone")
+    git = toy.become(SCIENCE).git
+    git.run("switch", "--quiet", "main")
+    git.run("branch", "--quiet", "-D", "exp/gone")
+    git.run("reflog", "expire", "--expire=now", "--all")
+    git.run("gc", "--quiet", "--prune=now", env={**os.environ, "GIT_OPTIONAL_LOCKS": "1"})
+    workspace = toy.become(SCIENCE)
+    record = model_record(workspace, model)
+    assert transformation_of(workspace, record) is not None
+    found: list[tuple[int, ...]] = []
+
+    def use(predictor: Predictor) -> None:
+        found.append(predictor.probabilities([b'{"x": "1", "y": "2"}']).shape)
+
+    with_predictor(workspace, record, use)
+    assert found == [(1, 2)]
+    (entry,) = [e for e in history(workspace.registry, "side") if e.kind == "model"]
+    assert (entry.id, entry.who) == (model, SCIENCE) and entry.line.startswith("model register: side m-")
