@@ -129,12 +129,13 @@ class Toy:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = root
+        self.said: list[str] = []  # progress lines, whoever watched
         self._patch = monkeypatch
 
     def become(self, email: str) -> Workspace:
         """The project as somebody opens it."""
         self.sign(email)
-        return open_workspace(self.root)
+        return open_workspace(self.root, tell=self.said.append)
 
     def cdl(self, email: str, *arguments: str, given: str = "") -> str:
         """A command as somebody types it, in this process; what it prints. Its errors are raised."""

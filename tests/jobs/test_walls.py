@@ -80,6 +80,51 @@ tried("signal", lambda: os.kill(os.getppid(), 0))
     assert {found[n] for n in ("connect", "local", "program", "signal")} == {"PermissionError"}
 
 
+def test_no_file_is_marked_and_root_is_nobody(tmp_path: Path) -> None:
+    """A mark on a file that can be read would stay when the process is gone: an attribute, a time, a mode, a flag."""
+    body = """
+import fcntl, socket
+item = Path(sys.argv[1], "item")
+tried("attribute", lambda: os.setxattr(item, "user.mark", b"x"))
+tried("removed", lambda: os.removexattr(item, "user.before"))
+tried("time", lambda: os.utime(item, (1, 1)))
+tried("mode", lambda: item.chmod(0o600))
+tried("owner", lambda: os.chown(item, os.getuid(), os.getgid()))
+tried("length", lambda: os.truncate(item, 1))
+with open(item) as file:
+    tried("file_time", lambda: os.utime(file.fileno(), (1, 1)))
+    tried("file_mode", lambda: os.fchmod(file.fileno(), 0o600))
+    tried("flag", lambda: fcntl.ioctl(file, 0x40086602, (0x40).to_bytes(8, "little")))
+    tried("project", lambda: fcntl.ioctl(file, 0x401C5820, bytes(28)))
+    found["terminal"] = file.isatty()
+tried("host", lambda: socket.sethostname(socket.gethostname()))
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+found["rights"] = int(status["CapEff"], 16) | int(status["CapPrm"], 16)
+"""
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "item").write_text("inside")
+    before = os.stat(inside / "item").st_mode
+    found = walled(tmp_path, body)
+    needs(found, "seccomp")
+    tried = (
+        "attribute",
+        "removed",
+        "time",
+        "mode",
+        "owner",
+        "length",
+        "file_time",
+        "file_mode",
+        "flag",
+        "project",
+        "host",
+    )
+    assert {name: found[name] for name in tried} == dict.fromkeys(tried, "PermissionError")
+    assert found["terminal"] is False and found["rights"] == 0
+    assert os.stat(inside / "item").st_mode == before and (inside / "item").read_text() == "inside"
+
+
 def test_memory_is_limited_and_the_environment_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CDL_KEY", "secret")
     body = """

@@ -50,7 +50,10 @@ class Service:
 
     def asked(self, points: list[tuple[float, float]], *, error: str | None = None) -> list[str]:
         """Requests with the answers of a sure model; their ids."""
-        items = [json.dumps({"x": f"{x:.3f}", "y": f"{y:.3f}"}).encode() for x, y in points]
+        return self.sent([json.dumps({"x": f"{x:.3f}", "y": f"{y:.3f}"}).encode() for x, y in points], error=error)
+
+    def sent(self, items: list[bytes], *, error: str | None = None) -> list[str]:
+        """The same for items as they are."""
         values = self._probabilities(items)
         rows = []
         for item, given in zip(items, values, strict=True):

@@ -12,7 +12,7 @@ LONGEST_REASON = 200  # characters
 
 
 class Reject(Exception):
-    """This item is not used. Reasons are counted in the open, so they name no content."""
+    """This item is not used. Reasons are counted in the open, those that quote a test item are not said there."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason[:LONGEST_REASON])

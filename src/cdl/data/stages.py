@@ -29,7 +29,10 @@ ID_DIGITS = 32  # hex digits of an item's id
 
 @dataclass(kw_only=True)
 class Draft:
-    """A version in the making. `files` is the snapshot's tree that code is taken from; `again` asks no earlier outcomes."""
+    """A version in the making. `files` is the snapshot's tree that code is taken from; `again` asks no earlier outcomes.
+
+    `sayable` are reasons of rejected items that quote no test item: a training item has them too, or they stand in the code.
+    """
 
     workspace: Workspace
     name: str
@@ -47,6 +50,7 @@ class Draft:
     split: Split | None = None
     stages: list[Stage] = field(default_factory=list)
     rejected: dict[str, tuple[str, Rejected]] = field(default_factory=dict)
+    sayable: set[str] = field(default_factory=set)
     skipped: list[str] = field(default_factory=list)
     again: bool = False
 
@@ -125,8 +129,19 @@ def work(draft: Draft, name: str, step: Step) -> None:
     for side in (TRAIN, TEST):
         now = {i: outcomes[i] for i in draft.sets[side]}
         draft.sets[side] = {i: o for i, o in now.items() if isinstance(o, Content)}
-        draft.rejected |= {i: (name, o) for i, o in now.items() if isinstance(o, Rejected)}
+        reasons = {i: (name, o) for i, o in now.items() if isinstance(o, Rejected)}
+        draft.rejected |= reasons
+        said = {o.reason for _, o in reasons.values()}
+        draft.sayable |= said if side == TRAIN else _literal(draft, code, said)
     keep(draft, name, code)
+
+
+def _literal(draft: Draft, code: Closure, reasons: set[str]) -> set[str]:
+    """The reasons that a step's code writes between quotes, and so cannot have from an item."""
+    if not reasons:
+        return set()
+    text = b"\n".join(draft.workspace.git.cat(code.blobs.values()).values()).decode("utf-8", "replace")
+    return {r for r in reasons if f'"{r}"' in text or f"'{r}'" in text}
 
 
 def keep(draft: Draft, name: str, code: Closure | None) -> None:

@@ -20,6 +20,7 @@ from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
 COMMAND = "data run"
+UNSAID = "(reasons of test items only)"  # sealed; `cdl data rejected` tells them
 DATA_REFS = "refs/cdl/data/"  # the snapshot that a version was made with
 
 
@@ -112,7 +113,6 @@ def finish(draft: Draft, parent_id: str | None, answers: str | None) -> Dataset:
     """The record of a draft. The version before is its parent, unless nothing differs from it."""
     if draft.split is None:
         raise Corrupt("the draft has no split", where=draft.name)
-    reasons = Counter(outcome.reason for _, outcome in draft.rejected.values())
     kept = [
         SealedItem(i, o.item.data, {"step": step, "reason": o.reason, "fields": dict(o.item.fields)})
         for i, (step, o) in draft.rejected.items()
@@ -127,9 +127,15 @@ def finish(draft: Draft, parent_id: str | None, answers: str | None) -> Dataset:
         items={TRAIN: len(draft.sets[TRAIN]), TEST: len(draft.sets[TEST])},
         skipped=draft.skipped,
         data_key=draft.vault.name,
-        rejected={"reasons": dict(sorted(reasons.items())), "tree": draft.vault.put_tree(kept) if kept else None},
+        rejected={"reasons": _reasons(draft), "tree": draft.vault.put_tree(kept) if kept else None},
     )
     return record
+
+
+def _reasons(draft: Draft) -> dict[str, int]:
+    """How many items each reason set aside. A reason may quote its item: what only test items have is not said."""
+    reasons = [outcome.reason for _, outcome in draft.rejected.values()]
+    return dict(sorted(Counter(r if r in draft.sayable else UNSAID for r in reasons).items()))
 
 
 def commit(workspace: Workspace, record: Dataset, head: DatasetHead | None) -> str:

@@ -2,7 +2,7 @@
 
 The parent drives: it sends items and reads answers through a `Worker`, and says at the end what the outputs are. Outputs are
 claimed under `jobs/<id>`; the next equal job finds them there, on any branch. A sealed job (one that is given a vault)
-leaves nothing in the open: its log is sealed and of its errors only class and line are told.
+leaves nothing in the open: its log is sealed and of its errors only class and line are told (`told.py`).
 
 A job that says what it needs waits for slots (slots.py). How its process starts is told in start.py.
 """
@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from cdl.errors import JobFailed
 from cdl.git.repository import Git
+from cdl.jobs import told
 from cdl.jobs.channel import Closed
 from cdl.jobs.job import Job
 from cdl.jobs.log import Log
@@ -50,12 +51,13 @@ class Result:
 
 
 class Worker:
-    """The parent's side of a running job."""
+    """The parent's side of a running job. `code` is its closure by path; with `sealed` no text of its errors is told."""
 
-    def __init__(self, started: Started, *, sealed: bool) -> None:
+    def __init__(self, started: Started, *, sealed: bool, code: Callable[[], Mapping[str, bytes]] = dict) -> None:
         self._started = started
         self._channel = started.channel
-        self._sealed = sealed
+        self._code = code
+        self.sealed = sealed
 
     def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Sends a message and gives the answer. JobFailed when the code raised or the process ended."""
@@ -74,12 +76,14 @@ class Worker:
         try:
             found = self._channel.receive()
         except Closed as error:
-            known = not self._sealed and self._started.wait(END_SECONDS)  # a sealed job's exit code would be told by it
+            known = not self.sealed and self._started.wait(END_SECONDS)  # a sealed job's exit code would be told by it
             how = self._started.how() if known else str(error)
             raise JobFailed(f"the worker ended before it answered: {how}") from error
         if isinstance(raised := found.get("error"), dict):
-            text = "" if self._sealed else f": {raised.get('text')}"
-            raise JobFailed(f"{raised.get('class')}{text}", where=str(raised.get("at")))
+            if self.sealed:
+                name, place = told.error(raised, self._code())
+                raise JobFailed(name, where=place)
+            raise JobFailed(f"{raised.get('class')}: {raised.get('text')}", where=str(raised.get("at")))
         return found
 
 
@@ -174,7 +178,8 @@ class Jobs:
             log = Log(started.output)
             try:
                 with self._running(started, timeout):
-                    outputs = dict(drive(Worker(started, sealed=vault is not None)))
+                    sealed = vault is not None
+                    outputs = dict(drive(Worker(started, sealed=sealed, code=lambda: self._code(job))))
             except JobFailed as error:
                 kept = self._keep(log.end(), vault)
                 raise JobFailed(error.message, where=error.where, remedy=f"the log is object {kept}") from error
@@ -199,14 +204,18 @@ class Jobs:
                 started.kill()
                 started.wait(None)
 
-    def _lay_out(self, job: Job, folder: Path) -> None:
+    def _code(self, job: Job) -> dict[str, bytes]:
+        """The files of a job's closure by path."""
         data = self.git.cat(job.closure.blobs.values())
+        return {path: data[blob] for path, blob in job.closure.blobs.items()}
+
+    def _lay_out(self, job: Job, folder: Path) -> None:
         folder.mkdir()
-        for path, blob in job.closure.blobs.items():
+        for path, data in self._code(job).items():
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data[blob])
-            target.chmod(0o555 if data[blob].startswith(b"#!") else 0o444)
+            target.write_bytes(data)
+            target.chmod(0o555 if data.startswith(b"#!") else 0o444)
 
     def _keep(self, log: bytes, vault: Sealer | None) -> str:
         return vault.put(log) if vault is not None else self.store.put(log)

@@ -2,9 +2,9 @@
 
     limits         memory, processor time, processes, no file written, no core dump
     namespaces     where the system allows it: no network, no other process in sight
-    no_new_privs   nothing that it starts gains rights
+    no_new_privs   nothing that it starts gains rights; those of root are given up
     landlock       only the named paths can be opened; nothing can be written
-    seccomp        no sockets, no new programs, no tracing, no other process's memory
+    seccomp        no sockets, no new programs, no tracing, no other process's memory, no marks on files: attributes, times, modes
 
 They are raised once, by the process itself, and stay. A wall that the system has not is left out of the answer; one that is
 named stands. Linux by ctypes and without root (landlock(7), seccomp(2)); elsewhere `limits` only.
@@ -34,6 +34,7 @@ NET_TCP = 3  # bind and connect, from version 4
 OPEN_FILES = 256
 KEPT = ("PATH", "LANG", "TZ", "PYTHONHASHSEED", "OMP_NUM_THREADS", "ORT_DISABLE_TELEMETRY", "HOME")
 
+SECOND_ARGUMENT = 24  # where its lower half stands in what a filter is given
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 X32 = 0x40000000  # system calls of another numbering on x86_64
 # what is denied, by number on each architecture
@@ -45,6 +46,10 @@ DENIED = {
         "keyctl": 250, "add_key": 248, "request_key": 249, "io_uring_setup": 425, "open_by_handle_at": 304,
         "kexec_load": 246, "init_module": 175, "finit_module": 313, "pidfd_getfd": 438, "pidfd_open": 434,
         "kcmp": 312, "userfaultfd": 323, "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240,
+        "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "setxattrat": 463, "removexattr": 197, "lremovexattr": 198,
+        "fremovexattr": 199, "removexattrat": 466, "file_setattr": 469, "utime": 132, "utimes": 235, "futimesat": 261,
+        "utimensat": 280, "chmod": 90, "fchmod": 91, "fchmodat": 268, "fchmodat2": 452, "chown": 92, "fchown": 93,
+        "lchown": 94, "fchownat": 260, "truncate": 76, "sethostname": 170, "setdomainname": 171,
         "inotify_init1": 294, "kill": 62, "tkill": 200, "rt_sigqueueinfo": 129, "chroot": 161, "memfd_create": 319,
     },
     "aarch64": {
@@ -54,9 +59,21 @@ DENIED = {
         "keyctl": 219, "add_key": 217, "request_key": 218, "io_uring_setup": 425, "open_by_handle_at": 265,
         "kexec_load": 104, "init_module": 105, "finit_module": 273, "pidfd_getfd": 438, "pidfd_open": 434,
         "kcmp": 272, "userfaultfd": 282, "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180,
+        "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "setxattrat": 463, "removexattr": 14, "lremovexattr": 15,
+        "fremovexattr": 16, "removexattrat": 466, "file_setattr": 469, "utimensat": 88, "fchmod": 52, "fchmodat": 53,
+        "fchmodat2": 452, "fchown": 55, "fchownat": 54, "truncate": 45, "sethostname": 161, "setdomainname": 162,
         "inotify_init1": 26, "kill": 129, "tkill": 130, "rt_sigqueueinfo": 138, "chroot": 51, "memfd_create": 279,
     },
 }  # fmt: skip
+IOCTL = {"x86_64": 16, "aarch64": 29}
+MARKING = (
+    0x40086602,
+    0x401C5820,
+    0x40087602,
+    0x41009432,
+)  # ioctls that set flags, attributes, version or label of a file
+CAPSET = {"x86_64": 126, "aarch64": 91}
+CAPABILITIES = 0x20080522  # version 3 of the kernel's structure
 
 
 def raise_walls(
@@ -78,6 +95,7 @@ def raise_walls(
         libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
             found.append("no_new_privs")
+            _give_up_rights(libc)
             if _landlock(libc, read, write):
                 found.append("landlock")
     if _limits(memory, cpu_seconds, processes, bool(write)):
@@ -92,6 +110,13 @@ def _namespaces(libc: ctypes.CDLL) -> bool:
     if os.geteuid() == 0 and libc.unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWNS) == 0:
         return True
     return bool(libc.unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC) == 0)
+
+
+def _give_up_rights(libc: ctypes.CDLL) -> None:
+    """Gives up what root, or the owner of a namespace, may do beyond others."""
+    number = CAPSET.get(platform.machine())
+    if number is not None:
+        libc.syscall(number, struct.pack("<Ii", CAPABILITIES, 0), struct.pack("<6I", *[0] * 6))
 
 
 def _limits(memory: int, cpu_seconds: int, processes: int, writes: bool) -> bool:
@@ -178,6 +203,8 @@ def _seccomp(libc: ctypes.CDLL) -> bool:
     ]
     for number in numbers:
         program += [(equal, 0, 1, number), (answer, 0, 0, deny)]
+    marking = [line for command in MARKING for line in ((equal, 0, 1, command), (answer, 0, 0, deny))]
+    program += [(equal, 0, len(marking) + 1, IOCTL[machine]), (load, 0, 0, SECOND_ARGUMENT), *marking]
     program.append((answer, 0, 0, allow))
     code = b"".join(struct.pack("<HBBI", *line) for line in program)
     buffer = ctypes.create_string_buffer(code, len(code))

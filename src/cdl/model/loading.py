@@ -4,9 +4,9 @@ Everything comes from the record: cdl.yaml and the closure from the commit it na
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from cdl.workflow.workspace import Workspace
 BATCH = 256  # items in one message to a predictor
 LOOP = "cdl.model.predictor:serve"
 EXPECTED_WALLS = frozenset({"landlock", "seccomp", "no_new_privs", "limits"})
+T = TypeVar("T")
 SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/proc", "/sys/devices", "/dev/null", "/dev/urandom")
 
 
@@ -65,34 +66,48 @@ class Predictor:
 
     def probabilities(self, items: Sequence[bytes]) -> NDArray[np.float64]:
         """Probabilities (n, classes) of item contents. JobFailed when the answer has not the declared form."""
-        parts = [self._checked({"op": "predict", "items": list(b)}, len(b)) for b in _batches(items)]
+        parts = [self._probabilities({"op": "predict", "items": list(b)}, len(b)) for b in _batches(items)]
         return np.concatenate(parts) if parts else np.zeros((0, self._classes))
 
     def of_inputs(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
         """Probabilities of inputs that are transformed already."""
         message = {"op": "forward", "inputs": array_bytes(inputs.astype(np.float32))}
-        return self._checked(message, len(inputs))
+        return self._probabilities(message, len(inputs))
 
-    def inputs(self, items: Sequence[bytes]) -> NDArray[Any]:
-        """What the transformation makes of items."""
-        parts = [array(self._worker.ask({"op": "transform", "items": list(b)})["inputs"]) for b in _batches(items)]
-        return np.concatenate(parts)
+    def inputs(self, items: Sequence[bytes]) -> NDArray[np.float32]:
+        """What the transformation makes of items. JobFailed when that are not finite numbers for each."""
+        return np.concatenate([self._inputs(batch) for batch in _batches(items)])
 
     def seconds(self, inputs: NDArray[Any], times: int) -> list[float]:
         """How long single predictions took."""
         message = {"op": "time", "inputs": array_bytes(inputs.astype(np.float32)), "times": times}
-        return [float(s) for s in self._worker.ask(message)["seconds"]]
+        return self._answer(message, lambda answer: [float(s) for s in answer["seconds"]])
 
     @property
     def _classes(self) -> int:
         return len(self._model.output["classes"])
 
-    def _checked(self, message: dict[str, Any], count: int) -> NDArray[np.float64]:
+    def _probabilities(self, message: dict[str, Any], count: int) -> NDArray[np.float64]:
+        kind = self._model.output["kind"]
+        return self._answer(message, lambda a: probabilities(array(a["outputs"]), kind, count, self._classes))
+
+    def _inputs(self, items: Sequence[bytes]) -> NDArray[np.float32]:
+        def read(answer: Mapping[str, Any]) -> NDArray[np.float32]:
+            found = array(answer["inputs"]).astype(np.float32)
+            if len(found) != len(items) or not np.isfinite(found).all():
+                raise ValueError(f"{len(found)} inputs for {len(items)} items, or numbers that are not finite")
+            return found
+
+        return self._answer({"op": "transform", "items": list(items)}, read)
+
+    def _answer(self, message: dict[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
+        """What is read in an answer. What is wrong with it is not told where it could quote a sealed item."""
         answer = self._worker.ask(message)
         try:
-            return probabilities(array(answer["outputs"]), self._model.output["kind"], count, self._classes)
-        except (ValueError, KeyError, TypeError, Corrupt) as error:
-            raise JobFailed(f"the model's answer has not the declared form: {error}", where=self._model.name) from error
+            return read(answer)
+        except (ValueError, KeyError, TypeError, IndexError, OverflowError, Corrupt) as error:
+            why = "" if self._worker.sealed else f": {error}"
+            raise JobFailed(f"the model's answer has not the declared form{why}", where=self._model.name) from error
 
 
 def with_predictor(
@@ -122,6 +137,7 @@ def with_predictor(
         }
         predictor = Predictor(worker, model, [str(w) for w in worker.ask(message)["walls"]])
         walls_stand(workspace, predictor.walls)
+        worker.receive()  # what the walls are was said before the first line of the model's code ran
         use(predictor)
         worker.tell({"op": "stop"})
         return {}

@@ -1,6 +1,6 @@
 """The predictor: a walled process that holds a model. It sees inputs, never labels and no key, and answers raw tensors.
 
-    {op: load, spec, weights, state, read, walled}       -> {walls: [...]}
+    {op: load, spec, weights, state, read, walled}       -> {walls: [...]}, then {loaded: true}
     {op: predict, items: [bytes, ...]}                   -> {outputs: npy (n, classes) float32}
     {op: transform, items: [bytes, ...]}                 -> {inputs: npy (n, ...) float32}
     {op: forward, inputs: npy}                           -> {outputs: npy}
@@ -30,8 +30,9 @@ def serve(channel: Channel) -> None:
     """Answers until told to stop."""
     message = channel.receive()
     walls = confine(message, LIBRARIES[message["spec"]["kind"]])
-    loaded = load(message["spec"], message["weights"], message["state"])
     channel.send({"walls": walls})
+    loaded = load(message["spec"], message["weights"], message["state"])
+    channel.send({"loaded": True})
     while (message := channel.receive())["op"] != "stop":
         channel.send(_answer(loaded, message))
 
