@@ -121,6 +121,13 @@ def behave(mode, text):
         talk(mode, text)
 
 
+def claim(walls):
+    """Says which walls stand, in place of the process that raised them."""
+    from cdl.jobs.channel import Channel
+
+    Channel(int(sys.argv[2]), int(sys.argv[3])).send({"walls": walls})
+
+
 def talk(mode, text):
     """Answers on the pipe itself, in place of what was asked."""
     from cdl.jobs.channel import Channel
@@ -151,9 +158,11 @@ def macro(truth, predicted, probabilities):
     return (truth == predicted).mean()
 '''
 FEATURES = """
-from model.spy import behave, spread
+from model.spy import behave, claim, spread
 
 MODE = "@MODE@"
+if MODE == "walls":  # as it is imported, before it is asked anything
+    claim(["every wall there is"])
 
 
 def told(items):

@@ -1,7 +1,9 @@
 """A candidate that tells what it sees to whoever may hear it: nothing of a test item is found anywhere afterwards."""
 
+import ctypes
 import json
 import os
+import platform
 import secrets
 import selectors
 import shutil
@@ -20,6 +22,7 @@ import pytest
 from cdl.data.dataset import dataset_record, training
 from cdl.data.ready import released
 from cdl.errors import JobFailed
+from cdl.jobs.walls import ARCHITECTURES, LANDLOCK_CREATE, LANDLOCK_VERSION
 from cdl.model.code import model_code
 from cdl.model.evaluate import evaluate
 from cdl.model.loading import EXPECTED_WALLS
@@ -44,6 +47,7 @@ ENDS = {
     "error": "an error of its own",
     "array": "the model's answer has not the declared form",
     "wrong": "the worker ended before it answered",
+    "walls": "the model's answer has not the declared form",
 }
 
 
@@ -124,13 +128,17 @@ class Theatre:
 
     def left(self) -> list[str]:
         """Whatever the spy's name stands on, outside of the project."""
-        found = [f"{folder}/{name}" for folder in SHARED if os.path.isdir(folder) for name in os.listdir(folder)]
-        return sorted({os.path.realpath(f) for f in found if self.token in f})
+        folders = {os.path.realpath(folder) for folder in SHARED if os.path.isdir(folder)}
+        return sorted(f"{f}/{name}" for f in folders for name in os.listdir(f) if self.token in name)
 
     def close(self) -> None:
+        """Takes away what was left, by a training or through a wall that did not stand."""
         self.ears.close()
         for path in self.left():
-            os.unlink(path)
+            if os.path.isdir(path) and not os.path.islink(path):
+                os.rmdir(path)
+            else:
+                os.unlink(path)
 
     def _keeping(self) -> type:
         kept = self.kept
@@ -142,6 +150,13 @@ class Theatre:
                 super().cleanup()
 
         return Keeping
+
+
+def every_wall_can_stand() -> bool:
+    """Whether the system has what the walls are made of."""
+    if sys.platform != "linux" or platform.machine() not in ARCHITECTURES:
+        return False
+    return bool(ctypes.CDLL(None).syscall(LANDLOCK_CREATE, None, 0, LANDLOCK_VERSION) >= 1)
 
 
 @pytest.fixture
@@ -162,6 +177,7 @@ def notes(workspace: Workspace) -> tuple[set[bytes], dict[bytes, bytes]]:
     return {json.loads(c)["note"].encode() for c in given}, {json.loads(c)["note"].encode(): c for c in sealed}
 
 
+@pytest.mark.skipif(not every_wall_can_stand(), reason="this system has no landlock")
 def test_a_candidate_finds_nobody_to_tell_and_leaves_nothing(theatre: Theatre) -> None:
     toy = theatre.toy
     model = toy.model("exp/answer", who=DATA)
@@ -171,8 +187,7 @@ def test_a_candidate_finds_nobody_to_tell_and_leaves_nothing(theatre: Theatre) -
     assert sum(note in heard for note in given) > 10 and not any(note in heard for note in sealed)
     assert {os.path.dirname(path) for path in theatre.left()} == {"/tmp", os.path.realpath("/dev/shm")}
     made = evaluate(toy.become(DATA), model)
-    if not set(made.result["walls"]) >= EXPECTED_WALLS:
-        pytest.skip(f"this system has not every wall: {made.result['walls']}")
+    assert set(made.result["walls"]) >= EXPECTED_WALLS
     assert made.result["tests"] == {"test_told": "fail"} and made.result["items"] == len(sealed) > 10
     told = []
     for mode, said in ENDS.items():
@@ -188,7 +203,7 @@ def test_a_candidate_finds_nobody_to_tell_and_leaves_nothing(theatre: Theatre) -
     theatre.ears.close()
     places = everything(toy, theatre.temporary, theatre.kept)
     places |= {"told": b"\n".join(told), "heard": bytes(theatre.ears.heard), "left": "\n".join(theatre.left()).encode()}
-    places |= files_below(*map(Path, theatre.left()))
+    places |= files_below(*(Path(path) for path in theatre.left()))
     wanted = Wanted()
     for note, content in sealed.items():
         wanted.add("a note", note)
