@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.projects import DATA, OPS, SCIENCE, Toy, make_toy, table
 
 from cdl.data.dataset import dataset_record, training
 from cdl.data.ready import released
 from cdl.registry.records import DeploymentHead, short
-from tests.projects import DATA, OPS, SCIENCE, Toy, make_toy, table
 
 CDL = Path(sys.executable).with_name("cdl")
 RAISES = "raise SystemExit('reading ran the project')\n"

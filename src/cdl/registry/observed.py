@@ -1,10 +1,10 @@
 """What the scans of the repository have found so far: a cache of git in one file, `.cdl/observed.json`.
 
     {"version": 2, "tips": [...], "records": {"m-0c5e...": ["registry/models/news/m-0c5e....yaml", blob, commit]},
-     "moves": {"registry/models/news.yaml": [[commit, "m-0c5e...", null]]},
+     "moves": {"registry/models/news.yaml": {commit: ["m-0c5e...", null]}},
      "commits": {commit: ["data@example.org", 1795537518, "promote: news m-0c5e8b37"]}, "line": {...}, "line_tip": ...}
 
-Thrown away, or of another version, it is found again.
+Thrown away, or of another version, it is found again, whatever came in which order.
 """
 
 import json
@@ -43,11 +43,11 @@ class Move:
 
 @dataclass
 class Observed:
-    """The cache. `records` are [path, blob, commit that brought it]; `moves` of each head [commit, version, before]."""
+    """The cache. `records` are [path, blob, commit that brought it]; `moves` of each head by commit [version, before]."""
 
     tips: list[str] = field(default_factory=list)
     records: dict[str, list[str]] = field(default_factory=dict)
-    moves: dict[str, list[list[str | None]]] = field(default_factory=dict)
+    moves: dict[str, dict[str, list[str | None]]] = field(default_factory=dict)
     commits: dict[str, list[Any]] = field(default_factory=dict)
     line: dict[str, str] = field(
         default_factory=dict
@@ -55,15 +55,25 @@ class Observed:
     line_tip: str | None = None
     _places: dict[str, int] = field(default_factory=dict)
 
-    def note(self, commit: ScannedCommit) -> bool:
-        """Remembers who made a commit, when, and what it says; False when that was known."""
-        known = commit.id in self.commits
+    def note(self, commit: ScannedCommit) -> None:
+        """Remembers who made a commit, when, and what it says."""
         self.commits[commit.id] = [commit.author_email, commit.author_time, commit.subject[:LONGEST_SUBJECT]]
-        return not known
+
+    def note_record(self, identity: str, path: str, blob: str, commit: str) -> None:
+        """Remembers where a record stands, and the earliest commit that brought it."""
+        known = self.records.get(identity)
+        if known is None or (self.commits[commit][1], commit) < (self.commits[known[2]][1], known[2]):
+            self.records[identity] = [path, blob, commit]
 
     def note_move(self, path: str, commit: str, version: str, before: str | None) -> None:
         """Remembers that a head moved."""
-        self.moves.setdefault(path, []).append([commit, version, before])
+        self.moves.setdefault(path, {})[commit] = [version, before]
+
+    def moves_of(self, path: str) -> list[Move]:
+        """Every move of a head, parents first."""
+        found = [(self.commit(c), version, before) for c, (version, before) in self.moves.get(path, {}).items()]
+        found.sort(key=lambda move: move[0].place)
+        return [Move(version=str(version), before=before, commit=commit.id) for commit, version, before in found]
 
     def commit(self, identity: str) -> Commit:
         """A commit that was noted."""

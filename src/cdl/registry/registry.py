@@ -122,13 +122,12 @@ class Registry:
         return [path for path, _, _ in self._load_observed().records.values()] + list(self._load_observed().moves)
 
     def brought(self, identity: str) -> Commit:
-        """The first commit seen that held a record."""
+        """The earliest commit that brought a record."""
         return self.commit_of(self._load_observed().records[identity][2])
 
     def moves(self, path: str) -> list[Move]:
         """Every move of a head, on any branch, parents first; a merge that takes one over is a move of its own."""
-        found = self._load_observed().moves.get(path, [])
-        return [Move(version=str(v), before=b, commit=str(c)) for c, v, b in found]
+        return self._load_observed().moves_of(path)
 
     def commit_of(self, identity: str) -> Commit:
         """A commit that changed the registry."""
@@ -230,12 +229,12 @@ class Registry:
 
     def _tell(self, commit: ScannedCommit, changed: list[Changed], observed: Observed) -> list[Event]:
         """Tells the journal what a commit stands for; notes its records and the moves of heads."""
-        fresh = observed.note(commit)
+        observed.note(commit)
         for change, _, new in changed:
-            if not isinstance(new, Head):
-                observed.records.setdefault(_id_of(change.path), [change.path, change.new or "", commit.id])
-            elif fresh:
+            if isinstance(new, Head):
                 observed.note_move(change.path, commit.id, pointed(new), new.before)
+            else:
+                observed.note_record(_id_of(change.path), change.path, change.new or "", commit.id)
         who = commit.author_email
         return [
             self.journal.append(fact.kind, who=who, event_id=event_id, **fact.fields)
