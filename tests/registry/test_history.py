@@ -103,12 +103,15 @@ def test_an_earlier_cache_of_what_was_seen_is_found_again(kept: Kept) -> None:
 def test_what_was_seen_does_not_depend_on_the_order_in_which_it_came(kept: Kept) -> None:
     """Equal records on two branches, and heads that move side by side: seen as they come, and all at once."""
     first = kept.dataset({"a": "1"})
-    for branch in ("exp/b", "exp/a"):
+    for branch, minute in (("exp/b", 50), ("exp/a", 10)):  # b is seen first and says a later time
         kept.switch(branch)
+        kept.minute = minute
         kept.become(f"{branch[-1]}@example.org")
         data = kept.dataset({"a": "2"})
         kept.labels(data, {"a": ("left", "l@example.org")})
     kept.switch("main", "main")
+    kept.minute = 55
+    kept.tick()
     kept.registry.git.run("merge", "--quiet", "--no-ff", "--no-edit", "exp/a")
     kept.registry.observe()
     path = kept.root / ".cdl" / "observed.json"
@@ -117,7 +120,7 @@ def test_what_was_seen_does_not_depend_on_the_order_in_which_it_came(kept: Kept)
     kept.opened().observe()
     assert json.loads(path.read_text()) == seen
     (entry, earlier) = history(kept.opened(), "dataset:points")
-    assert (entry.id, entry.who, earlier.id) == (data, "b@example.org", first)  # b was the first to make it
+    assert (entry.id, entry.who, earlier.id) == (data, "a@example.org", first)
 
 
 def test_no_git_process_for_each_record(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
