@@ -68,10 +68,11 @@ def release_complete(workspace: Workspace, subject: str) -> None:
     if len(found) < sum(record.items.values()):
         workspace.tell(f"labels of the source cover {len(found)} of {sum(record.items.values())} items: cdl label next")
         return
-    labels.record(workspace, record.name, found)
+    new = labels.not_said_before(workspace, record.name, found)
+    labels.record(workspace, record.name, new)
     released = labels.release(workspace, record.name, command="approve")
     announce(workspace)
-    workspace.tell(f"labels came complete with the source: {len(found):,} rows; released {short(released.id)}")
+    workspace.tell(f"labels came complete with the source: {len(new):,} new rows; released {short(released.id)}")
 
 
 GATE = Gate(

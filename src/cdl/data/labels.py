@@ -10,6 +10,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cdl.config.schema import LabelConfig
 from cdl.data import ledger as ledgers
@@ -122,12 +123,14 @@ def check_value(value: str, classes: Sequence[str], *, where: str) -> None:
         raise ConfigError(f"no class '{value}'", where=where, remedy="classes: " + ", ".join(classes))
 
 
-def rows(workspace: Workspace, name: str, side: Side) -> list[Row]:
-    """Every row of a side, in the order of the journal. The test side needs the key."""
+def rows(workspace: Workspace, name: str, side: Side, *, before: int | None = None) -> list[Row]:
+    """Every row of a side, in the order of the journal, up to an event's count. The test side needs the key."""
     found: list[Row] = []
     vault = workspace.vault(name, by="labeling") if side == TEST else None
     for event in workspace.journal.events("labels.recorded"):
         identity = event.fields["batch"]
+        if before is not None and event.count >= before:
+            break
         if event.fields["dataset"] != name or identity.startswith(SEALED) != (side == TEST):
             continue
         data = vault.get(identity) if vault else workspace.store.get(identity)
@@ -194,30 +197,32 @@ def from_source(workspace: Workspace, name: str) -> dict[str, str]:
     return {i: v for i, v in found.items() if i in known}
 
 
+def not_said_before(workspace: Workspace, name: str, found: Mapping[str, str]) -> dict[str, str]:
+    """Of labels that came with the source, those it gives for the first time; what a person corrected since stays corrected.
+
+    New are labels of items without a row of that value, and those that the source itself changed since the version before.
+    """
+    _, dataset = current(workspace, name)
+    parent = workspace.registry.get(dataset.parent).record if dataset.parent else None
+    ledger = parent.split.ledger if isinstance(parent, Dataset) else None
+    before = ledgers.read(workspace.vault(name, by="labeling"), ledger).origins
+    said = {(row.item, row.value) for side in (TRAIN, TEST) for row in rows(workspace, name, side)}
+
+    def new(item: str, value: str) -> bool:
+        origin = before.get(item)
+        return (item, value) not in said or (origin is not None and origin.label not in (None, value))
+
+    return {item: value for item, value in found.items() if new(item, value)}
+
+
 def release(workspace: Workspace, name: str, *, command: str = "label release") -> Released:
     """Commits a snapshot of all labels of the current version, and moves its head. Refused for another role; needs the key."""
     require_role(workspace, ROLES, command)
-    dataset_id, dataset = current(workspace, name)
+    dataset_id, _ = current(workspace, name)
     config = workspace.config.data[name].labels
-    known = sides(workspace, dataset)
-    vault = workspace.vault(name, by="labeling")
-    kept, coverage, conflicts = {}, {}, []
-    for side in (TRAIN, TEST):
-        of_side = [r for r in rows(workspace, name, side) if known.get(r.item) == side]
-        values, disputed = resolve(of_side, config.resolve)
-        items = [i for i, s in known.items() if s == side]
-        coverage[side] = round(len(values) / len(items), 4) if items else 1.0
-        conflicts += disputed
-        data = encode_rows(sorted(of_side, key=lambda r: (r.item, r.when, r.who, r.value)))
-        kept[side] = vault.put(data) if side == TEST else workspace.store.put(data)
-    record_ = Labels(
-        name=name,
-        dataset=dataset_id,
-        resolve=config.resolve,
-        coverage=coverage,
-        values={"kind": config.kind, "classes": list(config.classes)},
-        rows=kept,
-    )
+    found = {side: rows(workspace, name, side) for side in (TRAIN, TEST)}
+    values = {"kind": config.kind, "classes": list(config.classes)}
+    record_, conflicts = snapshot(workspace, dataset_id, found, resolve_by=config.resolve, values=values)
     identity = encode(record_)[0]
     head = workspace.registry.head(LabelsHead, name)
     if head is None or head.version != identity:
@@ -225,6 +230,40 @@ def release(workspace: Workspace, name: str, *, command: str = "label release") 
         line = f"{short(identity)} for {short(dataset_id)}"
         workspace.registry.commit(record_, heads=[(name, new)], command=command, line=line)
     return Released(identity, record_, tuple(conflicts))
+
+
+def snapshot(
+    workspace: Workspace,
+    dataset_id: str,
+    found: Mapping[Side, Sequence[Row]],
+    *,
+    resolve_by: str,
+    values: Mapping[str, Any],
+) -> tuple[Labels, list[str]]:
+    """The record of a version's rows, given in the journal's order, and the items whose labelers disagree. Needs the key."""
+    dataset = workspace.registry.get(dataset_id).record
+    if not isinstance(dataset, Dataset):
+        raise Corrupt("not a dataset", where=dataset_id)
+    known = sides(workspace, dataset)
+    vault = workspace.vault(dataset.name, by="labeling")
+    kept, coverage, conflicts = {}, {}, []
+    for side in (TRAIN, TEST):
+        of_side = [r for r in found[side] if known.get(r.item) == side]
+        resolved, disputed = resolve(of_side, resolve_by)
+        items = [i for i, s in known.items() if s == side]
+        coverage[side] = round(len(resolved) / len(items), 4) if items else 1.0
+        conflicts += disputed
+        data = encode_rows(sorted(of_side, key=lambda r: r.item))  # the rows of one item stay in the journal's order
+        kept[side] = vault.put(data) if side == TEST else workspace.store.put(data)
+    record_ = Labels(
+        name=dataset.name,
+        dataset=dataset_id,
+        resolve=resolve_by,
+        coverage=coverage,
+        values=dict(values),
+        rows=kept,
+    )
+    return record_, conflicts
 
 
 def _keep(workspace: Workspace, name: str, side: Side, found: list[Row]) -> None:

@@ -91,7 +91,7 @@ def compress(
     )
 
 
-def export(workspace: Workspace, model_id: str, model: Model, quantize: str | None, *, fresh: bool = False) -> Result:
+def export(workspace: Workspace, model_id: str, model: Model, quantize: str | None) -> Result:
     """The job that exports and quantizes: outputs `onnx` and `outputs` (of the validation inputs). Refused, JobFailed."""
     code = source(workspace, model)
     if code.config.network is None or model.output["format"] == "onnx":
@@ -117,4 +117,4 @@ def export(workspace: Workspace, model_id: str, model: Model, quantize: str | No
         )
         return {"onnx": store.put(answer["onnx"]), "outputs": store.put(answer["outputs"])}
 
-    return workspace.jobs.run(job, drive, fresh=fresh)
+    return workspace.jobs.run(job, drive)

@@ -111,7 +111,6 @@ def plan(
     commit: str | None = None,
     data: tuple[str, str] | None = None,
     command: Sequence[str] | None = None,
-    fresh: bool = False,
 ) -> Plan:
     """A training of a model as cdl.yaml says it, on the dataset's current version, with some hyperparameters set.
 
@@ -121,7 +120,7 @@ def plan(
     keep_code(workspace, code)
     dataset, labels = data or released(workspace, code.config.data)
     given = check_sets(code, sets or {})
-    prepared = prepare(workspace, code, dataset, labels, code.config.validation, fresh=fresh)
+    prepared = prepare(workspace, code, dataset, labels, code.config.validation)
     total = code.config.epochs if epochs is None else epochs
     return Plan(
         model=name,
@@ -295,18 +294,18 @@ def failed(trial: Trial, error: CdlError) -> Trial:
 def reproduce(workspace: Workspace, model: Model) -> Trained:
     """Trains the trial of a model record alone, with neither cache nor checkpoint, and compares afterwards."""
     trial = model.trial
+    alone = replace(workspace, jobs=workspace.jobs.with_empty_cache())
     what = plan(
-        workspace,
+        alone,
         model.name,
         seed=trial["seed"],
         epochs=trial["planned"],
         commit=model.code["commit"],
         data=(model.data["dataset"], model.data["labels"]),
         command=trial.get("script"),
-        fresh=True,
     )
     what = replace(what, hyperparameters=trial["hyperparameters"], until=trial["epochs"], threads=trial["threads"])
-    return execute(workspace, workspace.jobs, what, fresh=True)
+    return execute(alone, alone.jobs, what, fresh=True)
 
 
 def teller(workspace: Workspace, name: str, epochs: int) -> Callable[[Mapping[str, float]], None]:
