@@ -198,6 +198,11 @@ class Toy:
         workspace = self.become(OPS)
         return workspace.registry.all(Package)[-1][0]
 
+    def copy(self, root: Path) -> "Toy":
+        """The whole folder somewhere else, to work in without changing this one."""
+        shutil.copytree(self.root, root, symlinks=True)
+        return Toy(root, self._patch)
+
     def clone(self, root: Path) -> "Toy":
         """A second clone, with all refs and a copy of the store, and nothing else of `.cdl`."""
         for command in (

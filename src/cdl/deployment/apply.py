@@ -12,7 +12,7 @@ from cdl.deployment.stages import Stage, branch, declared, finish, folder, statu
 from cdl.errors import CdlError, Conflict, Corrupt, NotFound, Refused
 from cdl.git.commit import merge_in_memory
 from cdl.registry.records import DeploymentHead, Package, short
-from cdl.workflow.policy import require_role
+from cdl.workflow.policy import require_role, verdict_on
 from cdl.workflow.workspace import Workspace
 
 ROLES = ("devops",)
@@ -27,6 +27,8 @@ def apply(workspace: Workspace, stage: str) -> Stage:
     require_role(workspace, ROLES, "deployment")
     finish(workspace, stage)
     line = line_of_stage(workspace, stage)
+    if verdict_on(workspace, "model", line.promoted) != "approve":
+        raise Refused(f"the approval of {short(line.promoted)} does not stand any more", remedy="cdl status")
     model = candidate(workspace, line)
     if model is None:
         raise Refused("the model is not compressed yet", remedy="cdl run deployment")

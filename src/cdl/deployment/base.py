@@ -32,6 +32,11 @@ def lines(workspace: Workspace) -> list[Line]:
     return found
 
 
+def approved_lines(workspace: Workspace) -> list[Line]:
+    """Those whose promotion stands: a disputed or withdrawn approval sends nothing on."""
+    return [line for line in lines(workspace) if verdict_on(workspace, "model", line.promoted) == "approve"]
+
+
 def line_of_stage(workspace: Workspace, stage: str) -> Line:
     """The deployment that has a stage. ConfigError, NotFound."""
     every = [name for name, config in workspace.config.deploy.items() if stage in config.stages]
