@@ -86,6 +86,7 @@ def test_equal_models_give_equal_packages(toy: Toy) -> None:
         "data, split": True,
         "data, train": True,
         "data, test": True,
+        "labels": True,
         "transformation": True,
         "weights": True,
         "package": True,

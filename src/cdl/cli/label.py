@@ -61,7 +61,7 @@ def import_labels(name: str | None, as_json: bool) -> None:
     workspace = open_workspace(here(), tell=say)
     dataset = named(dict(workspace.config.data), "dataset", name)
     found = labels.not_said_before(workspace, dataset, labels.from_source(workspace, dataset))
-    count = labels.record(workspace, dataset, found)
+    count = labels.record(workspace, dataset, found, by=labels.SOURCE)
     line = f"{count:,} new labels kept; next: cdl label release"
     show({"dataset": dataset, "labels": count}, lambda: [line], as_json=as_json)
 

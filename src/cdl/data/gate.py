@@ -69,7 +69,7 @@ def release_complete(workspace: Workspace, subject: str) -> None:
         workspace.tell(f"labels of the source cover {len(found)} of {sum(record.items.values())} items: cdl label next")
         return
     new = labels.not_said_before(workspace, record.name, found)
-    labels.record(workspace, record.name, new)
+    labels.record(workspace, record.name, new, by=labels.SOURCE)
     released = labels.release(workspace, record.name, command="approve")
     announce(workspace)
     workspace.tell(f"labels came complete with the source: {len(new):,} new rows; released {short(released.id)}")

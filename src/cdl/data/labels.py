@@ -1,7 +1,7 @@
 """Labels: every one is a row at once, by somebody, at some time, of a dataset version; nothing is overwritten.
 
-Rows lie in batches, those of test items sealed; an event names each batch and how many rows it has, never a value. A release
-is a snapshot of all rows so far and the rule that resolves them; training reads only snapshots.
+Rows lie in batches, those of test items sealed; an event names each batch, how many rows it has and whether they came with the
+source, never a value. A release is a snapshot of all rows so far and the rule that resolves them; training reads only snapshots.
 """
 
 import csv
@@ -24,6 +24,7 @@ from cdl.workflow.workspace import Workspace
 
 COLUMNS = ("item", "value", "who", "when", "dataset")
 ROLES = ("data_labeler", "data_engineer")
+PERSON, SOURCE = "person", "source"  # what recorded a batch
 Side = str
 
 
@@ -78,8 +79,8 @@ class Session:
         self.dataset_id, dataset = current(workspace, name)
         self.known = sides(workspace, dataset)
 
-    def record(self, values: Mapping[str, str]) -> int:
-        """Keeps labels by item id, acknowledged on return; how many.
+    def record(self, values: Mapping[str, str], *, by: str = PERSON) -> int:
+        """Keeps labels by item id, acknowledged on return; how many. `by`: PERSON, or SOURCE for those that came with it.
 
         ConfigError for an unknown item or class; nothing is kept then.
         """
@@ -96,13 +97,13 @@ class Session:
                 for i, v in sorted(values.items())
                 if self.known[i] == side
             ]
-            _keep(self.workspace, self.name, side, rows)
+            _keep(self.workspace, self.name, side, rows, by)
         return len(values)
 
 
-def record(workspace: Workspace, name: str, values: Mapping[str, str]) -> int:
+def record(workspace: Workspace, name: str, values: Mapping[str, str], *, by: str = PERSON) -> int:
     """Keeps labels by item id of the current version; how many. ConfigError as in a session."""
-    return Session(workspace, name).record(values)
+    return Session(workspace, name).record(values, by=by)
 
 
 def unlabeled(workspace: Workspace, name: str) -> list[tuple[str, bytes]]:
@@ -123,14 +124,19 @@ def check_value(value: str, classes: Sequence[str], *, where: str) -> None:
         raise ConfigError(f"no class '{value}'", where=where, remedy="classes: " + ", ".join(classes))
 
 
-def rows(workspace: Workspace, name: str, side: Side, *, before: int | None = None) -> list[Row]:
-    """Every row of a side, in the order of the journal, up to an event's count. The test side needs the key."""
+def rows(workspace: Workspace, name: str, side: Side, *, before: int | None = None, by: str | None = None) -> list[Row]:
+    """Every row of a side in the order of the journal; only those before an event's count, or recorded by one of the two.
+
+    The test side needs the key.
+    """
     found: list[Row] = []
     vault = workspace.vault(name, by="labeling") if side == TEST else None
     for event in workspace.journal.events("labels.recorded"):
         identity = event.fields["batch"]
         if before is not None and event.count >= before:
             break
+        if by not in (None, event.fields["by"]):
+            continue
         if event.fields["dataset"] != name or identity.startswith(SEALED) != (side == TEST):
             continue
         data = vault.get(identity) if vault else workspace.store.get(identity)
@@ -198,21 +204,9 @@ def from_source(workspace: Workspace, name: str) -> dict[str, str]:
 
 
 def not_said_before(workspace: Workspace, name: str, found: Mapping[str, str]) -> dict[str, str]:
-    """Of labels that came with the source, those it gives for the first time; what a person corrected since stays corrected.
-
-    New are labels of items without a row of that value, and those that the source itself changed since the version before.
-    """
-    _, dataset = current(workspace, name)
-    parent = workspace.registry.get(dataset.parent).record if dataset.parent else None
-    ledger = parent.split.ledger if isinstance(parent, Dataset) else None
-    before = ledgers.read(workspace.vault(name, by="labeling"), ledger).origins
-    said = {(row.item, row.value) for side in (TRAIN, TEST) for row in rows(workspace, name, side)}
-
-    def new(item: str, value: str) -> bool:
-        origin = before.get(item)
-        return (item, value) not in said or (origin is not None and origin.label not in (None, value))
-
-    return {item: value for item, value in found.items() if new(item, value)}
+    """Of labels that came with the source, those it did not give last time; what a person corrected since stays corrected."""
+    said = {row.item: row.value for side in (TRAIN, TEST) for row in rows(workspace, name, side, by=SOURCE)}
+    return {item: value for item, value in found.items() if said.get(item) != value}
 
 
 def release(workspace: Workspace, name: str, *, command: str = "label release") -> Released:
@@ -266,13 +260,13 @@ def snapshot(
     return record_, conflicts
 
 
-def _keep(workspace: Workspace, name: str, side: Side, found: list[Row]) -> None:
+def _keep(workspace: Workspace, name: str, side: Side, found: list[Row], by: str) -> None:
     if not found:
         return
     data = encode_rows(found)
     identity = workspace.vault(name, by="labeling").put(data) if side == TEST else workspace.store.put(data)
     workspace.journal.append(
-        "labels.recorded", who=workspace.person.email, dataset=name, batch=identity, count=len(found)
+        "labels.recorded", who=workspace.person.email, dataset=name, batch=identity, count=len(found), by=by
     )
 
 
