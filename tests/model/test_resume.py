@@ -1,10 +1,5 @@
 """A stopped training goes on as if it had never stopped: paused or killed, at every epoch, also between report and save."""
 
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
@@ -14,11 +9,11 @@ import pytest
 from cdl.model import trials
 from cdl.model.train import Plan, Trained, execute, plan
 from cdl.workflow.workspace import Workspace
-from tests.projects import DATA, SIDE, YAML, Toy, make_toy, table
+from tests.projects import DATA, YAML
+from tests.standing import STOPPING, WAIT_SECONDS, Standing, standing
 
-CDL = Path(sys.executable).with_name("cdl")
 EPOCHS = 3
-WAIT_SECONDS = 60
+SHORTER = ("epochs: 4\n", f"epochs: {EPOCHS}\n")
 NETWORK = '"model.net:network"\n    train: "model.net:train"'
 NET = '''
 """Dropout, shuffling, noise from three generators, and a rate that falls."""
@@ -56,67 +51,6 @@ def train(context):
         context.report(accuracy=float((found == context.validation.labels).mean()), rate=scheduler.get_last_lr()[0])
         stand(f"reported-{epoch}")
 '''
-STAND = '''
-
-def stand(point):
-    """Shows a test where the training is, and waits as long as the test wants."""
-    import time
-    from pathlib import Path
-
-    folder = Path("FOLDER")
-    (folder / point).touch()
-    while (folder / f"hold-{point}").exists():
-        time.sleep(0.01)
-'''
-STOPPING = SIDE.replace(
-    "for _ in context.loop(model=model):\n",
-    'for epoch in context.loop(model=model):\n        stand(f"began-{epoch}")\n',
-)
-STOPPING = STOPPING.replace(
-    "context.validation.labels).mean()))\n", 'context.validation.labels).mean()))\n        stand(f"reported-{epoch}")\n'
-)
-
-
-class Standing(Toy):
-    """A toy whose training stands still where a test holds it."""
-
-    @property
-    def points(self) -> Path:
-        """The folder of the points that were reached or are held."""
-        return self.root.parent / "points"
-
-    def start(self) -> "subprocess.Popen[bytes]":
-        """`cdl train` in a process of its own."""
-        return subprocess.Popen(
-            [str(CDL), "train"],
-            cwd=self.root,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=dict(os.environ),
-        )
-
-    def kill_at(self, point: str) -> None:
-        """Trains up to a point, and kills the process there; its worker ends with it."""
-        (self.points / f"hold-{point}").touch()
-        process = self.start()
-        end = time.monotonic() + WAIT_SECONDS
-        while not (self.points / point).exists():
-            assert process.poll() is None and time.monotonic() < end, f"{point} was not reached"
-            time.sleep(0.01)
-        process.kill()
-        process.wait()
-        (self.points / f"hold-{point}").unlink()
-        (self.points / point).unlink()
-
-
-def project(tmp_path: Path, patch: pytest.MonkeyPatch, yaml: str, files: Mapping[str, str]) -> Standing:
-    folder = tmp_path / "points"
-    folder.mkdir()
-    source = {path: text + STAND.replace("FOLDER", str(folder)) for path, text in files.items()}
-    yaml = yaml.replace("epochs: 4\n", f"epochs: {EPOCHS}\n")
-    made = make_toy(tmp_path / "toy", patch, tmp_path / "keyring", yaml=yaml, files=source)
-    made.data(table(120))
-    return Standing(made.root, patch)
 
 
 @pytest.fixture
@@ -124,12 +58,12 @@ def torch_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Standing:
     yaml = YAML.replace('train: "model.side:train"', f"network: {NETWORK}").replace(
         '    predict: "model.side:predict"\n', ""
     )
-    return project(tmp_path, monkeypatch, yaml, {"model/net.py": NET})
+    return standing(tmp_path, monkeypatch, yaml.replace(*SHORTER), {"model/net.py": NET})
 
 
 @pytest.fixture
 def plain_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Standing:
-    return project(tmp_path, monkeypatch, YAML, {"model/side.py": STOPPING})
+    return standing(tmp_path, monkeypatch, YAML.replace(*SHORTER), {"model/side.py": STOPPING})
 
 
 def straight(workspace: Workspace) -> Trained:
@@ -162,9 +96,9 @@ def test_paused_at_every_epoch_a_torch_training_ends_the_same(torch_project: Sta
 
 def killed_everywhere(made: Standing) -> None:
     for epoch in range(1, EPOCHS + 1):
-        made.kill_at(f"began-{epoch}")
-        made.kill_at(f"reported-{epoch}")
-    assert made.start().wait(WAIT_SECONDS) == 0
+        made.kill_at(f"began-{epoch}", "train")
+        made.kill_at(f"reported-{epoch}", "train")
+    assert made.start("train").wait(WAIT_SECONDS) == 0
     workspace = made.become(DATA)
     [trial] = trials.trials(workspace)
     expected = straight(workspace)
@@ -185,8 +119,8 @@ def test_killed_at_every_epoch_a_torch_training_ends_the_same(torch_project: Sta
 
 
 def test_two_that_go_on_from_one_checkpoint_at_once_end_the_same(plain_project: Standing) -> None:
-    plain_project.kill_at("began-2")
-    both = [plain_project.start() for _ in range(2)]
+    plain_project.kill_at("began-2", "train")
+    both = [plain_project.start("train") for _ in range(2)]
     assert [process.wait(WAIT_SECONDS) for process in both] == [0, 0]
     workspace = plain_project.become(DATA)
     first, second = trials.trials(workspace)
