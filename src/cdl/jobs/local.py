@@ -28,6 +28,7 @@ from cdl.jobs.template import Templates
 from cdl.journal.journal import Journal
 from cdl.store.store import Store
 
+LOG = "the log is object "  # what an error's remedy begins with where a log was kept
 END_SECONDS = 10.0  # for a worker to end by itself once its channel is closed
 
 
@@ -199,7 +200,7 @@ class Jobs:
                     outputs = dict(drive(Worker(started, sealed=vault is not None)))
             except JobFailed as error:
                 kept = self._keep(log.end(), vault)
-                raise JobFailed(error.message, where=error.where, remedy=f"the log is object {kept}") from error
+                raise JobFailed(error.message, where=error.where, remedy=LOG + kept) from error
             return outputs, self._keep(log.end(), vault)
 
     @contextlib.contextmanager

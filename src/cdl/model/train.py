@@ -18,7 +18,7 @@ import msgspec
 from cdl.data.ready import released
 from cdl.errors import CdlError, ConfigError, JobFailed, NotFound
 from cdl.jobs.job import Job
-from cdl.jobs.local import Jobs, Worker
+from cdl.jobs.local import LOG, Jobs, Worker
 from cdl.jobs.slots import Need
 from cdl.model import script, warm
 from cdl.model.code import ModelCode, model_code
@@ -26,6 +26,7 @@ from cdl.model.code import keep as keep_code
 from cdl.model.pretrained import pretrained
 from cdl.model.transform import LOOP, Prepared, prepare
 from cdl.model.trials import Trial, keep, new_id, points_batch
+from cdl.optional import require
 from cdl.registry.records import Model
 from cdl.workflow.workspace import Workspace
 
@@ -79,6 +80,12 @@ class Plan:
     def inputs(self) -> dict[str, str]:
         """The objects that it reads."""
         return {**self.prepared.arrays, **({"pretrained": self.pretrained} if self.pretrained else {})}
+
+    def packages(self) -> tuple[str, ...]:
+        """The optional packages that it needs; a script brings its own."""
+        if not isinstance(self.code.train, str):
+            return ()
+        return ("torch", "safetensors") if self.code.config.network else ("safetensors",)
 
     def folder(self, workspace: Workspace) -> Path:
         """Where its checkpoints and points are noted, whatever `until` is."""
@@ -157,11 +164,14 @@ def execute(
     fresh: bool = False,
     told: Callable[[Mapping[str, float]], None] = lambda report: None,
 ) -> Trained:
-    """Trains, from the last checkpoint where there is one. JobFailed when the code raises or a measure is not finite.
+    """Trains, from the last checkpoint where there is one.
+
+    JobFailed when the code raises or a measure is not finite, Unavailable without a package that it needs.
 
     It waits for the slots that cdl.yaml asks for, and says so when that takes long.
     `fresh` asks neither cache nor checkpoints, and compares afterwards.
     """
+    require(*what.packages())
     job = what.job()
     progress = _Progress(what.folder(workspace), workspace, what.until, fresh=fresh)
 
@@ -230,7 +240,8 @@ def train(
         done = execute(workspace, workspace.jobs, what, told=say)
     except CdlError as error:
         keep(workspace, failed(trial, error), cause=cause)
-        error.remedy = f"cdl trial logs {trial.id.partition('-')[0]}"
+        if isinstance(error, JobFailed):
+            error.remedy = f"cdl trial logs {trial.id.partition('-')[0]}"
         raise
     return keep(workspace, finished(trial, done, what.until, "finished"), cause=cause)
 
@@ -286,9 +297,9 @@ def finished(trial: Trial, done: Trained, trained: int, status: str) -> Trial:
 
 def failed(trial: Trial, error: CdlError) -> Trial:
     """The trial with its error; the log is the object that the error names."""
-    log = (error.remedy or "").removeprefix("the log is object ") if error.remedy else None
+    kept = (error.remedy or "").partition(LOG)[2]
     text = f"{error.where}: {error.message}" if error.where else error.message
-    return msgspec.structs.replace(trial, status="failed", error=text, log=log)
+    return msgspec.structs.replace(trial, status="failed", error=text, log=kept or None)
 
 
 def reproduce(workspace: Workspace, model: Model) -> Trained:
