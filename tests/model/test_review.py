@@ -61,7 +61,7 @@ def submitted(toy: Toy, branch: str, **options: Any) -> str:
     model = toy.model(branch, **options)
     toy.submit(model)
     toy.become(DATA).git.run("switch", "--quiet", "main")
-    run(toy.become(DATA), CYCLE, None)
+    run(toy.become(DATA), CYCLE, "model")
     return model
 
 
@@ -129,7 +129,7 @@ def test_another_label_of_a_test_item_makes_it_stale_until_it_is_evaluated_again
     assert "not evaluated on the current test" in (stale(toy) or "")
     with pytest.raises(Refused, match="STALE"):
         toy.approve(REVIEW, model)
-    done = [p.work.subject for p in run(toy.become(DATA), CYCLE, None)]
+    done = [p.work.subject for p in run(toy.become(DATA), CYCLE, "model")]
     assert len(done) == 3 and done.count(model) == 2, "both are evaluated again, and compared"
     after = evaluated(toy.become(DATA), model)
     assert stale(toy) is None and after is not None and after.object != before.object
@@ -157,7 +157,7 @@ def test_another_model_promoted_meanwhile_makes_it_stale_until_compared(toy: Toy
     assert found == f"not compared with {first[:10]}, the current model: `cdl run` does"
     with pytest.raises(Refused, match="STALE"):
         toy.approve(REVIEW, other)
-    assert [p.work.options for p in run(toy.become(DATA), CYCLE, None)] == [{"against": first}]
+    assert [p.work.options for p in run(toy.become(DATA), CYCLE, "model")] == [{"against": first}]
     toy.approve(REVIEW, other)
     [(_, decision)] = decisions(toy.become(REVIEW), "model", other)
     assert decision.seen["promoted"] == first and len(decision.seen["comparisons"]) == 1
@@ -175,7 +175,7 @@ def test_another_model_deployed_meanwhile_makes_it_stale_until_compared(toy: Toy
     head = DeploymentHead(package=identity, manifest="m")
     workspace.registry.commit(heads=[("production", head)], command="test", line="deployed")
     assert f"not compared with {elsewhere[:10]}" in (stale(toy) or "")
-    assert [p.work.options for p in run(toy.become(DATA), CYCLE, None)] == [{"against": elsewhere}]
+    assert [p.work.options for p in run(toy.become(DATA), CYCLE, "model")] == [{"against": elsewhere}]
     found = review.look(toy.become(REVIEW), model)
     assert found.stale is None and len(found.seen["comparisons"]) == 2
     assert (found.seen["deployed"], found.seen["promoted"]) == (elsewhere, chosen)
@@ -213,7 +213,7 @@ def test_another_way_to_judge_makes_it_stale_once_approved(toy: Toy, old: str, n
     assert stale(toy) is None
     toy.approve(REVIEW, "policy")
     assert "not evaluated on the current test" in (stale(toy) or "")
-    run(toy.become(DATA), CYCLE, None)
+    run(toy.become(DATA), CYCLE, "model")
     toy.approve(REVIEW, model)
 
 
@@ -222,7 +222,7 @@ def test_nobody_approves_their_own_model_whatever_roles_they_hold(toy: Toy) -> N
     toy.approve(REVIEW, "policy")
     mine = toy.model("exp/mine", who=REVIEW, seed=9)
     toy.submit(mine, REVIEW)
-    run(toy.become(DATA), CYCLE, None)
+    run(toy.become(DATA), CYCLE, "model")
     with pytest.raises(Refused, match="not decided by the author"):
         toy.approve(REVIEW, mine)
     assert toy.become(DATA).journal.events("decision.refused")[-1].fields["because"] == "author"
@@ -239,7 +239,7 @@ def test_a_policy_changed_in_the_model_s_own_branch_does_not_judge_it(toy: Toy) 
     model = register(workspace, train(toy.become(SCIENCE), "side", seed=11))
     toy.submit(model)
     workspace.git.run("switch", "--quiet", "main")
-    run(toy.become(DATA), CYCLE, None)
+    run(toy.become(DATA), CYCLE, "model")
     with pytest.raises(Refused, match="held by model_validator"):
         toy.approve(SCIENCE, model)
     with pytest.raises(Refused, match="not held: test.accuracy >= 0.999"):
