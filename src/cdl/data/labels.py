@@ -279,7 +279,7 @@ def _most(values: list[str]) -> str:
 def _table(workspace: Workspace, config: LabelConfig) -> dict[str, str]:
     """Labels by source name from the CSV file or Label Studio's export that cdl.yaml names."""
     origin = config.origin
-    path = (origin.csv.path if origin and origin.csv else None) or (origin.label_studio if origin else None) or ""
+    path = (origin.table() if origin else None) or ""
     try:
         text = (workspace.root / path).read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError) as error:

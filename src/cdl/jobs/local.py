@@ -29,6 +29,7 @@ from cdl.journal.journal import Journal
 from cdl.store.store import Store
 
 LOG = "the log is object "  # what an error's remedy begins with where a log was kept
+SEALED_LOG = "cdl data logs "
 END_SECONDS = 10.0  # for a worker to end by itself once its channel is closed
 
 
@@ -200,7 +201,8 @@ class Jobs:
                     outputs = dict(drive(Worker(started, sealed=vault is not None)))
             except JobFailed as error:
                 kept = self._keep(log.end(), vault)
-                raise JobFailed(error.message, where=error.where, remedy=LOG + kept) from error
+                remedy = (LOG if vault is None else SEALED_LOG) + kept
+                raise JobFailed(error.message, where=error.where, remedy=remedy) from error
             return outputs, self._keep(log.end(), vault)
 
     @contextlib.contextmanager
