@@ -76,12 +76,7 @@ def trained(store: Store) -> set[str]:
 def test_neither_cache_nor_checkpoint_is_asked_and_what_differs_is_named(made: Toy, tmp_path: Path) -> None:
     other = made.clone(tmp_path / "other")
     shutil.copytree(made.root / ".cdl/trials", other.root / ".cdl/trials")
-    store = other.become(OPS).store
-    wrong = store.put(b"planted")
-    claims = {name: json.loads(store.claimed(name) or b"{}") for name in store.claims("jobs")}
-    shutil.rmtree(other.root / ".cdl/store/claims/jobs")
-    for name, content in claims.items():
-        store.claim(name, json.dumps({"outputs": dict.fromkeys(content["outputs"], wrong), "log": None}).encode())
+    wrong = plant(other.become(OPS).store)
     for note in (other.root / ".cdl/trials").glob("*/epoch-*.json"):
         note.write_text(json.dumps({**json.loads(note.read_text()), "checkpoint": wrong}))
     found = again(other.root, package(other))
@@ -90,6 +85,16 @@ def test_neither_cache_nor_checkpoint_is_asked_and_what_differs_is_named(made: T
         f"{name} ({wrong[:12]})" for name in ("format", "metrics", "points", "weights")
     )
     assert found["transformation"]["why"].startswith(f"an equal job had left other state ({wrong[:12]})")
+
+
+def plant(store: Store) -> str:
+    """Makes every job's claim name a wrong object, which is returned."""
+    wrong = store.put(b"planted")
+    claims = {name: json.loads(store.claimed(name) or b"{}") for name in store.claims("jobs")}
+    shutil.rmtree(store.root / "claims/jobs")
+    for name, content in claims.items():
+        store.claim(name, json.dumps({"outputs": dict.fromkeys(content["outputs"], wrong), "log": None}).encode())
+    return wrong
 
 
 def test_without_the_key_it_says_what_it_cannot_make(made: Toy, tmp_path: Path) -> None:
@@ -213,6 +218,9 @@ def test_the_example_with_torch_int8_and_package(tmp_path: Path, monkeypatch: py
     subprocess.run(["git", "switch", "--quiet", "main"], cwd=root, check=True)
     second = Toy(root, monkeypatch).clone(tmp_path / "second")
     [(packaged, _)] = second.become("a@example.org").registry.all(Package)
+    wrong = plant(second.become("a@example.org").store)
     found = again(second.root, packaged)
     assert list(found) == [*EVERYTHING[:6], "weights, int8", "package"]
     assert all(f["identical"] for f in found.values()), found
+    for what in ("transformation", "weights", "weights, int8"):
+        assert found[what]["why"].startswith("an equal job had left other") and wrong[:12] in found[what]["why"]
