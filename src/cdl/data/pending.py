@@ -67,5 +67,6 @@ def _seen(path: Path) -> list[Any]:
 
 
 def _place(workspace: Workspace, name: str) -> Path:
-    tree = blake3(str(workspace.root).encode()).hexdigest()[:8]  # each work tree has sources and a version of its own
-    return workspace.folder / "pending" / f"{name}-{tree}.txt"
+    git = workspace.git
+    linked = "" if git.git_dir == git.common_dir else f"-{git.git_dir.name}"  # a work tree has sources of its own
+    return workspace.folder / "pending" / f"{name}{linked}.txt"

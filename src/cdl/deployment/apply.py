@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 from cdl.deployment import control, manifest, package
-from cdl.deployment.base import Line, candidate, line_of_stage
+from cdl.deployment.base import Line, approval_stands, candidate, line_of_stage
 from cdl.deployment.stages import Stage, branch, declared, finish, folder, look, status
 from cdl.errors import CdlError, Conflict, Corrupt, NotFound, Refused
 from cdl.git.commit import merge_in_memory
 from cdl.registry.records import DeploymentHead, Package, short
-from cdl.workflow.policy import require_role, verdict_on
+from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
 ROLES = ("devops",)
@@ -31,7 +31,7 @@ def apply(workspace: Workspace, stage: str) -> Stage:
     found = look(workspace, stage)
     if found.running is not None and found.declared not in (None, found.running):
         return _deploy(workspace, line, stage, str(found.declared), command="deploy apply", because=None)
-    if verdict_on(workspace, "model", line.promoted) != "approve":
+    if not approval_stands(workspace, line.promoted):
         raise Refused(f"the approval of {short(line.promoted)} does not stand any more", remedy="cdl status")
     model = candidate(workspace, line)
     if model is None:
