@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cdl.data import labels
@@ -56,7 +57,7 @@ def test_a_second_clone_makes_everything_again(made: Toy, tmp_path: Path) -> Non
     lines = said.splitlines()
     assert code == 0 and [line[:14].rstrip() for line in lines] == EVERYTHING
     assert all("  identical" in line for line in lines), said
-    assert "from the snapshot's own rows, they were recorded in another clone" in lines[3]
+    assert "identical: from its own rows, 120 of them were recorded in another clone" in lines[3]
     workspace = other.become(OPS)
     assert workspace.git.text("for-each-ref") == before and workspace.git.run("status", "--porcelain") == b""
     assert {e.fields["job"] for e in workspace.journal.events("job.finished")} & trained(workspace.store)
@@ -170,7 +171,11 @@ def test_labels_are_made_again_from_the_journal_that_recorded_them(made: Toy) ->
     fewer = {**rows, "train": rows["train"][1:]}
     forged, _ = labels.snapshot(workspace, record.dataset, fewer, resolve_by=record.resolve, values=record.values)
     identity = workspace.registry.commit(forged, command="test", line="a row is missing").ids[0]
-    assert reproduce_labels(made.become(DATA), identity).identical is False, "it would have had that row"
+    found = reproduce_labels(made.become(DATA), identity)
+    assert found.identical and found.why == "from its own rows, 1 others had been recorded here and are not in it"
+    crooked = msgspec.structs.replace(record, coverage={**record.coverage, "train": 0.5})
+    identity = workspace.registry.commit(crooked, command="test", line="another coverage").ids[0]
+    assert reproduce_labels(made.become(DATA), identity).identical is False
 
 
 FEW = {

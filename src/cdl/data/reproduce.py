@@ -5,6 +5,7 @@ that recorded them, and elsewhere from its own rows; resolved, counted, sealed a
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -66,16 +67,20 @@ def reproduce_labels(workspace: Workspace, identity: str) -> Same:
         return Same(what="labels", name=name, identical=None, why=f"you hold no key of {record.name}")
     released = {side: _released(workspace, record, side) for side in (TRAIN, TEST)}
     recorded = {side: _recorded(workspace, identity, record, side) for side in (TRAIN, TEST)}
-    here = all(Counter(released[side]) <= Counter(recorded[side]) for side in (TRAIN, TEST))
-    made, _ = labels.snapshot(
-        workspace,
-        record.dataset,
-        recorded if here else released,
-        resolve_by=record.resolve,
-        values=record.values,
-    )
-    why = None if here else "from the snapshot's own rows, they were recorded in another clone"
-    return Same(what="labels", name=name, identical=encode(made)[0] == identity, why=why)
+    if _snapshot(workspace, record, recorded) == identity:
+        return Same(what="labels", name=name, identical=True)
+    missing = sum((Counter(released[side]) - Counter(recorded[side])).total() for side in (TRAIN, TEST))
+    left_out = sum((Counter(recorded[side]) - Counter(released[side])).total() for side in (TRAIN, TEST))
+    why = f"from its own rows, {missing} of them were recorded in another clone"
+    if not missing:
+        why = f"from its own rows, {left_out} others had been recorded here and are not in it"
+    return Same(what="labels", name=name, identical=_snapshot(workspace, record, released) == identity, why=why)
+
+
+def _snapshot(workspace: Workspace, record: Labels, rows: Mapping[str, Sequence[labels.Row]]) -> str:
+    """The id of the snapshot that rows come to, with a record's rule and classes."""
+    made, _ = labels.snapshot(workspace, record.dataset, rows, resolve_by=record.resolve, values=record.values)
+    return encode(made)[0]
 
 
 def _released(workspace: Workspace, record: Labels, side: str) -> list[labels.Row]:
