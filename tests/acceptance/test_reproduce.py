@@ -159,10 +159,13 @@ def test_data_and_labels_alone_and_what_cannot_be_made_again(made: Toy, tmp_path
     assert code == 6 and "a transformation is not made again" in said
 
 
-def test_labels_are_made_again_from_the_journal_that_recorded_them(made: Toy) -> None:
-    workspace = made.become(DATA)
+def test_labels_are_made_again_from_the_journal_that_recorded_them(made: Toy, tmp_path: Path) -> None:
+    toy = made.copy(tmp_path / "toy")
+    workspace = toy.become(DATA)
     released = workspace.registry.head(LabelsHead, "points")
     assert released is not None
+    item = labels.rows(workspace, "points", "train")[0].item
+    labels.record(workspace, "points", {item: "left"})  # recorded after the release, so no part of it
     found = reproduce_labels(workspace, released.version)
     assert found.identical and found.why is None
     record = workspace.registry.get(released.version).record
@@ -171,11 +174,11 @@ def test_labels_are_made_again_from_the_journal_that_recorded_them(made: Toy) ->
     fewer = {**rows, "train": rows["train"][1:]}
     forged, _ = labels.snapshot(workspace, record.dataset, fewer, resolve_by=record.resolve, values=record.values)
     identity = workspace.registry.commit(forged, command="test", line="a row is missing").ids[0]
-    found = reproduce_labels(made.become(DATA), identity)
+    found = reproduce_labels(toy.become(DATA), identity)
     assert found.identical and found.why == "from its own rows, 1 others had been recorded here and are not in it"
     crooked = msgspec.structs.replace(record, coverage={**record.coverage, "train": 0.5})
     identity = workspace.registry.commit(crooked, command="test", line="another coverage").ids[0]
-    assert reproduce_labels(made.become(DATA), identity).identical is False
+    assert reproduce_labels(toy.become(DATA), identity).identical is False
 
 
 FEW = {
