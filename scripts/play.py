@@ -411,7 +411,7 @@ def end(stage: Stage) -> None:
     for line in found:
         tell(f"      {line['what']:<14} {line['name'][:12]}  {'identical' if line['identical'] else 'DIFFERENT'}")
     need(
-        {f["what"] for f in found} >= {"data, train", "data, test", "transformation", "weights", "package"},
+        {f["what"] for f in found} >= {"data, train", "data, test", "labels", "transformation", "weights", "package"},
         "all is made again",
     )
     need(all(f["identical"] is True for f in found), "everything is identical")

@@ -1,5 +1,7 @@
 """Small projects for tests: a toy model of ten lines on rows of numbers, and people who work on it."""
 
+import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -196,6 +198,22 @@ class Toy:
         run(self.become(OPS), CYCLE, "deployment")
         workspace = self.become(OPS)
         return workspace.registry.all(Package)[-1][0]
+
+    def copy(self, root: Path) -> "Toy":
+        """The whole folder somewhere else, to work in without changing this one."""
+        shutil.copytree(self.root, root, symlinks=True)
+        return Toy(root, self._patch)
+
+    def clone(self, root: Path) -> "Toy":
+        """A second clone, with all refs and a copy of the store, and nothing else of `.cdl`."""
+        for command in (
+            ["clone", "--quiet", str(self.root), str(root)],
+            ["-C", str(root), "fetch", "--quiet", "origin"],
+        ):
+            refs = ["refs/cdl/*:refs/cdl/*"] if "fetch" in command else []
+            subprocess.run(["git", *command, *refs], check=True)
+        shutil.copytree(self.root / ".cdl/store", root / ".cdl/store")
+        return Toy(root, self._patch)
 
     def data(self, rows: str, email: str = DATA) -> Workspace:
         """Brings rows in through the data pipeline and its gate; ready afterwards."""

@@ -1,14 +1,18 @@
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from cdl.cycle import CYCLE
 from cdl.data import labels, versions
+from cdl.data.dataset import training
 from cdl.data.labels import Row, resolve
+from cdl.data.ledger import Origin, read
 from cdl.data.ready import announce, ready
 from cdl.errors import ConfigError
 from cdl.registry.records import LabelsHead
 from cdl.workflow.decide import decide, meant
+from cdl.workflow.workspace import Workspace
 
 from .test_versions import CANARY, YAML, Again, again
 
@@ -54,6 +58,57 @@ def test_complete_labels_of_the_source_are_released_by_the_approval(again: Again
     announce(again())
     assert len(workspace.journal.events("dataset.ready")) == 1
     assert workspace.git.run("status", "--porcelain") == b""
+
+
+def resolved(workspace: Workspace) -> dict[str, str]:
+    """The labels of training items as the released snapshot gives them."""
+    head = workspace.registry.head(LabelsHead, "words")
+    assert head is not None
+    data, released = ready(workspace, "words") or ("", "")
+    assert released == head.version
+    items = training(workspace, data, released)
+    return {i: label for i, label in zip(items.ids, items.labels, strict=True) if label is not None}
+
+
+def approved_with(again: Again, text: str, new: str) -> Workspace:
+    """A version with one more item and the label table `text`, approved."""
+    root = again().root
+    (root / "labels.csv").write_text(text)
+    (root / "incoming" / new).write_text(f"  one more, {new}\n")
+    made = versions.make(again(), "words")
+    decide(again(), CYCLE, "data", made, "approve")
+    return again()
+
+
+def test_a_correction_stays_until_the_source_says_something_new(again: Again) -> None:
+    root = with_table(again)
+    decide(again(), CYCLE, "data", versions.make(again(), "words"), "approve")
+    first, names = resolved(again()), origins(again())
+    item, other = [i for i, label in sorted(first.items()) if label == "b"][:2]
+    for value in ("b", "a"):  # within one second: the last one counts
+        labels.record(again(), "words", {item: value})
+    labels.release(again(), "words")
+    assert resolved(again()) == {**first, item: "a"}
+    text = (root / "labels.csv").read_text() + "more.txt,a\n"
+    before = recorded(again())
+    after = approved_with(again, text, "more.txt")
+    assert resolved(after)[item] == "a" and recorded(after) == before + 1
+    for number, value in enumerate("aba"):  # it changes its mind about another item, and back, and again
+        text = text.replace(f"{names[other].name},{'b' if value == 'a' else 'a'}", f"{names[other].name},{value}")
+        text += f"{number}.txt,a\n"
+        after = approved_with(again, text, f"{number}.txt")
+        assert (resolved(after)[other], resolved(after)[item]) == (value, "a")
+    assert recorded(after) == before + 1 + 6
+
+
+def recorded(workspace: Workspace) -> int:
+    """How many rows there are."""
+    return sum(e.fields["count"] for e in workspace.journal.events("labels.recorded"))
+
+
+def origins(workspace: Workspace) -> Mapping[str, Origin]:
+    _, dataset = labels.current(workspace, "words")
+    return read(workspace.vault("words", by="test"), dataset.split.ledger).origins
 
 
 def test_labels_of_test_items_are_nowhere_in_the_open(again: Again) -> None:

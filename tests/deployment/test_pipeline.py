@@ -86,21 +86,11 @@ def test_equal_models_give_equal_packages(toy: Toy) -> None:
         "data, split": True,
         "data, train": True,
         "data, test": True,
+        "labels": True,
         "transformation": True,
         "weights": True,
         "package": True,
     }
-
-
-def test_a_deployment_that_was_reverted_or_pulled_touches_no_service(toy: Toy) -> None:
-    toy.promote()
-    package = toy.package()
-    apply.apply(toy.become(OPS), "production")
-    workspace = toy.become(OPS)
-    workspace.git.run("revert", "--no-edit", "HEAD")
-    found = stages.status(toy.become(OPS), "production")
-    assert found.declared is None and found.running == package
-    assert toy.become(OPS).git.run("status", "--porcelain") == b""
 
 
 def test_what_was_killed_between_is_finished(toy: Toy) -> None:

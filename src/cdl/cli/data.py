@@ -19,7 +19,7 @@ from cdl.workflow.workspace import Workspace, named
 @click.group(invoke_without_command=True)
 @click.pass_context
 def data(ctx: click.Context) -> None:
-    """Datasets: run, list, rejected, analyze, submit, collect."""
+    """Datasets: run, list, rejected, logs, analyze, submit, collect."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_datasets)
 
@@ -72,6 +72,18 @@ def rejected(name: str | None, as_json: bool) -> None:
     found = stages.rejections(workspace.vault(dataset, by="data"), _dataset(workspace, head.version))
     rows = [{"item": i[:12], "step": step, "reason": reason} for i, (step, reason) in sorted(found.items())]
     show(rows, lambda: table(rows, ["item", "step", "reason"]) if rows else ["nothing was rejected"], as_json=as_json)
+
+
+@data.command()
+@click.argument("log")
+@click.option("--of", "name", metavar="DATASET", help="The dataset, where there are several.")
+def logs(log: str, name: str | None) -> None:
+    """What a job printed that saw test items: its log is sealed, and opening it needs the key."""
+    workspace = open_workspace(here(), tell=say)
+    vault = workspace.vault(named(dict(workspace.config.data), "dataset", name), by="data")
+    lines = vault.get(log).decode("utf-8", "replace").splitlines()
+    workspace.journal.append("sealed.opened", who=workspace.person.email, tree=log, by="data", items=0)
+    show(None, lambda: lines or ["it printed nothing"], as_json=False)
 
 
 @data.command("analyze")

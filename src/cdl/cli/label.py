@@ -57,11 +57,12 @@ def next_items(name: str | None, count: int | None, as_json: bool) -> None:
 @click.argument("name", required=False)
 @json_option
 def import_labels(name: str | None, as_json: bool) -> None:
-    """Keep the labels that cdl.yaml's origin gives: folders, the source, a CSV file, Label Studio's JSON."""
+    """Keep the labels that cdl.yaml's origin gives and did not give before: folders, the source, CSV, Label Studio's JSON."""
     workspace = open_workspace(here(), tell=say)
     dataset = named(dict(workspace.config.data), "dataset", name)
-    count = labels.record(workspace, dataset, labels.from_source(workspace, dataset))
-    line = f"{count:,} labels kept; next: cdl label release"
+    found = labels.not_said_before(workspace, dataset, labels.from_source(workspace, dataset))
+    count = labels.record(workspace, dataset, found, by=labels.SOURCE)
+    line = f"{count:,} new labels kept; next: cdl label release"
     show({"dataset": dataset, "labels": count}, lambda: [line], as_json=as_json)
 
 

@@ -44,7 +44,7 @@ def status(as_json: bool) -> None:
             for key in unused
         ),
         *(f"{name} not secret: {why}" for name, reasons in open_data.items() for why in reasons),
-        *(s.line for s in stages if s.declared is not None),
+        *(s.line for s in stages if s.declared or s.running),
         *(f"trigger {w.line} waits" + (f": {w.unable}" if w.unable else ": cdl run") for w in due),
         *(
             f"{short(i)} {describe(m)}: not submitted: git switch {retrained_branch(i)}, cdl model submit"

@@ -121,6 +121,10 @@ class LabelSource(Section, frozen=True, kw_only=True):
     label_studio: str | None = None
     """A file of Label Studio's JSON export."""
 
+    def table(self) -> str | None:
+        """The file that they stand in, where they do not come with the items."""
+        return self.csv.path if self.csv else self.label_studio
+
 
 class LabelConfig(Section, frozen=True, kw_only=True):
     """The labels of a dataset."""

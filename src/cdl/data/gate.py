@@ -9,8 +9,9 @@ from cdl.data.ready import announce
 from cdl.data.submit import merge_offer, offered
 from cdl.errors import NotFound
 from cdl.registry.records import Dataset, DatasetHead, short
+from cdl.registry.registry import Chain
 from cdl.workflow.policy import in_force, verdict_on
-from cdl.workflow.step import Gate, Open, Sight
+from cdl.workflow.step import Gate, Open, Ruling, Sight
 from cdl.workflow.workspace import Workspace
 
 
@@ -56,22 +57,44 @@ def _judged(text: str, found: Mapping[str, float]) -> dict[str, Any]:
     return {"require": requirement.text, "value": value, "held": held}
 
 
+def take(workspace: Workspace, chain: Chain, subject: str, ruling: Ruling) -> None:
+    """Merges an offered branch, and looks at labels that came with the source before anything lands.
+
+    Refused when the merge conflicts; ConfigError for a label of an unknown class or item.
+    """
+    merge_offer(workspace, chain, subject, ruling)
+    _given(workspace, subject)
+
+
 def release_complete(workspace: Workspace, subject: str) -> None:
     """Where labels came complete with the source, approving the data releases them too."""
-    record = workspace.registry.get(subject).record
-    head = workspace.registry.head(DatasetHead, record.name) if isinstance(record, Dataset) else None
-    if not isinstance(record, Dataset) or head is None or head.version != subject:
+    given = _given(workspace, subject)
+    if given is None:
         return
-    if workspace.config.data[record.name].labels.origin is None or not workspace.holds_key(record.name):
-        return
-    found = labels.from_source(workspace, record.name)
+    record, found = given
     if len(found) < sum(record.items.values()):
         workspace.tell(f"labels of the source cover {len(found)} of {sum(record.items.values())} items: cdl label next")
         return
-    labels.record(workspace, record.name, found)
+    new = labels.not_said_before(workspace, record.name, found)
+    labels.record(workspace, record.name, new, by=labels.SOURCE)
     released = labels.release(workspace, record.name, command="approve")
     announce(workspace)
-    workspace.tell(f"labels came complete with the source: {len(found):,} rows; released {short(released.id)}")
+    workspace.tell(f"labels came complete with the source: {len(new):,} new rows; released {short(released.id)}")
+
+
+def _given(workspace: Workspace, subject: str) -> tuple[Dataset, dict[str, str]] | None:
+    """The version checked out and the labels of its source, where there are some and the key is here."""
+    record = workspace.registry.get(subject).record
+    head = workspace.registry.head(DatasetHead, record.name) if isinstance(record, Dataset) else None
+    if not isinstance(record, Dataset) or head is None or head.version != subject:
+        return None
+    origin = workspace.config.data[record.name].labels.origin
+    if origin is None or not workspace.holds_key(record.name):
+        return None
+    table = origin.table()
+    if table is not None and not (workspace.root / table).exists():
+        return None  # they come later: cdl label import
+    return record, labels.from_source(workspace, record.name)
 
 
 GATE = Gate(
@@ -81,6 +104,6 @@ GATE = Gate(
     back_to=("collection",),
     waiting=waiting,
     look=look,
-    effect=merge_offer,
+    effect=take,
     after=release_complete,
 )

@@ -1,7 +1,7 @@
 """Labels: every one is a row at once, by somebody, at some time, of a dataset version; nothing is overwritten.
 
-Rows lie in batches, those of test items sealed; an event names each batch and how many rows it has, never a value. A release
-is a snapshot of all rows so far and the rule that resolves them; training reads only snapshots.
+Rows lie in batches, those of test items sealed; an event names each batch, how many rows it has and whether they came with the
+source, never a value. A release is a snapshot of all rows so far and the rule that resolves them; training reads only snapshots.
 """
 
 import csv
@@ -10,6 +10,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cdl.config.schema import LabelConfig
 from cdl.data import ledger as ledgers
@@ -23,6 +24,7 @@ from cdl.workflow.workspace import Workspace
 
 COLUMNS = ("item", "value", "who", "when", "dataset")
 ROLES = ("data_labeler", "data_engineer")
+PERSON, SOURCE = "person", "source"  # what recorded a batch
 Side = str
 
 
@@ -77,8 +79,8 @@ class Session:
         self.dataset_id, dataset = current(workspace, name)
         self.known = sides(workspace, dataset)
 
-    def record(self, values: Mapping[str, str]) -> int:
-        """Keeps labels by item id, acknowledged on return; how many.
+    def record(self, values: Mapping[str, str], *, by: str = PERSON) -> int:
+        """Keeps labels by item id, acknowledged on return; how many. `by`: PERSON, or SOURCE for those that came with it.
 
         ConfigError for an unknown item or class; nothing is kept then.
         """
@@ -95,13 +97,13 @@ class Session:
                 for i, v in sorted(values.items())
                 if self.known[i] == side
             ]
-            _keep(self.workspace, self.name, side, rows)
+            _keep(self.workspace, self.name, side, rows, by)
         return len(values)
 
 
-def record(workspace: Workspace, name: str, values: Mapping[str, str]) -> int:
+def record(workspace: Workspace, name: str, values: Mapping[str, str], *, by: str = PERSON) -> int:
     """Keeps labels by item id of the current version; how many. ConfigError as in a session."""
-    return Session(workspace, name).record(values)
+    return Session(workspace, name).record(values, by=by)
 
 
 def unlabeled(workspace: Workspace, name: str) -> list[tuple[str, bytes]]:
@@ -122,12 +124,19 @@ def check_value(value: str, classes: Sequence[str], *, where: str) -> None:
         raise ConfigError(f"no class '{value}'", where=where, remedy="classes: " + ", ".join(classes))
 
 
-def rows(workspace: Workspace, name: str, side: Side) -> list[Row]:
-    """Every row of a side, in the order of the journal. The test side needs the key."""
+def rows(workspace: Workspace, name: str, side: Side, *, before: int | None = None, by: str | None = None) -> list[Row]:
+    """Every row of a side in the order of the journal; only those before an event's count, or recorded by one of the two.
+
+    The test side needs the key.
+    """
     found: list[Row] = []
     vault = workspace.vault(name, by="labeling") if side == TEST else None
     for event in workspace.journal.events("labels.recorded"):
         identity = event.fields["batch"]
+        if before is not None and event.count >= before:
+            break
+        if by not in (None, event.fields["by"]):
+            continue
         if event.fields["dataset"] != name or identity.startswith(SEALED) != (side == TEST):
             continue
         data = vault.get(identity) if vault else workspace.store.get(identity)
@@ -194,30 +203,20 @@ def from_source(workspace: Workspace, name: str) -> dict[str, str]:
     return {i: v for i, v in found.items() if i in known}
 
 
+def not_said_before(workspace: Workspace, name: str, found: Mapping[str, str]) -> dict[str, str]:
+    """Of labels that came with the source, those it did not give last time; what a person corrected since stays corrected."""
+    said = {row.item: row.value for side in (TRAIN, TEST) for row in rows(workspace, name, side, by=SOURCE)}
+    return {item: value for item, value in found.items() if said.get(item) != value}
+
+
 def release(workspace: Workspace, name: str, *, command: str = "label release") -> Released:
     """Commits a snapshot of all labels of the current version, and moves its head. Refused for another role; needs the key."""
     require_role(workspace, ROLES, command)
-    dataset_id, dataset = current(workspace, name)
+    dataset_id, _ = current(workspace, name)
     config = workspace.config.data[name].labels
-    known = sides(workspace, dataset)
-    vault = workspace.vault(name, by="labeling")
-    kept, coverage, conflicts = {}, {}, []
-    for side in (TRAIN, TEST):
-        of_side = [r for r in rows(workspace, name, side) if known.get(r.item) == side]
-        values, disputed = resolve(of_side, config.resolve)
-        items = [i for i, s in known.items() if s == side]
-        coverage[side] = round(len(values) / len(items), 4) if items else 1.0
-        conflicts += disputed
-        data = encode_rows(sorted(of_side, key=lambda r: (r.item, r.when, r.who, r.value)))
-        kept[side] = vault.put(data) if side == TEST else workspace.store.put(data)
-    record_ = Labels(
-        name=name,
-        dataset=dataset_id,
-        resolve=config.resolve,
-        coverage=coverage,
-        values={"kind": config.kind, "classes": list(config.classes)},
-        rows=kept,
-    )
+    found = {side: rows(workspace, name, side) for side in (TRAIN, TEST)}
+    values = {"kind": config.kind, "classes": list(config.classes)}
+    record_, conflicts = snapshot(workspace, dataset_id, found, resolve_by=config.resolve, values=values)
     identity = encode(record_)[0]
     head = workspace.registry.head(LabelsHead, name)
     if head is None or head.version != identity:
@@ -227,13 +226,47 @@ def release(workspace: Workspace, name: str, *, command: str = "label release") 
     return Released(identity, record_, tuple(conflicts))
 
 
-def _keep(workspace: Workspace, name: str, side: Side, found: list[Row]) -> None:
+def snapshot(
+    workspace: Workspace,
+    dataset_id: str,
+    found: Mapping[Side, Sequence[Row]],
+    *,
+    resolve_by: str,
+    values: Mapping[str, Any],
+) -> tuple[Labels, list[str]]:
+    """The record of a version's rows, given in the journal's order, and the items whose labelers disagree. Needs the key."""
+    dataset = workspace.registry.get(dataset_id).record
+    if not isinstance(dataset, Dataset):
+        raise Corrupt("not a dataset", where=dataset_id)
+    known = sides(workspace, dataset)
+    vault = workspace.vault(dataset.name, by="labeling")
+    kept, coverage, conflicts = {}, {}, []
+    for side in (TRAIN, TEST):
+        of_side = [r for r in found[side] if known.get(r.item) == side]
+        resolved, disputed = resolve(of_side, resolve_by)
+        items = [i for i, s in known.items() if s == side]
+        coverage[side] = round(len(resolved) / len(items), 4) if items else 1.0
+        conflicts += disputed
+        data = encode_rows(sorted(of_side, key=lambda r: r.item))  # the rows of one item stay in the journal's order
+        kept[side] = vault.put(data) if side == TEST else workspace.store.put(data)
+    record_ = Labels(
+        name=dataset.name,
+        dataset=dataset_id,
+        resolve=resolve_by,
+        coverage=coverage,
+        values=dict(values),
+        rows=kept,
+    )
+    return record_, conflicts
+
+
+def _keep(workspace: Workspace, name: str, side: Side, found: list[Row], by: str) -> None:
     if not found:
         return
     data = encode_rows(found)
     identity = workspace.vault(name, by="labeling").put(data) if side == TEST else workspace.store.put(data)
     workspace.journal.append(
-        "labels.recorded", who=workspace.person.email, dataset=name, batch=identity, count=len(found)
+        "labels.recorded", who=workspace.person.email, dataset=name, batch=identity, count=len(found), by=by
     )
 
 
@@ -246,7 +279,7 @@ def _most(values: list[str]) -> str:
 def _table(workspace: Workspace, config: LabelConfig) -> dict[str, str]:
     """Labels by source name from the CSV file or Label Studio's export that cdl.yaml names."""
     origin = config.origin
-    path = (origin.csv.path if origin and origin.csv else None) or (origin.label_studio if origin else None) or ""
+    path = (origin.table() if origin else None) or ""
     try:
         text = (workspace.root / path).read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError) as error:

@@ -17,11 +17,11 @@ from cdl.workflow.workspace import Workspace
 
 
 def pending(workspace: Workspace, name: str) -> bool:
-    """Whether anything changed since `note` was called. A missing source is nothing to do before the first version."""
+    """Whether anything changed since `note` was called. A source that never was in this work tree is nothing to do."""
     config = workspace.config.data[name]
-    if any(s.path and not (workspace.root / s.path).exists() for s in config.sources()):
-        return workspace.registry.head(DatasetHead, name) is not None
     place = _place(workspace, name)
+    if any(s.path and not (workspace.root / s.path).exists() for s in config.sources()):
+        return place.exists()
     return not place.exists() or place.read_text() != fingerprint(workspace, name)
 
 
@@ -67,4 +67,6 @@ def _seen(path: Path) -> list[Any]:
 
 
 def _place(workspace: Workspace, name: str) -> Path:
-    return workspace.folder / "pending" / f"{name}.txt"
+    git = workspace.git
+    linked = "" if git.git_dir == git.common_dir else f"-{git.git_dir.name}"  # a work tree has sources of its own
+    return workspace.folder / "pending" / f"{name}{linked}.txt"

@@ -1,18 +1,25 @@
-"""Makes a dataset version again from its sealed raw files, with the code it was made with, and compares every stage."""
+"""Makes a dataset version again from its sealed raw files, with the code it was made with, and compares every stage.
 
+Labels are what people said, so there is nothing to compute: a snapshot is made again from the rows in the journal of the clone
+that recorded them, and elsewhere from its own rows; resolved, counted, sealed and named anew.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from cdl.config.load import parse
 from cdl.config.schema import Split
-from cdl.data import versions
-from cdl.data.dataset import dataset_record
+from cdl.data import labels, versions
+from cdl.data.dataset import dataset_record, labels_record
 from cdl.data.formats import read_items
+from cdl.data.split import TEST, TRAIN
 from cdl.data.stages import item_id
 from cdl.data.versions import DATA_REFS
 from cdl.errors import NotFound
-from cdl.registry.records import Dataset, short
+from cdl.registry.records import Dataset, Labels, encode, short
 from cdl.workflow.workspace import Workspace
 
 
@@ -52,6 +59,44 @@ def reproduce_data(workspace: Workspace, identity: str) -> list[Same]:
     return found
 
 
+def reproduce_labels(workspace: Workspace, identity: str) -> Same:
+    """A label snapshot made again from its rows. Nothing is committed. Needs the key, else says so."""
+    record = labels_record(workspace, identity)
+    name = short(identity)
+    if not workspace.holds_key(record.name):
+        return Same(what="labels", name=name, identical=None, why=f"you hold no key of {record.name}")
+    released = {side: _released(workspace, record, side) for side in (TRAIN, TEST)}
+    recorded = {side: _recorded(workspace, identity, record, side) for side in (TRAIN, TEST)}
+    if _snapshot(workspace, record, recorded) == identity:
+        return Same(what="labels", name=name, identical=True)
+    missing = sum((Counter(released[side]) - Counter(recorded[side])).total() for side in (TRAIN, TEST))
+    left_out = sum((Counter(recorded[side]) - Counter(released[side])).total() for side in (TRAIN, TEST))
+    why = f"from its own rows, {missing} of them were recorded in another clone"
+    if not missing:
+        why = f"from its own rows, {left_out} others had been recorded here and are not in it"
+    return Same(what="labels", name=name, identical=_snapshot(workspace, record, released) == identity, why=why)
+
+
+def _snapshot(workspace: Workspace, record: Labels, rows: Mapping[str, Sequence[labels.Row]]) -> str:
+    """The id of the snapshot that rows come to, with a record's rule and classes."""
+    made, _ = labels.snapshot(workspace, record.dataset, rows, resolve_by=record.resolve, values=record.values)
+    return encode(made)[0]
+
+
+def _released(workspace: Workspace, record: Labels, side: str) -> list[labels.Row]:
+    """The rows that a snapshot holds."""
+    name = record.rows[side]
+    vault = workspace.vault(record.name, by="labeling") if side == TEST else None
+    return labels.decode(vault.get(name) if vault else workspace.store.get(name), where=name)
+
+
+def _recorded(workspace: Workspace, identity: str, record: Labels, side: str) -> list[labels.Row]:
+    """The rows that the journal here had when a snapshot was released."""
+    events = workspace.journal.events("labels.released")
+    count = next((e.count for e in events if e.fields["version"] == identity), 0)
+    return labels.rows(workspace, record.name, side, before=count)
+
+
 def _again(workspace: Workspace, record: Dataset, commit: str) -> Dataset:
     data = workspace.git.read(commit, "cdl.yaml") or b""
     config = parse(data, where=f"{commit[:8]}:cdl.yaml")
@@ -59,12 +104,12 @@ def _again(workspace: Workspace, record: Dataset, commit: str) -> Dataset:
     draft.again = True
     split = Split(test=record.split.test, by=record.split.by)  # as it was in force then, whatever was written there
     draft.config = msgspec.structs.replace(draft.config, split=split)
-    labels = draft.config.labels.origin
+    origin = draft.config.labels.origin
     for number, source in enumerate(record.sources):
         tree = draft.vault.tree(source.raw)
         files = {n: tree.data(n) for n in tree.names}
         draft.sources.append(source)
-        for item in read_items(files, draft.config.items, folder_is_label=bool(labels and labels.folder)):
+        for item in read_items(files, draft.config.items, folder_is_label=bool(origin and origin.folder)):
             draft.raw[item_id(draft.vault, number, item.name)] = (number, item)
     versions.pipeline(draft)
     return versions.finish(draft, record.parent, record.answers)

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from cdl.deployment import control, manifest, package
-from cdl.deployment.base import Line, candidate, line_of_stage
-from cdl.deployment.stages import Stage, branch, declared, finish, folder, status
+from cdl.deployment.base import Line, approval_stands, candidate, line_of_stage
+from cdl.deployment.stages import Stage, branch, declared, finish, folder, look, status
 from cdl.errors import CdlError, Conflict, Corrupt, NotFound, Refused
 from cdl.git.commit import merge_in_memory
 from cdl.registry.records import DeploymentHead, Package, short
@@ -21,12 +21,18 @@ ROLES = ("devops",)
 def apply(workspace: Workspace, stage: str) -> Stage:
     """Packages the candidate where needed, writes the manifest, and makes a stage run it.
 
+    A service that runs another package than its head names, after a pull or a revert, is made to run that one first.
     Refused for another role or before the revision gate; JobFailed when the new workers do not become ready: then nothing
     changed.
     """
     require_role(workspace, ROLES, "deployment")
     finish(workspace, stage)
     line = line_of_stage(workspace, stage)
+    found = look(workspace, stage)
+    if found.running is not None and found.declared not in (None, found.running):
+        return _deploy(workspace, line, stage, str(found.declared), command="deploy apply", because=None)
+    if not approval_stands(workspace, line.promoted):
+        raise Refused(f"the approval of {short(line.promoted)} does not stand any more", remedy="cdl status")
     model = candidate(workspace, line)
     if model is None:
         raise Refused("the model is not compressed yet", remedy="cdl run deployment")

@@ -7,7 +7,8 @@ from cdl.errors import ConfigError, NotFound
 from cdl.model.current import promoted
 from cdl.model.source import model_record
 from cdl.registry.records import Model
-from cdl.workflow.policy import verdict_on
+from cdl.workflow.policy import decisions, verdict_on
+from cdl.workflow.standing import standing
 from cdl.workflow.workspace import Workspace
 
 OPTIONAL = {"implementation": ("model_implementation", "implementation_review"), "compression": ("compression",)}
@@ -30,6 +31,17 @@ def lines(workspace: Workspace) -> list[Line]:
         if model is not None:
             found.append(Line(name=name, config=config, promoted=model))
     return found
+
+
+def approved_lines(workspace: Workspace) -> list[Line]:
+    """Those whose approval stands: a disputed one, or one taken back, sends nothing on."""
+    return [line for line in lines(workspace) if approval_stands(workspace, line.promoted)]
+
+
+def approval_stands(workspace: Workspace, promoted_id: str) -> bool:
+    """Whether no decision at the model gate speaks against a promoted model."""
+    made = decisions(workspace, "model", promoted_id)
+    return not made or standing(made) == "approve"
 
 
 def line_of_stage(workspace: Workspace, stage: str) -> Line:

@@ -19,6 +19,7 @@ from cdl.model.loading import spec
 from cdl.model.register import keep_source
 from cdl.model.runtime import probabilities
 from cdl.model.source import model_record, source, transformation_of
+from cdl.optional import require
 from cdl.registry.records import Model, encode, short
 from cdl.workflow.workspace import Workspace
 
@@ -91,11 +92,12 @@ def compress(
     )
 
 
-def export(workspace: Workspace, model_id: str, model: Model, quantize: str | None, *, fresh: bool = False) -> Result:
+def export(workspace: Workspace, model_id: str, model: Model, quantize: str | None) -> Result:
     """The job that exports and quantizes: outputs `onnx` and `outputs` (of the validation inputs). Refused, JobFailed."""
     code = source(workspace, model)
     if code.config.network is None or model.output["format"] == "onnx":
         raise Refused(f"{short(model_id)} is no torch network", remedy="deploy it as it is: leave `compress` out")
+    require("torch", "safetensors", "onnx", "onnxscript", "onnxruntime")
     prepared, store = validation(workspace, model), workspace.store
     job = Job(
         loop=LOOP,
@@ -117,4 +119,4 @@ def export(workspace: Workspace, model_id: str, model: Model, quantize: str | No
         )
         return {"onnx": store.put(answer["onnx"]), "outputs": store.put(answer["outputs"])}
 
-    return workspace.jobs.run(job, drive, fresh=fresh)
+    return workspace.jobs.run(job, drive)

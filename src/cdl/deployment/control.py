@@ -14,6 +14,7 @@ from typing import Any
 
 import cdl
 from cdl.errors import Conflict, JobFailed, NotFound
+from cdl.optional import require
 
 START_SECONDS = 90.0
 ASK_SECONDS = 120.0
@@ -26,8 +27,9 @@ SHORT_PATH = 100  # bytes
 def start(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
     """Starts a service in the background and waits until it is ready; its status.
 
-    Conflict names who holds the port; JobFailed gives the last lines of its log.
+    Unavailable without what serves; Conflict names who holds the port; JobFailed gives the last lines of its log.
     """
+    require("uvicorn")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "spec.json").write_text(json.dumps(spec))
     listener = socket.socket()

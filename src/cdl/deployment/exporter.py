@@ -11,7 +11,6 @@ import io
 import os
 import tempfile
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from cdl.jobs.channel import Channel
 from cdl.model.arrays import array_bytes
 from cdl.model.runtime import load, named
+from cdl.optional import optional
 
 BATCH = 64  # inputs calibrated at a time
 INPUT = "input"
@@ -39,11 +39,11 @@ def serve(channel: Channel) -> None:
 
 
 def _exported(message: Mapping[str, Any], inputs: Any) -> bytes:
-    torch = import_module("torch")
+    torch = optional("torch")
     torch.set_num_threads(1)
     spec = message["spec"]
     network = named(spec["call"])(spec["hyperparameters"])
-    network.load_state_dict(import_module("safetensors.torch").load(message["weights"]))
+    network.load_state_dict(optional("safetensors.torch").load(message["weights"]))
     network.eval()
     example = torch.from_numpy(np.ascontiguousarray(inputs[:2]))
     program = torch.onnx.export(
@@ -64,8 +64,8 @@ def _exported(message: Mapping[str, Any], inputs: Any) -> bytes:
 
 def _quantized(graph: bytes, inputs: Any) -> bytes:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    tools = import_module("onnxruntime.quantization")
-    shapes = import_module("onnxruntime.quantization.shape_inference")
+    tools = optional("onnxruntime.quantization")
+    shapes = optional("onnxruntime.quantization.shape_inference")
 
     class Reader(tools.CalibrationDataReader):  # type: ignore[misc, name-defined]
         """Validation inputs, batch by batch."""

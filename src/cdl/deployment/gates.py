@@ -6,7 +6,7 @@ from typing import Any
 from blake3 import blake3
 
 from cdl import document
-from cdl.deployment.base import candidate, lines, original
+from cdl.deployment.base import approved_lines, candidate, original
 from cdl.errors import Refused
 from cdl.git.commit import make_commit, merge_in_memory
 from cdl.model.current import deployed, promoted
@@ -60,7 +60,7 @@ def merge_source(workspace: Workspace, chain: Chain, subject: str, ruling: Rulin
 def waiting_revisions(workspace: Workspace) -> list[Open]:
     """Candidates of each deployment that nobody decided on."""
     found = []
-    for line in lines(workspace):
+    for line in approved_lines(workspace):
         subject = candidate(workspace, line)
         if subject is None or verdict_on(workspace, "revision", subject) is not None:
             continue

@@ -26,14 +26,16 @@ class Stage:
 
     @property
     def line(self) -> str:
-        """For the person: what should run, what does, and what mends a difference."""
-        if self.declared is None:
-            return f"{self.stage}: nothing was deployed"
-        mend = f"cdl deploy apply {self.stage}"
+        """For the person: what runs, what should, and the command that makes them one."""
         if self.running is None:
-            return f"{self.stage}: declared {short(self.declared)}, nothing runs: {mend}"
-        text = f"{self.stage} runs {short(self.running)} at {self.url} ({self.workers} workers)"
-        return text if self.running == self.declared else f"{text}; declared {short(self.declared)}: {mend}"
+            if self.declared is None:
+                return f"{self.stage}: nothing was deployed"
+            return f"{self.stage}: declared {short(self.declared)}, nothing runs: cdl deploy apply {self.stage}"
+        text = f"{short(self.running)} at {self.url} ({self.workers} workers)"
+        if self.running == self.declared:
+            return f"{self.stage} runs {text}"
+        declared, remedy = (short(self.declared), "apply") if self.declared else ("nothing", "stop")
+        return f"{self.stage}: declared {declared}, running {text}: cdl deploy {remedy} {self.stage}"
 
 
 def status(workspace: Workspace, stage: str) -> Stage:

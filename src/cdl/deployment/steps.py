@@ -1,6 +1,6 @@
 """The rows of the deployment pipeline."""
 
-from cdl.deployment.base import candidate, children, implemented, lines
+from cdl.deployment.base import approved_lines, candidate, children, implemented
 from cdl.deployment.gates import IMPLEMENTATION, REVISION, revised
 from cdl.registry.records import Package, short
 from cdl.workflow.decide import DECIDE
@@ -12,7 +12,7 @@ from cdl.workflow.workspace import Workspace
 def uncompressed(workspace: Workspace) -> list[Work]:
     """Promoted models that cdl.yaml wants smaller and that are not yet."""
     works = []
-    for line in lines(workspace):
+    for line in approved_lines(workspace):
         if not line.config.compress or candidate(workspace, line) is not None:
             continue
         start = implemented(workspace, line.promoted)
@@ -42,7 +42,7 @@ def compress(workspace: Workspace, work: Work) -> None:
 def unrevised(workspace: Workspace) -> list[Work]:
     """Candidates that were not tested against their original on the current test, where the key is here."""
     works = []
-    for line in lines(workspace):
+    for line in approved_lines(workspace):
         subject = candidate(workspace, line)
         if subject is None or verdict_on(workspace, "revision", subject) is not None:
             continue
@@ -68,7 +68,7 @@ def unpackaged(workspace: Workspace) -> list[Work]:
     """Candidates that passed the revision gate and have no package."""
     packaged = {p.model for _, p in workspace.registry.all(Package)}
     works = []
-    for line in lines(workspace):
+    for line in approved_lines(workspace):
         subject = candidate(workspace, line)
         if subject is None or subject in packaged or verdict_on(workspace, "revision", subject) != "approve":
             continue

@@ -29,6 +29,8 @@ from cdl.jobs.template import Templates
 from cdl.journal.journal import Journal
 from cdl.store.store import Store
 
+LOG = "the log is object "  # what an error's remedy begins with where a log was kept
+SEALED_LOG = "cdl data logs "
 END_SECONDS = 10.0  # for a worker to end by itself once its channel is closed
 
 
@@ -41,7 +43,7 @@ class Sealer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Outputs by name, the log's object, seconds taken. `differs`: what an equal job had given before."""
+    """Outputs by name, the log's object, seconds taken. `differs`: what an equal job had given otherwise before."""
 
     outputs: Mapping[str, str]
     log: str | None
@@ -109,17 +111,28 @@ class Jobs:
         self.slots = Slots(journal.root / "slots")
         self._start = start or Fresh()
         self._together = _Together()
+        self._ran: dict[str, Result] | None = None  # with an empty cache: what was run since
 
     @contextlib.contextmanager
     def warmed(self, tell: Tell = silent) -> Iterator["Jobs"]:
         """For several warm jobs: within, they are forked from a template. One job alone costs less without."""
         with Templates(self._start, tell) as templates:
-            yield Jobs(self.store, self.journal, self.git, who=self.who, start=templates)
+            made = Jobs(self.store, self.journal, self.git, who=self.who, start=templates)
+            made._ran = self._ran
+            yield made
 
     def beside(self, journal: Journal) -> "Jobs":
         """The same for another thread, with a journal of its own."""
         made = Jobs(self.store, journal, self.git, who=self.who, start=self._start)
-        made.slots, made._together = self.slots, self._together
+        made.slots, made._together, made._ran = self.slots, self._together, self._ran
+        return made
+
+    def with_empty_cache(self) -> "Jobs":
+        """The same jobs, asking nothing that ran before; what they run themselves they know, and compare with what stands."""
+        if self._ran is not None:
+            return self
+        made = self.beside(self.journal)
+        made._ran = {}
         return made
 
     def cancel(self) -> None:
@@ -147,25 +160,36 @@ class Jobs:
 
         JobFailed names class, place and log when the code raises, ends, or takes longer than `timeout` seconds.
         """
-        before = self.cached(job)
-        if before is not None and not fresh:
-            return Result(outputs=before, log=None, seconds=0.0, cached=True)
+        known = None if fresh else self._known(job)
+        if known is not None:
+            return known
         with contextlib.ExitStack() as held:
             devices = None
             if job.need is not None:
                 devices = held.enter_context(self.slots.taken(job.need, tell=tell, stop=self._together.stop))
-                before = self.cached(job)  # another process may have done the same while this one waited
-                if before is not None and not fresh:
-                    return Result(outputs=before, log=None, seconds=0.0, cached=True)
+                known = (
+                    None if fresh else self._known(job)
+                )  # another process may have done the same while this one waited
+                if known is not None:
+                    return known
             start = time.monotonic()
             outputs, log = self._execute(job, drive, vault, timeout, devices)
         seconds = round(time.monotonic() - start, 3)
         content = json.dumps({"outputs": outputs, "log": log}, sort_keys=True).encode()
-        if not self.store.claim(f"jobs/{job.id}", content):
-            before = self.cached(job)
+        before = outputs if self.store.claim(f"jobs/{job.id}", content) else self.cached(job) or outputs
         self.journal.append("job.finished", who=self.who, job=job.id, seconds=seconds)
-        differs = before if before is not None and before != outputs else None
-        return Result(outputs=outputs, log=log, seconds=seconds, cached=False, differs=differs)
+        differs = {name: str(left) for name, left in before.items() if outputs.get(name) != left}
+        result = Result(outputs=outputs, log=log, seconds=seconds, cached=False, differs=differs or None)
+        if self._ran is not None:
+            self._ran[job.id] = result
+        return result
+
+    def _known(self, job: Job) -> Result | None:
+        """What an equal job left, as far as these jobs ask."""
+        if self._ran is not None:
+            return self._ran.get(job.id)
+        before = self.cached(job)
+        return None if before is None else Result(outputs=before, log=None, seconds=0.0, cached=True)
 
     def _execute(
         self, job: Job, drive: Drive, vault: Sealer | None, timeout: float | None, devices: Sequence[str] | None
@@ -182,7 +206,8 @@ class Jobs:
                     outputs = dict(drive(Worker(started, sealed=sealed, code=lambda: self._code(job))))
             except JobFailed as error:
                 kept = self._keep(log.end(), vault)
-                raise JobFailed(error.message, where=error.where, remedy=f"the log is object {kept}") from error
+                remedy = (LOG if vault is None else SEALED_LOG) + kept
+                raise JobFailed(error.message, where=error.where, remedy=remedy) from error
             return outputs, self._keep(log.end(), vault)
 
     @contextlib.contextmanager

@@ -9,11 +9,12 @@ import json
 import random
 import sys
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cdl.optional import optional
 
 FORMAT = "cdl-checkpoint-1"
 GENERATORS = "generators"  # the part that holds the state of random numbers
@@ -29,7 +30,7 @@ def pack(epoch: int, parts: Mapping[str, Any]) -> bytes:
     states[GENERATORS] = generators()
     plain = {name: _flatten(state, name, arrays) for name, state in states.items()}
     kept = json.dumps({"format": FORMAT, "epoch": epoch, "parts": plain}, sort_keys=True)
-    return bytes(import_module("safetensors.numpy").save(arrays, metadata={"cdl": kept}))
+    return bytes(optional("safetensors.numpy").save(arrays, metadata={"cdl": kept}))
 
 
 def unpack(data: bytes) -> tuple[int, dict[str, Any]]:
@@ -39,7 +40,7 @@ def unpack(data: bytes) -> tuple[int, dict[str, Any]]:
     content = json.loads(header["__metadata__"]["cdl"])
     if content["format"] != FORMAT:
         raise ValueError("another format of checkpoint")
-    arrays = import_module("safetensors.numpy").load(data)
+    arrays = optional("safetensors.numpy").load(data)
     return int(content["epoch"]), {name: _build(part, arrays) for name, part in content["parts"].items()}
 
 
@@ -68,7 +69,7 @@ def weights(data: bytes) -> bytes:
         if not isinstance(value, np.ndarray):
             raise ValueError(f"model: {name} is no array")
         arrays[name] = value
-    return bytes(import_module("safetensors.numpy").save(arrays))
+    return bytes(optional("safetensors.numpy").save(arrays))
 
 
 def seed(number: int) -> None:
@@ -104,7 +105,7 @@ def set_generators(state: Mapping[str, Any]) -> None:
     kind, keys, place, has_gauss, cached = state["numpy"]
     np.random.set_state((kind, keys, place, has_gauss, cached))
     if "torch" in state:
-        torch = import_module("torch")
+        torch = optional("torch")
         torch.set_rng_state(torch.from_numpy(state["torch"]))
         if "cuda" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state_all([torch.from_numpy(s) for s in state["cuda"]])
@@ -151,7 +152,7 @@ def _build(value: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Any:
 def _tensors(value: Any) -> Any:
     """Arrays as torch tensors, for load_state_dict."""
     if isinstance(value, np.ndarray):
-        return import_module("torch").from_numpy(value.copy())
+        return optional("torch").from_numpy(value.copy())
     if isinstance(value, dict):
         return {k: _tensors(v) for k, v in value.items()}
     if isinstance(value, list):

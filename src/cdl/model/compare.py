@@ -2,12 +2,12 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from cdl.errors import NotFound, Unavailable
+from cdl.errors import NotFound
 from cdl.model.trials import Trial, points
+from cdl.optional import optional
 from cdl.workflow.workspace import Workspace
 
 PICTURE = Path("reports/trials.png")
@@ -56,11 +56,8 @@ def picture(curves: Mapping[str, Curves], measure: str) -> bytes:
     if not drawn:
         known = sorted({m for c in curves.values() for m in c})
         raise NotFound(f"no trial reported '{measure}'", remedy="there are: " + ", ".join(known))
-    try:
-        figures = import_module("matplotlib.figure")
-        import_module("matplotlib.backends.backend_agg")
-    except ImportError as error:
-        raise Unavailable("matplotlib is not installed", remedy="pip install 'cdl[train]'") from error
+    figures = optional("matplotlib.figure")
+    optional("matplotlib.backends.backend_agg")
     figure = figures.Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for name, curve in drawn.items():

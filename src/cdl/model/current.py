@@ -1,4 +1,4 @@
-"""Which model counts now: the one in production, else the promoted one."""
+"""Which models count now: the one in production and the promoted one."""
 
 from cdl.errors import Corrupt
 from cdl.registry.records import DeploymentHead, Model, ModelHead, Package
@@ -31,3 +31,18 @@ def deployed(workspace: Workspace, name: str) -> str | None:
 def current(workspace: Workspace, name: str) -> str | None:
     """The model to compare with and to train again."""
     return deployed(workspace, name) or promoted(workspace, name)
+
+
+def rivals(workspace: Workspace, name: str) -> list[str]:
+    """The models that a candidate is compared with: the one in production, and the promoted one where that is another."""
+    running, chosen = deployed(workspace, name), promoted(workspace, name)
+    if running is not None and chosen == _original(workspace, running):
+        chosen = None
+    return list(dict.fromkeys(m for m in (running, chosen) if m is not None))
+
+
+def _original(workspace: Workspace, identity: str) -> str:
+    """The model that a compressed form or an implementation was made from; any other itself."""
+    record = workspace.registry.get(identity).record
+    origin = (record.origin if isinstance(record, Model) else None) or {}
+    return _original(workspace, origin["model"]) if origin.get("by") in ("compression", "implementation") else identity

@@ -1,6 +1,6 @@
 """Sealed evaluation: a registered model on the test set of the integration branch. Only declared numbers leave.
 
-A result is a signed object of the store, found by its key (model, test, labels, evaluator). The walled predictor holds the
+A result is a signed object of the store, found by its key (model, test, truth, evaluator). The walled predictor holds the
 model and sees inputs only; metrics and tests of the target branch run in another walled process; `cdl` itself compares
 with the truth. Predictions of single items are kept sealed, so that two models can be compared item by item later.
 """
@@ -74,7 +74,7 @@ def compare(workspace: Workspace, first: Evaluation, second: Evaluation) -> dict
     found = compared(workspace, first, second)
     if found is not None:
         return found
-    if first.result["test"] != second.result["test"] or first.result["labels"] != second.result["labels"]:
+    if any(first.result[what] != second.result[what] for what in ("test", "truth")):
         raise Refused("two evaluations on different tests cannot be compared", remedy="cdl run evaluates again")
     dataset = dataset_record(workspace, second.result["dataset"])
     vault = workspace.vault(dataset.name, by="evaluation")
@@ -138,7 +138,8 @@ def _judge(workspace: Workspace, model_id: str, model: Model, on: Target) -> dic
         "test": on.dataset.test,
         "dataset": on.dataset_id,
         "labels": on.labels_id,
-        "evaluator": evaluator(workspace, model.name),
+        "truth": on.truth,
+        "evaluator": evaluator(workspace, model.name, on.dataset.name),
         "items": len(items),
         "equal_items": equal,
         **report,

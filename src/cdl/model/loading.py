@@ -16,8 +16,10 @@ from cdl.jobs.job import Job
 from cdl.jobs.local import Sealer, Worker
 from cdl.model.arrays import array, array_bytes
 from cdl.model.code import ModelCode
+from cdl.model.predictor import LIBRARIES
 from cdl.model.runtime import probabilities
 from cdl.model.source import source, transformation_of
+from cdl.optional import require
 from cdl.registry.records import Model
 from cdl.workflow.policy import in_force
 from cdl.workflow.workspace import Workspace
@@ -115,9 +117,11 @@ def with_predictor(
 ) -> None:
     """Loads a model in a walled process and hands it to `use`. With a vault, everything it leaves is sealed.
 
-    Unavailable where `evaluation: {isolation: required}` and a wall is missing; JobFailed when its code fails.
+    Unavailable without a package that it needs, or where isolation is required and a wall is missing; JobFailed when its
+    code fails.
     """
     code = source(workspace, model)
+    require(*LIBRARIES[str(spec(model, code)["kind"])])
     job = Job(
         loop=LOOP,
         closure=code.closure,

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cdl.model import trials
-from cdl.model.current import current
-from cdl.model.results import Evaluation, compared, evaluated, last_evaluation
-from cdl.model.review import look
+from cdl.model.results import Evaluation, evaluated, last_evaluation
+from cdl.model.review import comparisons, look
 from cdl.model.source import describe, model_record
 from cdl.registry.records import Model, short
 from cdl.report import chart
@@ -67,13 +66,12 @@ def _evaluation(workspace: Workspace, page: Page, model_id: str, model: Model, f
         for name, m in found.result["measures"].items()
     ]
     page.table(rows, ["measure", "value", "95 % interval"])
-    now = current(workspace, model.name)
-    against = evaluated(workspace, now) if now and now != model_id else None
-    comparison = compared(workspace, against, found) if against else None
-    if comparison is not None and now is not None:
+    for rival, comparison in comparisons(workspace, model_id, model.name, found).items():
+        if comparison is None:
+            continue
         low, high = comparison["interval"]
         page.text(
-            f"Against {short(now)}, the current model, on the same items: {comparison['difference']:+.4f} "
+            f"Against {short(rival)}, the current model, on the same items: {comparison['difference']:+.4f} "
             f"[{low:+.4f}, {high:+.4f}], better on {comparison['won']}, worse on {comparison['lost']}, p {comparison['p']}."
         )
     classes = found.result["classes"]

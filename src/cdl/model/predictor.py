@@ -11,7 +11,6 @@ Libraries are imported first, then the walls go up, then the first line of proje
 
 import time
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from cdl.jobs.channel import Channel
 from cdl.jobs.walls import raise_walls
 from cdl.model.arrays import array, array_bytes
 from cdl.model.runtime import Loaded, load
+from cdl.optional import optional
 
 MEMORY = 4 << 30  # bytes beyond what is mapped at the start
 CPU_SECONDS = 600
@@ -40,7 +40,7 @@ def serve(channel: Channel) -> None:
 def confine(message: Mapping[str, Any], libraries: tuple[str, ...]) -> list[str]:
     """Imports libraries and raises the walls; the names of those that stand. None where the message asks for none."""
     for name in libraries:
-        import_module(name)
+        optional(name)
     if not message["walled"]:
         return []
     read = [Path(p) for p in message["read"]] + [Path.cwd()]

@@ -1,6 +1,7 @@
 """Results of sealed evaluations as they stand: finding, reading and checking them needs no key and runs nothing.
 
-A result is a signed object of the store, claimed under its key: model, test, labels and the code that judged.
+A result is a signed object of the store, claimed under its key: model, test items, their labels, and what judged. Labels of
+training items are in the same snapshot and do not matter to it.
 """
 
 import json
@@ -12,6 +13,7 @@ from blake3 import blake3
 from cdl import document
 from cdl.data.dataset import dataset_record, labels_record
 from cdl.data.ready import released
+from cdl.data.split import TEST
 from cdl.errors import Corrupt, NotFound
 from cdl.keys import verify
 from cdl.model.source import model_record
@@ -30,6 +32,16 @@ class Target:
     dataset: Dataset
     labels_id: str
     labels: Labels
+
+    @property
+    def truth(self) -> str:
+        """A name for what the test items' labels come to: their rows and how these are resolved."""
+        content = {
+            "rows": self.labels.rows[TEST],
+            "resolve": self.labels.resolve,
+            "values": self.labels.values,
+        }
+        return blake3(document.canonical(content)).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +73,20 @@ def target(workspace: Workspace, model: Model) -> Target:
     )
 
 
-def evaluator(workspace: Workspace, name: str) -> str:
-    """The hash of the code that judges a model: the metrics and tests that the policy in force names for it."""
-    code = in_force(workspace).document["code"]
-    return blake3(
-        document.canonical({"format": 1, "code": {k: code.get(k) for k in judging(workspace, name)}})
-    ).hexdigest()
+def evaluator(workspace: Workspace, model: str, dataset: str) -> str:
+    """The hash of what the policy in force judges a model by: its metrics and tests, masked fields, isolation.
+
+    Requirements and roles are not part of it: they are held against a result when somebody decides.
+    """
+    policy = in_force(workspace)
+    code = policy.document["code"]
+    content = {
+        "format": 1,
+        "code": {name: code.get(name) for name in judging(workspace, model)},
+        "mask": policy.parts.get("data", {}).get(dataset, {}).get("mask", []),
+        "isolation": (policy.parts.get("evaluation") or {}).get("isolation"),
+    }
+    return blake3(document.canonical(content)).hexdigest()
 
 
 def judging(workspace: Workspace, name: str) -> dict[str, str]:
@@ -78,8 +98,8 @@ def judging(workspace: Workspace, name: str) -> dict[str, str]:
 
 def result_key(workspace: Workspace, model_id: str, model: Model, on: Target) -> str:
     """The name under which a result is claimed."""
-    judged_by = evaluator(workspace, model.name)
-    key = {"model": model_id, "test": on.dataset.test, "labels": on.labels_id, "evaluator": judged_by}
+    judged_by = evaluator(workspace, model.name, on.dataset.name)
+    key = {"model": model_id, "test": on.dataset.test, "truth": on.truth, "evaluator": judged_by}
     return "evaluations/" + blake3(document.canonical(key)).hexdigest()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from cdl.config.requirement import Requirement
 from cdl.errors import NotFound, Refused
 from cdl.git.commit import make_commit, merge_in_memory
-from cdl.model.current import current, deployed, promoted
+from cdl.model.current import deployed, promoted, rivals
 from cdl.model.results import Evaluation, compared, evaluated
 from cdl.model.source import describe, model_record, source
 from cdl.model.submit import offered, same_source, submitted
@@ -45,27 +45,29 @@ def waiting(workspace: Workspace) -> list[Open]:
 
 
 def look(workspace: Workspace, subject: str) -> Sight:
-    """Everything that the decision will name. Stale when test, labels or the current model changed since the evaluation."""
+    """Everything that the decision will name.
+
+    Stale when test items, their labels, what judges, or the model in production or promoted changed since it was evaluated.
+    """
     model = model_record(workspace, subject)
     commit = offered(workspace, subject)
     found = evaluated(workspace, subject)
-    now = current(workspace, model.name)
-    against = evaluated(workspace, now) if now else None
-    comparison = compared(workspace, against, found) if against and found else None
+    against = comparisons(workspace, subject, model.name, found)
     seen = {
         "test": found.result["test"] if found else None,
         "labels": found.result["labels"] if found else None,
         "promoted": promoted(workspace, model.name),
         "deployed": deployed(workspace, model.name),
         "evaluation": found.object if found else None,
-        "comparison": comparison["object"] if comparison else None,
+        "comparisons": [made["object"] for made in against.values() if made],
         "source": commit,
     }
+    missing = [rival for rival, made in against.items() if made is None]
     stale = None
     if found is None:
         stale = "not evaluated on the current test: `cdl run` evaluates it"
-    elif now is not None and comparison is None:
-        stale = f"not compared with {short(now)}, the current model: `cdl run` does"
+    elif missing:
+        stale = f"not compared with {short(missing[0])}, the current model: `cdl run` does"
     requirements = judged(in_force(workspace).requirements(), found.measures() if found else {}, "test.")
     return Sight(
         seen=seen,
@@ -74,6 +76,18 @@ def look(workspace: Workspace, subject: str) -> Sight:
         stale=stale,
         missing=None if commit else f"nothing is offered: cdl model submit {short(subject)}",
     )
+
+
+def comparisons(
+    workspace: Workspace, subject: str, name: str, found: Evaluation | None
+) -> dict[str, dict[str, Any] | None]:
+    """The paired comparison with each model that counts now, where it was made on the current test."""
+    made: dict[str, dict[str, Any] | None] = {}
+    for rival in rivals(workspace, name):
+        against = evaluated(workspace, rival) if rival != subject else None
+        if rival != subject:
+            made[rival] = compared(workspace, against, found) if against and found else None
+    return made
 
 
 def judged(
@@ -116,10 +130,11 @@ def promote(workspace: Workspace, chain: Chain, subject: str, ruling: Ruling) ->
     same_source(workspace, model, made, "the merge")
     # the merge of the tip before the approval; the approval's own files are added to it
     transformation = _transformation(workspace, model)
-    head = ModelHead(promoted=subject, before=promoted(workspace, model.name))
+    before = promoted(workspace, model.name)
+    heads = [] if before == subject else [(model.name, ModelHead(promoted=subject, before=before))]
     chain.commit(
         *([model, transformation] if transformation else [model]),
-        heads=[(model.name, head)],
+        heads=heads,
         files=chain.added(),
         command="promote",
         line=f"{model.name} {short(subject)}",

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cdl.optional import optional
+
 MAX_CLASSES = 100_000
 SCALARS = "state.json"  # the file of a transformation's state that holds everything but arrays
 Floats = NDArray[np.float32]
@@ -96,10 +98,10 @@ def probabilities(outputs: NDArray[Any], kind: str, items: int, classes: int) ->
 
 
 def _network(spec: Mapping[str, Any], weights: bytes) -> Callable[[Floats], Floats]:
-    torch = import_module("torch")
+    torch = optional("torch")
     torch.set_num_threads(1)
     network = named(spec["call"])(spec["hyperparameters"])
-    network.load_state_dict(import_module("safetensors.torch").load(weights))
+    network.load_state_dict(optional("safetensors.torch").load(weights))
     network.eval()
 
     def forward(inputs: Floats) -> Floats:
@@ -112,13 +114,13 @@ def _network(spec: Mapping[str, Any], weights: bytes) -> Callable[[Floats], Floa
 
 def _function(spec: Mapping[str, Any], weights: bytes) -> Callable[[Floats], Floats]:
     function = named(spec["call"])
-    arrays = import_module("safetensors.numpy").load(weights)
+    arrays = optional("safetensors.numpy").load(weights)
     return lambda inputs: np.asarray(function(arrays, inputs), dtype=np.float32)
 
 
 def _onnx(spec: Mapping[str, Any], weights: bytes) -> Callable[[Floats], Floats]:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    runtime = import_module("onnxruntime")
+    runtime = optional("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -7,8 +7,8 @@ from cdl.data.ready import released
 from cdl.errors import NotFound
 from cdl.model import review, submit
 from cdl.model.code import model_code
-from cdl.model.current import current
-from cdl.model.results import compared, counted, evaluated, limit, target
+from cdl.model.current import rivals
+from cdl.model.results import counted, evaluated, limit, target
 from cdl.model.search import expected_epochs
 from cdl.model.source import model_record
 from cdl.model.submit import submitted
@@ -23,17 +23,15 @@ TRAINED = "trained/"  # claims: what `cdl run model` did already
 
 
 def unevaluated(workspace: Workspace) -> list[Work]:
-    """Models that wait for an evaluation, or for a comparison with the model that counts now, and whose key is here."""
+    """Models that wait for an evaluation, or for a comparison with those that count now, and whose key is here."""
     reviewed = [i for i, _ in submitted(workspace)]
     fresh = [i for i, m in workspace.registry.all(Model) if _never_evaluated(workspace, i, m)]
     wanted = dict.fromkeys([*reviewed, *fresh])
     for identity in reviewed:
-        now = current(workspace, model_record(workspace, identity).name)
-        if now is not None:
-            wanted.setdefault(now)
+        wanted |= dict.fromkeys(rivals(workspace, model_record(workspace, identity).name))
     works = [_evaluation(workspace, i) for i in wanted if evaluated(workspace, i) is None]
     if not works:
-        works = [_comparison(i, n) for i in reviewed if (n := _uncompared(workspace, i)) is not None]
+        works = [_comparison(i, rival) for i in reviewed for rival in _uncompared(workspace, i)]
     return [w for w in works if w is not None]
 
 
@@ -127,20 +125,19 @@ def _evaluation(workspace: Workspace, identity: str) -> Work | None:
     return Work(step="model_evaluation", subject=identity, line=line, cost=f"{number} of {limit(workspace)}")
 
 
-def _uncompared(workspace: Workspace, identity: str) -> str | None:
-    now = current(workspace, model_record(workspace, identity).name)
-    if now is None or now == identity:
-        return None
-    first, second = evaluated(workspace, now), evaluated(workspace, identity)
-    if first is None or second is None or compared(workspace, first, second) is not None:
-        return None
-    on = target(workspace, model_record(workspace, identity))
-    return now if workspace.holds_key(on.dataset.name) else None
+def _uncompared(workspace: Workspace, identity: str) -> list[str]:
+    """The models that count now and that a submitted one was not compared with on the current test."""
+    model = model_record(workspace, identity)
+    found = evaluated(workspace, identity)
+    if found is None or not workspace.holds_key(target(workspace, model).dataset.name):
+        return []
+    made = review.comparisons(workspace, identity, model.name, found)
+    return [rival for rival, comparison in made.items() if comparison is None]
 
 
-def _comparison(identity: str, now: str) -> Work:
-    line = f"compare {short(identity)} with {short(now)}, the current model"
-    return Work(step="model_evaluation", subject=identity, line=line, options={"against": now})
+def _comparison(identity: str, rival: str) -> Work:
+    line = f"compare {short(identity)} with {short(rival)}, the current model"
+    return Work(step="model_evaluation", subject=identity, line=line, options={"against": rival})
 
 
 SCIENTIST = ("data_scientist",)

@@ -18,7 +18,7 @@ import msgspec
 from cdl.data.ready import released
 from cdl.errors import CdlError, ConfigError, JobFailed, NotFound
 from cdl.jobs.job import Job
-from cdl.jobs.local import Jobs, Worker
+from cdl.jobs.local import LOG, Jobs, Worker
 from cdl.jobs.slots import Need
 from cdl.model import script, warm
 from cdl.model.code import ModelCode, model_code
@@ -26,6 +26,7 @@ from cdl.model.code import keep as keep_code
 from cdl.model.pretrained import pretrained
 from cdl.model.transform import LOOP, Prepared, prepare
 from cdl.model.trials import Trial, keep, new_id, points_batch
+from cdl.optional import require
 from cdl.registry.records import Model
 from cdl.workflow.workspace import Workspace
 
@@ -80,6 +81,12 @@ class Plan:
         """The objects that it reads."""
         return {**self.prepared.arrays, **({"pretrained": self.pretrained} if self.pretrained else {})}
 
+    def packages(self) -> tuple[str, ...]:
+        """The optional packages that it needs; a script brings its own."""
+        if not isinstance(self.code.train, str):
+            return ()
+        return ("torch", "safetensors") if self.code.config.network else ("safetensors",)
+
     def folder(self, workspace: Workspace) -> Path:
         """Where its checkpoints and points are noted, whatever `until` is."""
         return workspace.folder / "trials" / replace(self, until=self.epochs).job().id[:32]
@@ -111,7 +118,6 @@ def plan(
     commit: str | None = None,
     data: tuple[str, str] | None = None,
     command: Sequence[str] | None = None,
-    fresh: bool = False,
 ) -> Plan:
     """A training of a model as cdl.yaml says it, on the dataset's current version, with some hyperparameters set.
 
@@ -121,7 +127,7 @@ def plan(
     keep_code(workspace, code)
     dataset, labels = data or released(workspace, code.config.data)
     given = check_sets(code, sets or {})
-    prepared = prepare(workspace, code, dataset, labels, code.config.validation, fresh=fresh)
+    prepared = prepare(workspace, code, dataset, labels, code.config.validation)
     total = code.config.epochs if epochs is None else epochs
     return Plan(
         model=name,
@@ -158,11 +164,14 @@ def execute(
     fresh: bool = False,
     told: Callable[[Mapping[str, float]], None] = lambda report: None,
 ) -> Trained:
-    """Trains, from the last checkpoint where there is one. JobFailed when the code raises or a measure is not finite.
+    """Trains, from the last checkpoint where there is one.
+
+    JobFailed when the code raises or a measure is not finite, Unavailable without a package that it needs.
 
     It waits for the slots that cdl.yaml asks for, and says so when that takes long.
     `fresh` asks neither cache nor checkpoints, and compares afterwards.
     """
+    require(*what.packages())
     job = what.job()
     progress = _Progress(what.folder(workspace), workspace, what.until, fresh=fresh)
 
@@ -231,7 +240,8 @@ def train(
         done = execute(workspace, workspace.jobs, what, told=say)
     except CdlError as error:
         keep(workspace, failed(trial, error), cause=cause)
-        error.remedy = f"cdl trial logs {trial.id.partition('-')[0]}"
+        if isinstance(error, JobFailed):
+            error.remedy = f"cdl trial logs {trial.id.partition('-')[0]}"
         raise
     return keep(workspace, finished(trial, done, what.until, "finished"), cause=cause)
 
@@ -287,26 +297,26 @@ def finished(trial: Trial, done: Trained, trained: int, status: str) -> Trial:
 
 def failed(trial: Trial, error: CdlError) -> Trial:
     """The trial with its error; the log is the object that the error names."""
-    log = (error.remedy or "").removeprefix("the log is object ") if error.remedy else None
+    kept = (error.remedy or "").partition(LOG)[2]
     text = f"{error.where}: {error.message}" if error.where else error.message
-    return msgspec.structs.replace(trial, status="failed", error=text, log=log)
+    return msgspec.structs.replace(trial, status="failed", error=text, log=kept or None)
 
 
 def reproduce(workspace: Workspace, model: Model) -> Trained:
     """Trains the trial of a model record alone, with neither cache nor checkpoint, and compares afterwards."""
     trial = model.trial
+    alone = replace(workspace, jobs=workspace.jobs.with_empty_cache())
     what = plan(
-        workspace,
+        alone,
         model.name,
         seed=trial["seed"],
         epochs=trial["planned"],
         commit=model.code["commit"],
         data=(model.data["dataset"], model.data["labels"]),
         command=trial.get("script"),
-        fresh=True,
     )
     what = replace(what, hyperparameters=trial["hyperparameters"], until=trial["epochs"], threads=trial["threads"])
-    return execute(workspace, workspace.jobs, what, fresh=True)
+    return execute(alone, alone.jobs, what, fresh=True)
 
 
 def teller(workspace: Workspace, name: str, epochs: int) -> Callable[[Mapping[str, float]], None]:

@@ -8,9 +8,7 @@
 Arrays of a training are given by the paths of their npy files and mapped, not copied.
 """
 
-import sys
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from cdl.model import checkpoint
 from cdl.model.arrays import array_bytes
 from cdl.model.context import Context, Part
 from cdl.model.runtime import encode_state, named
+from cdl.optional import optional
 
 
 def serve(channel: Channel) -> None:
@@ -50,8 +49,7 @@ def _inputs(fitted: Any, items: list[bytes]) -> bytes:
 
 def _train(channel: Channel, message: Mapping[str, Any]) -> None:
     if message["network"]:
-        import_module("torch")
-        sys.modules["torch"].set_num_threads(message["threads"])
+        optional("torch").set_num_threads(message["threads"])
     checkpoint.seed(message["seed"])
     context = Context(
         hyperparameters=message["hyperparameters"],
@@ -87,4 +85,4 @@ def _part(paths: Mapping[str, str], name: str) -> Part:
 
 def _weights(path: str | None) -> Any:
     """The arrays of a safetensors file."""
-    return None if path is None else import_module("safetensors.numpy").load_file(path)
+    return None if path is None else optional("safetensors.numpy").load_file(path)

@@ -25,7 +25,10 @@ LOOP = "cdl.model.trainer:serve"
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Both parts as a model reads them: objects of npy arrays, and the transformation that made them."""
+    """Both parts as a model reads them: objects of npy arrays, and the transformation that made them.
+
+    `differs`: what an equal fit had left otherwise, where it was run again.
+    """
 
     arrays: Mapping[str, str]
     transformation: Transformation | None
@@ -52,9 +55,7 @@ def parts(workspace: Workspace, code: ModelCode, dataset_id: str, labels_id: str
     return first, second
 
 
-def prepare(
-    workspace: Workspace, code: ModelCode, dataset_id: str, labels_id: str, share: float, *, fresh: bool = False
-) -> Prepared:
+def prepare(workspace: Workspace, code: ModelCode, dataset_id: str, labels_id: str, share: float) -> Prepared:
     """Fits or loads the transformation and gives both parts as arrays. JobFailed when its code fails."""
     first, second = parts(workspace, code, dataset_id, labels_id, share)
     put = workspace.store.put
@@ -102,7 +103,7 @@ def prepare(
             "validation": put(answer["validation"]),
         }
 
-    done = workspace.jobs.run(job, drive, fresh=fresh)
+    done = workspace.jobs.run(job, drive)
     arrays["training_inputs"], arrays["validation_inputs"] = done.outputs["training"], done.outputs["validation"]
     record = Transformation(
         call=transform.run,

@@ -13,16 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
+from cdl.optional import optional
+
 STEP = "cdl.model.warm:step"
 BLAS = ("openblas_set_num_threads", "scipy_openblas_set_num_threads64_")  # as is, and as numpy's own builds call it
 
 
 def step() -> Callable[[int], None]:
     """Imports torch and the trainer, trains a small network for a step; what each fork calls first."""
-    torch = import_module("torch")
+    torch = optional("torch")
     torch.set_num_threads(1)
-    for name in ("cdl.model.trainer", "safetensors.numpy"):
-        import_module(name)
+    optional("safetensors.numpy")
+    import_module("cdl.model.trainer")
     nn = torch.nn
     network = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 2)

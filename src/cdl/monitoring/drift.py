@@ -12,7 +12,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from cdl.errors import Corrupt
 from cdl.model.arrays import array
+from cdl.optional import optional
 
 DRIFT, FAILING = "drift.", "failing."  # what measures of a window, and those that failed, begin with
 ALPHA = 1e-3
@@ -109,7 +109,7 @@ def _mmd(kernel: Floats, first: NDArray[np.bool_]) -> float:
 
 
 def _confidence(first: Floats, second: Floats) -> Measure:
-    found = import_module("scipy.stats").ks_2samp(first, second, method="asymp")
+    found = optional("scipy.stats").ks_2samp(first, second, method="asymp")
     return Measure(name="confidence", effect=round(float(found.statistic), 5), p_value=float(found.pvalue))
 
 
@@ -119,7 +119,7 @@ def _category(first: Mapping[str, int], second: Mapping[str, int]) -> Measure:
     table = _pooled(table)
     if len(table) < 2:
         return Measure(name="category", effect=0.0, p_value=1.0)
-    found = import_module("scipy.stats").chi2_contingency(table, correction=False)
+    found = optional("scipy.stats").chi2_contingency(table, correction=False)
     effect = float(np.sqrt(found.statistic / table.sum()))  # Cramer's V of a table with two columns
     return Measure(name="category", effect=round(effect, 5), p_value=float(found.pvalue))
 

@@ -11,15 +11,14 @@ import os
 import signal
 import socket
 import sys
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 
 from cdl.deployment.serve.app import App
 from cdl.deployment.serve.package import open_package
 from cdl.deployment.serve.scoring import FEEDBACK, SCORING, Log
+from cdl.optional import present
 
 DRAIN_SECONDS = 2.0
 FINISH_SECONDS = 30
@@ -63,8 +62,8 @@ def main() -> int:
     app = App(served, given.name, *logs)
     config = uvicorn.Config(
         app,
-        loop="uvloop" if _there("uvloop") else "asyncio",
-        http="httptools" if _there("httptools") else "h11",
+        loop="uvloop" if present("uvloop") else "asyncio",
+        http="httptools" if present("httptools") else "h11",
         lifespan="off",
         access_log=False,
         log_level="warning",
@@ -79,13 +78,6 @@ def main() -> int:
             for log in logs:
                 log.close()
     return 0
-
-
-def _there(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError:
-        return None
 
 
 def _end_with_parent() -> None:
