@@ -6,6 +6,7 @@ import pytest
 from cdl.errors import Conflict, Corrupt, NotFound
 from cdl.git.repository import Git
 from cdl.journal.journal import Journal
+from cdl.registry.chain import Chain
 from cdl.registry.check import check_registry
 from cdl.registry.records import (
     Made,
@@ -139,11 +140,11 @@ def test_what_was_observed_can_be_thrown_away(registry: Registry) -> None:
 
 def test_a_chain_lands_in_one_move_or_not_at_all(registry: Registry) -> None:
     start = registry.tip()
-    chain = registry.chain("main")
+    chain = Chain(registry, "main")
     chain.commit(model(), command="approve", line="a")
     chain.commit(heads=[("toy", ModelHead(promoted="m-1"))], command="promote", line="b")
     assert registry.tip() == start
-    late = registry.chain("main")
+    late = Chain(registry, "main")
     late.commit(model(seed=2), command="approve", line="late")
     tip = chain.land()
     assert registry.git.resolve(f"{tip}~2") == start

@@ -8,8 +8,8 @@ from cdl.data import labels
 from cdl.data.ready import announce
 from cdl.data.submit import merge_offer, offered
 from cdl.errors import NotFound
+from cdl.registry.chain import Chain
 from cdl.registry.records import Dataset, DatasetHead, short
-from cdl.registry.registry import Chain
 from cdl.workflow.policy import in_force, verdict_on
 from cdl.workflow.step import Gate, Open, Ruling, Sight
 from cdl.workflow.workspace import Workspace

@@ -6,8 +6,9 @@ The version's stages name the closures of their code; what is offered must hold 
 from cdl.data.stages import closure_of
 from cdl.errors import NotFound, Refused
 from cdl.git.commit import merge_in_memory
+from cdl.registry.chain import Chain
 from cdl.registry.records import Dataset, DatasetHead, short
-from cdl.registry.registry import OFFER_REFS, Chain
+from cdl.registry.registry import OFFER_REFS
 from cdl.workflow.policy import require_role
 from cdl.workflow.step import Ruling
 from cdl.workflow.workspace import Workspace

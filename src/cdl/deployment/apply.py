@@ -11,6 +11,7 @@ from cdl.deployment.base import Line, approval_stands, candidate, line_of_stage
 from cdl.deployment.stages import Stage, branch, declared, finish, folder, look, status
 from cdl.errors import CdlError, Conflict, Corrupt, NotFound, Refused
 from cdl.git.commit import merge_in_memory
+from cdl.registry.chain import Chain
 from cdl.registry.records import DeploymentHead, Package, short
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
@@ -134,6 +135,6 @@ def _merge(workspace: Workspace, production: str, command: str) -> None:
             f"merging {registry.integration} into {production} conflicts in {', '.join(merge.conflicts)}",
             remedy=f"git merge {registry.integration} on {production}, then the command again",
         )
-    chain = registry.chain(production)
+    chain = Chain(registry, production)
     chain.commit(command=command, line=f"{registry.integration} into {production}", merged=tip, tree=merge.tree)
     chain.land()

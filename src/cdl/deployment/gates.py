@@ -14,8 +14,9 @@ from cdl.model.results import Evaluation, check_signature, evaluated
 from cdl.model.review import author_of, judged
 from cdl.model.source import describe, model_record
 from cdl.model.submit import same_source
+from cdl.registry.chain import Chain
 from cdl.registry.records import Model, short
-from cdl.registry.registry import OFFER_REFS, Chain
+from cdl.registry.registry import OFFER_REFS
 from cdl.workflow.policy import in_force, verdict_on
 from cdl.workflow.step import Gate, Open, Ruling, Sight
 from cdl.workflow.workspace import Workspace

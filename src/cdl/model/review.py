@@ -14,8 +14,8 @@ from cdl.model.current import deployed, promoted, rivals
 from cdl.model.results import Evaluation, compared, evaluated
 from cdl.model.source import describe, model_record, source
 from cdl.model.submit import offered, same_source, submitted
+from cdl.registry.chain import Chain
 from cdl.registry.records import Model, ModelHead, Transformation, short
-from cdl.registry.registry import Chain
 from cdl.workflow.policy import in_force
 from cdl.workflow.step import Gate, Open, Ruling, Sight
 from cdl.workflow.workspace import Workspace

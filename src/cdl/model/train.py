@@ -6,8 +6,6 @@ trained before with the same code, data, parameters, threads and device is not t
 
 import difflib
 import json
-import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 import msgspec
 
 from cdl.data.ready import released
-from cdl.errors import CdlError, ConfigError, JobFailed, NotFound
+from cdl.errors import CdlError, ConfigError, JobFailed
 from cdl.jobs.job import Job
 from cdl.jobs.local import LOG, Jobs, Worker
 from cdl.jobs.slots import Need
@@ -24,6 +22,7 @@ from cdl.model import script, warm
 from cdl.model.code import ModelCode, model_code
 from cdl.model.code import keep as keep_code
 from cdl.model.pretrained import pretrained
+from cdl.model.progress import Progress
 from cdl.model.transform import LOOP, Prepared, prepare
 from cdl.model.trials import Trial, keep, new_id, points_batch
 from cdl.optional import require
@@ -173,7 +172,7 @@ def execute(
     """
     require(*what.packages())
     job = what.job()
-    progress = _Progress(what.folder(workspace), workspace, what.until, fresh=fresh)
+    progress = Progress(what.folder(workspace), workspace.store, what.until, fresh=fresh)
 
     def run_script(worker: Worker) -> dict[str, str]:
         made = script.run(worker, _message(workspace, what, None), lambda report: told(progress.report(report)))
@@ -327,60 +326,6 @@ def teller(workspace: Workspace, name: str, epochs: int) -> Callable[[Mapping[st
         workspace.tell(f"{name.partition('-')[0]:<5} epoch {int(report['epoch'])}/{epochs}: {numbers}")
 
     return say
-
-
-class _Progress:
-    """The last checkpoint and the reports of a training, noted in a folder so that a killed one goes on."""
-
-    def __init__(self, folder: Path, workspace: Workspace, until: int, *, fresh: bool) -> None:
-        self.folder = folder
-        self.workspace = workspace
-        self.fresh = fresh
-        self.start: bytes | None = None
-        self.checkpoint: str | None = None
-        self.reports: list[Mapping[str, float]] = []
-        if not fresh:
-            self._go_on(until)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Each measure as it was last reported."""
-        found: dict[str, float] = {}
-        for report in self.reports:
-            found |= {k: v for k, v in report.items() if k != "epoch"}
-        return found
-
-    def report(self, numbers: Mapping[str, float]) -> Mapping[str, float]:
-        """Keeps a report. JobFailed when a measure is not a finite number."""
-        bad = [k for k, v in numbers.items() if not isinstance(v, int | float) or not math.isfinite(v)]
-        if bad:
-            raise JobFailed(f"{bad[0]} is {numbers[bad[0]]} in epoch {int(numbers.get('epoch', 0))}")
-        self.reports.append(dict(numbers))
-        return numbers
-
-    def save(self, epoch: int, data: bytes) -> None:
-        """Stores a checkpoint and notes it."""
-        self.checkpoint = self.workspace.store.put(data)
-        if self.fresh:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        note = {"epoch": epoch, "checkpoint": self.checkpoint, "reports": self.reports}
-        temporary = self.folder / f"epoch-{epoch}.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps(note))
-        temporary.replace(self.folder / f"epoch-{epoch}.json")
-
-    def _go_on(self, until: int) -> None:
-        """Takes up the last noted epoch that is not beyond `until`."""
-        notes = {int(p.stem.removeprefix("epoch-")): p for p in self.folder.glob("epoch-*.json")}
-        reached = [e for e in notes if e <= until]
-        if not reached:
-            return
-        note = json.loads(notes[max(reached)].read_text())
-        try:
-            self.start = self.workspace.store.get(note["checkpoint"])
-        except NotFound:
-            return
-        self.checkpoint, self.reports = note["checkpoint"], note["reports"]
 
 
 def _message(workspace: Workspace, what: Plan, start: bytes | None) -> dict[str, Any]:

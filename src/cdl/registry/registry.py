@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cdl.errors import Conflict, NotFound
-from cdl.git.commit import advance, commit_files, make_commit, make_tree
+from cdl.git.commit import commit_files
 from cdl.git.repository import Git
 from cdl.git.scan import ScannedChange, ScannedCommit, scan
 from cdl.journal.events import Event, head_event_id, record_event_id
@@ -33,7 +33,6 @@ from cdl.registry.records import (
     head_path,
     is_head,
     is_record,
-    short,
 )
 
 MODEL_REFS = "refs/cdl/models/"
@@ -201,10 +200,6 @@ class Registry:
         self.observe()
         return Made(commit, ids)
 
-    def chain(self, branch: str) -> "Chain":
-        """Several commits that land in one move of a branch."""
-        return Chain(self, branch)
-
     # what happened
 
     def observe(self) -> list[Event]:
@@ -297,49 +292,6 @@ class Registry:
         return self._observed
 
 
-class Chain:
-    """Commits made one on the other in memory; nothing is seen before `land`, which moves the branch once."""
-
-    def __init__(self, registry: Registry, branch: str) -> None:
-        self.registry = registry
-        self.branch = branch
-        tip = registry.git.resolve(f"refs/heads/{branch}")
-        if tip is None:
-            raise NotFound(f"no branch {branch}", remedy=f"git branch {branch}")
-        self.start = self.tip = tip
-
-    def commit(
-        self,
-        *records: Record,
-        heads: Iterable[tuple[str, Head]] = (),
-        files: Mapping[str, bytes] | None = None,
-        command: str,
-        line: str,
-        merged: str | None = None,
-        tree: str | None = None,
-    ) -> tuple[str, ...]:
-        """Adds a commit; with `merged` a merge of that commit whose tree (before the files) is `tree`."""
-        git = self.registry.git
-        ids, content = contents(records, heads, files or {})
-        parents = [self.tip] + ([merged] if merged else [])
-        made = make_tree(git, tree or self.tip, content)
-        self.tip = make_commit(git, made, parents, message(command, line, ids))
-        return ids
-
-    def added(self) -> dict[str, bytes]:
-        """The files that the commits so far added or changed; a merge of `start` needs them again."""
-        lines = self.registry.git.text(
-            "diff-tree", "-r", "--name-only", "--diff-filter=AM", "--end-of-options", self.start, self.tip
-        )
-        return self.registry.git.read_many(self.tip, [p for p in lines.splitlines() if p])
-
-    def land(self) -> str:
-        """Moves the branch to the last commit; Conflict when somebody else moved it since."""
-        advance(self.registry.git, self.branch, self.tip, expect=self.start)
-        self.registry.observe()
-        return self.tip
-
-
 def contents(
     records: Iterable[Record], heads: Iterable[tuple[str, Head]], files: Mapping[str, bytes]
 ) -> tuple[tuple[str, ...], dict[str, bytes]]:
@@ -394,6 +346,3 @@ def _facts(commit: ScannedCommit, changed: list[Changed]) -> list[tuple[str, Fac
         made = commit.author_email, commit.author_time
         found += [(head_event_id(f.kind, path, before, now, *made), f) for f in facts_of_head(path, new)]
     return found
-
-
-__all__ = ["Chain", "Made", "Registry", "Stored", "short"]

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from cdl.errors import Conflict, NotFound, Refused
+from cdl.registry.chain import Chain
 from cdl.registry.records import Decision, Request, encode, short
-from cdl.registry.registry import Chain
 from cdl.workflow.policy import Policy, decisions, in_force
 from cdl.workflow.standing import standing
 from cdl.workflow.step import Cycle, Gate, Open, Ruling, Sight

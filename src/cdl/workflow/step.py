@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 from cdl.errors import NotFound
-from cdl.registry.registry import Chain
+from cdl.registry.chain import Chain
 from cdl.workflow.workspace import Workspace
 
 Starts = Literal["itself", "named", "person"]
