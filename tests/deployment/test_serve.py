@@ -281,3 +281,18 @@ def test_items_of_one_request_are_answered_in_order(shared: Service) -> None:
     assert len(set(answer["parameters"]["ids"])) == 80
     status, answer = shared.call("POST", "/v2/models/toy/infer", {"inputs": [tensor], "outputs": [{"name": "x"}]})
     assert status == 400 and "outputs" in answer["error"]
+
+
+def test_a_service_is_nobodys_child(tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    spec = {"package": str(package(tmp_path / "first")), "name": "toy", "port": 0, "replicas": 1}
+    found = control.start(folder, spec)
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    mine = children.read_text().split() if children.exists() else []
+    assert str(found["pid"]) not in mine and control.running(folder)
+    control.stop(folder)
+    assert control.running(folder) is None
+    end = time.monotonic() + 30
+    while Path(f"/proc/{found['pid']}").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{found['pid']}").exists()

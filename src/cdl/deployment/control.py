@@ -1,8 +1,11 @@
 """How commands speak with a service's supervisor: start it, ask it, and know whether it runs."""
 
+import contextlib
 import json
 import os
 import re
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -10,9 +13,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cdl
+from cdl.deployment.supervisor import PID_BYTES, READY
 from cdl.errors import Conflict, JobFailed, NotFound
 from cdl.optional import require
 
@@ -43,27 +47,39 @@ def start(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
         ) from error
     listener.listen(1024)
     around = os.environ | {"PYTHONPATH": str(Path(cdl.__file__).parents[1])}
-    with listener, (folder / LOG).open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cdl.deployment.supervisor", str(folder), str(listener.fileno())],
-            env=around,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=(listener.fileno(),),
-            start_new_session=True,
-        )
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        if process.poll() is not None:
+    hears, told = os.pipe()
+    with open(hears, "rb", buffering=0) as heard, listener, (folder / LOG).open("ab") as log:
+        handles = (listener.fileno(), told)
+        try:
+            subprocess.run(
+                [sys.executable, "-m", "cdl.deployment.supervisor", str(folder), *map(str, handles)],
+                env=around,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=handles,
+                start_new_session=True,
+                check=False,
+            )
+        finally:
+            os.close(told)
+        _wait_ready(folder, heard)
+    return ask(folder, op="status")
+
+
+def _wait_ready(folder: Path, heard: IO[bytes]) -> None:
+    """Hears a supervisor until it is ready. JobFailed when it ends before, or takes too long; then it is ended."""
+    said, end = b"", time.monotonic() + START_SECONDS
+    while select.select([heard], [], [], max(0.0, end - time.monotonic()))[0]:
+        part = heard.read(PID_BYTES + len(READY))
+        said += part
+        if said[PID_BYTES:] == READY:
+            return
+        if not part:
             raise JobFailed("the service did not start:\n" + tail(folder), remedy=f"see {folder / LOG}")
-        found = running(folder)
-        if found is not None and found["pid"] == process.pid:
-            process.returncode = 0  # it lives on by itself
-            return found
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        if len(said) >= PID_BYTES:
+            os.kill(int.from_bytes(said[:PID_BYTES], "big"), signal.SIGKILL)
     raise JobFailed("the service was not ready in time:\n" + tail(folder), remedy=f"see {folder / LOG}")
 
 

@@ -1,7 +1,8 @@
 """Keeps one service: the port is opened once and inherited by workers, so that nothing is lost when they change.
 
-    python -m cdl.deployment.supervisor FOLDER FD        FOLDER/spec.json  {package, name, port, replicas}
+    python -m cdl.deployment.supervisor FOLDER FD TOLD   FOLDER/spec.json  {package, name, port, replicas}
 
+It leaves whoever started it at once, and says on the inherited pipe TOLD its process id and, once it serves, `ready`.
 A swap has two halves. `swap` starts new workers and answers when they are loaded and warm; the old ones still serve. `switch`
 lets the new ones accept and drains the old; `abandon` ends the new. Between the two the caller commits what is deployed.
 Control: one JSON object a line over the unix socket FOLDER/control: status, swap, switch, abandon, stop.
@@ -26,6 +27,8 @@ TICK_SECONDS = 0.1
 AGAIN_SECONDS = 0.5  # before a worker that died is started again, doubled each time up to LONGEST_SECONDS
 LONGEST_SECONDS = 10.0
 LARGEST_MESSAGE = 65536
+READY = b"ready"
+PID_BYTES = 8  # of its process id, on the pipe of who started it
 PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 
 
@@ -62,13 +65,15 @@ class Supervisor:
         self.old: list[Worker] = []
         self.ending = False
 
-    def run(self) -> int:
-        """Serves until stopped; the exit code."""
+    def run(self, told: int) -> int:
+        """Serves until stopped; the exit code. `told` hears `ready` once requests are answered."""
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "ending", True))
         self._fill(self.now)
         if not self._wait_ready(self.now):
             return 1
         control = self._control()
+        os.write(told, READY)
+        os.close(told)
         while not self.ending:
             self._tend()
             readable, _, _ = select.select([control], [], [], TICK_SECONDS)
@@ -277,11 +282,15 @@ def _write(path: Path, text: str) -> None:
 
 
 def main() -> int:
-    """`FOLDER FD`: serves on an inherited listening socket."""
-    folder = Path(sys.argv[1])
+    """`FOLDER FD TOLD`: serves on an inherited listening socket, as nobody's child."""
+    folder, told = Path(sys.argv[1]), int(sys.argv[3])
+    if os.fork():
+        os._exit(0)
+    os.write(told, os.getpid().to_bytes(PID_BYTES, "big"))
+    os.set_inheritable(told, False)
     os.chdir(folder)
     with socket.socket(fileno=int(sys.argv[2])) as listener:
-        return Supervisor(folder, listener).run()
+        return Supervisor(folder, listener).run(told)
 
 
 if __name__ == "__main__":
