@@ -159,7 +159,7 @@ def failing(toy: Toy) -> str:
             versions.make(toy.become(DATA), "words")
         told += [f"{what}: {caught.value}\n{caught.value!r}", typed(toy, "data", "run", code=1)]
         toy.write(path, before)
-    assert re.search(r"data/steps.py:\d+: KeyError\n  the log is object s:", told[0]), told[0]
+    assert re.search(r"data/steps.py:\d+: KeyError\n  cdl data logs s:", told[0]), told[0]
     return "\n".join(told)
 
 
