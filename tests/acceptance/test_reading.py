@@ -22,7 +22,11 @@ def test_every_reading_command_leaves_hostile_code_alone(tmp_path: Path, monkeyp
     toy.submit(toy.model("exp/second", seed=3))  # a review is open
     workspace = toy.become(REVIEW)
     first = trials.trials(workspace)[0]
-    trial, dataset, other = first.id, workspace.registry.get(first.dataset).id, workspace.registry.get(first.labels).id
+    trial, dataset, other = (
+        first.id,
+        workspace.registry.get(first.data["dataset"]).id,
+        workspace.registry.get(first.data["labels"]).id,
+    )
     trace = tmp_path / "trace"
     poison = f"import pathlib\npathlib.Path({str(trace)!r}).touch()\nraise SystemExit(13)\n"
     for path in toy.root.rglob("*.py"):

@@ -9,8 +9,12 @@ import pytest
 from cdl.cycle import CYCLE, TRIGGERS
 from cdl.data.dataset import current_items
 from cdl.data.ready import announce
+from cdl.deployment.reproduce import reproduce
 from cdl.errors import NotFound, Refused
 from cdl.model.evaluate import evaluate
+from cdl.model.register import register
+from cdl.model.source import model_record
+from cdl.model.train import train
 from cdl.registry.records import Decision
 from cdl.workflow.decide import decide, meant, waiting
 from cdl.workflow.notify import notify
@@ -51,6 +55,22 @@ def test_a_mask_taken_off_on_a_branch_hides_all_the_same(tmp_path: Path, monkeyp
     assert not_in_force(workspace) == ["data.points.mask"]
     said = subprocess.run([CDL, "status"], cwd=toy.root, capture_output=True, text=True, check=True)
     assert "not used: data.points.mask of cdl.yaml here is not in force" in said.stdout
+
+
+def test_a_model_from_before_a_mask_is_made_again_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = make_toy(tmp_path / "toy", monkeypatch, tmp_path / "keyring", roles=True)
+    header, *rows = table(80).splitlines()
+    toy.data("\n".join([f"{header},note", *(f"{row},n{i}" for i, row in enumerate(rows))]) + "\n")
+    model = toy.promote()
+    rewrite(toy, DATA, "    require:", "    mask: [note]\n    require:")
+    toy.approve(REVIEW, "policy")
+    later = train(toy.become(SCIENCE), "side")
+    assert later.data["mask"] == ["note"] and "mask" not in model_record(toy.become(SCIENCE), model).data
+    assert not any(b"note" in c for c in current_items(toy.become(SCIENCE), "points")[1].contents)
+    found = reproduce(toy.become(DATA), model)
+    assert {f.what: f.identical for f in found}["weights"] is True and all(f.identical for f in found)
+    again = register(toy.become(SCIENCE), later)
+    assert all(f.identical for f in reproduce(toy.become(DATA), again))
 
 
 def test_triggers_count_once_they_are_approved_and_not_for_what_was_before(
@@ -223,3 +243,16 @@ def test_without_any_policy_nothing_is_in_force(tmp_path: Path, monkeypatch: pyt
     workspace.registry.integration = "nowhere"
     with pytest.raises(NotFound, match="no approved policy"):
         in_force(workspace)
+
+
+def test_a_clone_of_another_branch_is_told_how_to_get_the_integration_branch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = project(tmp_path, monkeypatch)
+    toy.become(SCIENCE).git.run("branch", "exp/one")
+    other = tmp_path / "other"
+    subprocess.run(["git", "clone", "--quiet", "--branch", "exp/one", str(toy.root), str(other)], check=True)
+    said = subprocess.run([str(CDL), "status"], cwd=other, capture_output=True, text=True)
+    assert said.returncode != 0 and "git branch main origin/main" in said.stderr
+    subprocess.run(["git", "branch", "main", "origin/main"], cwd=other, check=True, capture_output=True)
+    assert subprocess.run([str(CDL), "status"], cwd=other, capture_output=True).returncode == 0

@@ -71,12 +71,17 @@ def labels_record(workspace: Workspace, identity: str) -> Labels:
     return record
 
 
-def training(workspace: Workspace, dataset_id: str, labels_id: str | None) -> Items:
-    """The training set of a version with the labels of a snapshot. Needs no key."""
+def training(
+    workspace: Workspace, dataset_id: str, labels_id: str | None, *, mask: frozenset[str] | None = None
+) -> Items:
+    """The training set of a version with the labels of a snapshot, without the fields of `mask` (None: as in force).
+
+    Needs no key.
+    """
     record = dataset_record(workspace, dataset_id)
     entries = workspace.store.tree(record.train).entries
     values, classes = _values(workspace, labels_id, TRAIN, None)
-    mask = _mask(workspace, record.name)
+    mask = mask_in_force(workspace, record.name) if mask is None else mask
     return Items(
         ids=tuple(e.name for e in entries),
         contents=tuple(masked(workspace.store.get(e.object), mask) for e in entries),
@@ -103,7 +108,7 @@ def sealed_test(workspace: Workspace, dataset_id: str, labels_id: str, vault: Va
     record = dataset_record(workspace, dataset_id)
     tree = vault.tree(record.test)
     values, classes = _values(workspace, labels_id, TEST, vault)
-    mask = _mask(workspace, record.name)
+    mask = mask_in_force(workspace, record.name)
     names = [n for n in tree.names if n in values]
     return Items(
         ids=tuple(names),
@@ -155,7 +160,8 @@ def masked(content: bytes, mask: frozenset[str]) -> bytes:
     return json.dumps({k: v for k, v in row.items() if k not in mask}, sort_keys=True, ensure_ascii=False).encode()
 
 
-def _mask(workspace: Workspace, name: str) -> frozenset[str]:
+def mask_in_force(workspace: Workspace, name: str) -> frozenset[str]:
+    """The fields of a dataset that training and analysis do not see."""
     config = workspace.config.data.get(name)
     return frozenset(config.mask) if config else frozenset()
 

@@ -14,7 +14,7 @@ from cdl.errors import Refused
 from cdl.model.code import model_code
 from cdl.model.register import keep_source
 from cdl.model.source import model_record
-from cdl.model.transform import prepare
+from cdl.model.transform import Learned, prepare
 from cdl.registry.records import Model, encode, short
 from cdl.registry.registry import OFFER_REFS
 from cdl.workflow.policy import require_role
@@ -37,7 +37,7 @@ def implement(workspace: Workspace, model_id: str, *, input: Input, cause: str |
         raise Refused(
             "the source is that of the model already", remedy="nothing is left to do, or commit the new source"
         )
-    here = prepare(workspace, code, model.data["dataset"], model.data["labels"], model.data["validation"])
+    here = prepare(workspace, code, Learned.of(model.data))
     transformation = here.transformation
     record = msgspec.structs.replace(
         model,

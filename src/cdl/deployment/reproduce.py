@@ -16,7 +16,7 @@ from cdl.errors import NotFound
 from cdl.model.current import PRODUCTION
 from cdl.model.source import model_record, source
 from cdl.model.train import reproduce as train_again
-from cdl.model.transform import Prepared, prepare
+from cdl.model.transform import Learned, Prepared, prepare
 from cdl.registry.records import (
     Dataset,
     DatasetHead,
@@ -111,7 +111,7 @@ def _model(workspace: Workspace, identity: str, model: Model) -> list[Same]:
 
 def _prepared(workspace: Workspace, model: Model) -> Prepared:
     code = source(workspace, model)
-    return prepare(workspace, code, model.data["dataset"], model.data["labels"], model.data["validation"])
+    return prepare(workspace, code, Learned.of(model.data))
 
 
 def _transformation(model: Model, made: Prepared) -> list[Same]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cdl.model.arrays import array
 from cdl.model.loading import Predictor, with_predictor
 from cdl.model.source import source
-from cdl.model.transform import Prepared, prepare
+from cdl.model.transform import Learned, Prepared, prepare
 from cdl.registry.records import Model
 from cdl.workflow.workspace import Workspace
 
@@ -16,7 +16,7 @@ from cdl.workflow.workspace import Workspace
 def validation(workspace: Workspace, model: Model) -> Prepared:
     """The validation items of a model as inputs and labels."""
     code = source(workspace, model)
-    return prepare(workspace, code, model.data["dataset"], model.data["labels"], model.data["validation"])
+    return prepare(workspace, code, Learned.of(model.data))
 
 
 def validation_probabilities(workspace: Workspace, model: Model) -> NDArray[np.float64]:

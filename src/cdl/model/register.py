@@ -53,7 +53,7 @@ def model_record(trial: Trial, made: Made, *, origin: dict[str, Any] | None, ans
         origin=origin,
         answers=answers,
         code=dict(trial.code),
-        data={"dataset": trial.dataset, "labels": trial.labels, "validation": trial.validation},
+        data=dict(trial.data),
         transformation=trial.transformation_id(),
         environment=dict(trial.environment),
         trial={

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from cdl.data.dataset import mask_in_force
 from cdl.data.ready import released
 from cdl.errors import CdlError, ConfigError, JobFailed
 from cdl.jobs.job import Job
@@ -23,7 +24,7 @@ from cdl.model.code import ModelCode, model_code
 from cdl.model.code import keep as keep_code
 from cdl.model.pretrained import pretrained
 from cdl.model.progress import Progress
-from cdl.model.transform import LOOP, Prepared, prepare
+from cdl.model.transform import LOOP, Learned, Prepared, prepare
 from cdl.model.trials import Trial, keep, new_id, points_batch
 from cdl.optional import require
 from cdl.registry.records import Model
@@ -37,8 +38,7 @@ class Plan:
     model: str
     code: ModelCode
     prepared: Prepared
-    dataset: str
-    labels: str
+    data: Learned
     hyperparameters: Mapping[str, Any]
     epochs: int
     until: int
@@ -116,24 +116,30 @@ def plan(
     epochs: int | None = None,
     commit: str | None = None,
     data: tuple[str, str] | None = None,
+    mask: frozenset[str] | None = None,
     command: Sequence[str] | None = None,
 ) -> Plan:
     """A training of a model as cdl.yaml says it, on the dataset's current version, with some hyperparameters set.
 
+    `data` names other versions of data and labels, `mask` other fields that it does not see than those in force.
     NotFound without data or labels; ConfigError for a hyperparameter that cdl.yaml does not name.
     """
     code = model_code(workspace, name, commit, script=command)
     keep_code(workspace, code)
     dataset, labels = data or released(workspace, code.config.data)
     given = check_sets(code, sets or {})
-    prepared = prepare(workspace, code, dataset, labels, code.config.validation)
+    learned = Learned(
+        dataset=dataset,
+        labels=labels,
+        validation=code.config.validation,
+        mask=mask_in_force(workspace, code.config.data) if mask is None else mask,
+    )
     total = code.config.epochs if epochs is None else epochs
     return Plan(
         model=name,
         code=code,
-        prepared=prepared,
-        dataset=dataset,
-        labels=labels,
+        prepared=prepare(workspace, code, learned),
+        data=learned,
         hyperparameters={**code.config.hyperparameters, **given},
         epochs=total,
         until=total,
@@ -259,9 +265,7 @@ def started(workspace: Workspace, what: Plan, *, search: str | None = None, caus
         seed=what.seed,
         threads=what.threads,
         device=what.device,
-        dataset=what.dataset,
-        labels=what.labels,
-        validation=what.code.config.validation,
+        data=what.data.plain(),
         code={"commit": what.code.commit, "tree": what.code.tree, "closure": what.code.closure.id},
         environment=msgspec.to_builtins(what.code.environment),
         transformation=msgspec.to_builtins(record) if record else None,
@@ -312,6 +316,7 @@ def reproduce(workspace: Workspace, model: Model) -> Trained:
         epochs=trial["planned"],
         commit=model.code["commit"],
         data=(model.data["dataset"], model.data["labels"]),
+        mask=frozenset(model.data.get("mask", ())),
         command=trial.get("script"),
     )
     what = replace(what, hyperparameters=trial["hyperparameters"], until=trial["epochs"], threads=trial["threads"])

@@ -5,6 +5,7 @@ What was fitted once on the same items with the same code is loaded, not run: th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from blake3 import blake3
@@ -24,6 +25,26 @@ LOOP = "cdl.model.trainer:serve"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What a model learns from: a dataset version, a label snapshot, the share that validates, and the fields left out."""
+
+    dataset: str
+    labels: str
+    validation: float
+    mask: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> "Learned":
+        """What a model record says."""
+        return cls(**{**data, "mask": frozenset(data.get("mask", ()))})
+
+    def plain(self) -> dict[str, Any]:
+        """As a record says it; a mask only where there is one."""
+        found: dict[str, Any] = {"dataset": self.dataset, "labels": self.labels, "validation": self.validation}
+        return found | ({"mask": sorted(self.mask)} if self.mask else {})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """Both parts as a model reads them: objects of npy arrays, and the transformation that made them.
 
@@ -37,13 +58,13 @@ class Prepared:
     differs: Mapping[str, str] | None = None
 
 
-def parts(workspace: Workspace, code: ModelCode, dataset_id: str, labels_id: str, share: float) -> tuple[Items, Items]:
+def parts(workspace: Workspace, code: ModelCode, data: Learned) -> tuple[Items, Items]:
     """The labeled training items, split into training and validation part by the public key."""
-    items = training(workspace, dataset_id, labels_id).labeled()
+    items = training(workspace, data.dataset, data.labels, mask=data.mask).labeled()
     if not len(items):
-        raise ConfigError("no training item is labeled", where=dataset_id, remedy="cdl label next, cdl label release")
-    record = dataset_record(workspace, dataset_id)
-    validates = validation_part(workspace, record, items, share, code.commit)
+        raise ConfigError("no training item is labeled", where=data.dataset, remedy="cdl label next, cdl label release")
+    record = dataset_record(workspace, data.dataset)
+    validates = validation_part(workspace, record, items, data.validation, code.commit)
     first = items.take(i for i, v in enumerate(validates) if not v)
     second = items.take(i for i, v in enumerate(validates) if v)
     if not len(first) or not len(second):
@@ -55,9 +76,9 @@ def parts(workspace: Workspace, code: ModelCode, dataset_id: str, labels_id: str
     return first, second
 
 
-def prepare(workspace: Workspace, code: ModelCode, dataset_id: str, labels_id: str, share: float) -> Prepared:
+def prepare(workspace: Workspace, code: ModelCode, data: Learned) -> Prepared:
     """Fits or loads the transformation and gives both parts as arrays. JobFailed when its code fails."""
-    first, second = parts(workspace, code, dataset_id, labels_id, share)
+    first, second = parts(workspace, code, data)
     put = workspace.store.put
     arrays = {
         "training_labels": put(array_bytes(_places(first))),
@@ -109,7 +130,7 @@ def prepare(workspace: Workspace, code: ModelCode, dataset_id: str, labels_id: s
         call=transform.run,
         code=own.id,
         parameters=dict(transform.parameters),
-        fitted_on={"dataset": dataset_id, "set": "train", "part": "training", "validation": share},
+        fitted_on={"set": "train", "part": "training", **{k: v for k, v in data.plain().items() if k != "labels"}},
         state=done.outputs["state"],
     )
     return Prepared(arrays=arrays, transformation=record, counts=counts, classes=first.classes, differs=done.differs)

@@ -34,9 +34,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     threads: int = 1
     device: str = "cpu"
-    dataset: str
-    labels: str
-    validation: float
+    data: dict[str, Any]
     code: dict[str, Any]
     environment: dict[str, Any]
     transformation: dict[str, Any] | None = None

@@ -93,7 +93,11 @@ def in_force(workspace: Workspace) -> Policy:
         if len({d.subject for _, d in last}) == 1:
             return name_policy(last[0][1].document or {})
         found = [pair for pair in found if pair not in last]  # approved side by side: what stood before them counts
-    raise NotFound("no approved policy on the integration branch", remedy="cdl init, or cdl approve policy")
+    branch = workspace.registry.integration
+    remedy = "cdl init, or cdl approve policy"
+    if workspace.registry.tip() is None and workspace.git.resolve(f"refs/remotes/origin/{branch}"):
+        remedy = f"git branch {branch} origin/{branch}"
+    raise NotFound(f"no approved policy on {branch}, the integration branch", remedy=remedy)
 
 
 def governed(workspace: Workspace) -> Config:
