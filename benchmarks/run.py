@@ -17,6 +17,7 @@ from pathlib import Path
 from starts import Trials
 
 CDL = str(Path(sys.executable).with_name("cdl"))
+REQUESTS = 50  # records of a project that is not new
 
 
 def timed(command: list[str], folder: Path, runs: int) -> tuple[list[float], list[float]]:
@@ -55,14 +56,20 @@ def startup(runs: int) -> list[dict[str, object]]:
         os.environ["CDL_KEYRING"] = str(Path(folder) / "keyring")
         root = Path(folder) / "p"
         subprocess.run([CDL, "init", str(root)], check=True, capture_output=True)
+        old = Path(folder) / "old"
+        subprocess.run([CDL, "init", str(old)], check=True, capture_output=True)
+        for number in range(REQUESTS):
+            again = [CDL, "reopen", "training", "--because", f"reason {number}"]
+            subprocess.run(again, cwd=old, check=True, capture_output=True)
         works = {
             ("import", "python"): [sys.executable, "-c", "pass"],
             ("import", "cdl"): [sys.executable, "-c", "import cdl"],
             ("help", "cdl"): [CDL, "--help"],
             ("status", "cdl"): [CDL, "status"],
+            (f"status, {REQUESTS} open requests", "cdl"): [CDL, "status"],
         }
         for (work, system), command in works.items():
-            cpu, wall = timed(command, root, runs)
+            cpu, wall = timed(command, old if "requests" in work else root, runs)
             found += [record(work, system, "ms cpu", cpu), record(work, system, "ms wall", wall)]
     return found
 
