@@ -87,13 +87,19 @@ def _deploy(workspace: Workspace, line: Line, stage: str, identity: str, *, comm
     target = checkout(workspace, stage, identity)
     running = control.running(place)
     if running is None:
+        workspace.tell(f"start     {short(identity)} at {stage}: {config.replicas} workers getting ready")
         spec = {"package": str(target), "name": line.name, "port": config.port, "replicas": config.replicas}
         control.start(place, spec)
     elif running["package"] != str(target) or running["replicas"] != config.replicas:
+        workspace.tell(
+            f"swap      {short(identity)} at {stage}: {config.replicas} new workers getting ready, the old ones serve"
+        )
         control.ask(place, op="swap", package=str(target), replicas=config.replicas)
     if before is None or before.package != identity:
         _commit(workspace, stage, identity, described, before, command, because)
     finish(workspace, stage)
+    if running is not None:
+        workspace.tell(f"switched  {stage}: the old workers answer what they have begun")
     return status(workspace, stage)
 
 

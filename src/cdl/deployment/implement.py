@@ -53,6 +53,7 @@ def implement(workspace: Workspace, model_id: str, *, input: Input, cause: str |
         workspace.registry.commit(
             transformation, command="model implement", line=f"transformation of {short(identity)}"
         )
+    workspace.tell(f"compare   {short(identity)} with {short(model_id)} on every validation item")
     _alike(workspace, model, record)
     line = f"{record.name} {short(identity)} implements {short(model_id)}"
     keep_source(workspace, record, transformation, line=line)

@@ -33,6 +33,7 @@ def build(workspace: Workspace, name: str, model_id: str) -> str:
     """Packages a model that passed the revision gate; the record is committed on the integration branch. Refused."""
     if verdict_on(workspace, "revision", model_id) != "approve":
         raise Refused(f"{short(model_id)} has not passed the revision gate", remedy=f"cdl approve {short(model_id)}")
+    workspace.tell(f"package   {short(model_id)}: model, transformation, code, reference")
     model = model_record(workspace, model_id)
     files = contents(workspace, name, model_id, model)
     put = workspace.store.put

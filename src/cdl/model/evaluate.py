@@ -37,7 +37,7 @@ from cdl.model.results import (
     target,
 )
 from cdl.model.source import model_record
-from cdl.registry.records import Model
+from cdl.registry.records import Model, short
 from cdl.store.seal import Vault
 from cdl.workflow.policy import require_code
 from cdl.workflow.workspace import Workspace
@@ -119,6 +119,7 @@ def _judge(workspace: Workspace, model_id: str, model: Model, on: Target) -> dic
     if any(equal.values()):
         raise Refused(f"training items of the model equal test items: {equal}", remedy="train on the current version")
     items = sealed_test(workspace, on.dataset_id, on.labels_id, vault)
+    workspace.tell(f"evaluate  {short(model_id)} on {len(items)} sealed items, behind walls")
     truth = np.asarray([items.classes.index(label) for label in items.labels if label is not None], dtype=np.int64)
     found: dict[str, Any] = {}
 

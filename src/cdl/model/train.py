@@ -320,7 +320,7 @@ def reproduce(workspace: Workspace, model: Model) -> Trained:
         command=trial.get("script"),
     )
     what = replace(what, hyperparameters=trial["hyperparameters"], until=trial["epochs"], threads=trial["threads"])
-    return execute(alone, alone.jobs, what, fresh=True)
+    return execute(alone, alone.jobs, what, fresh=True, told=teller(workspace, "again", what.epochs))
 
 
 def teller(workspace: Workspace, name: str, epochs: int) -> Callable[[Mapping[str, float]], None]:
