@@ -78,12 +78,12 @@ def test_what_needs_no_extra_works_without_them(toy: Toy) -> None:
 def test_what_needs_one_names_the_extra_to_install(toy: Toy) -> None:
     workspace = toy.data(table(60))
     code, _, hint = blocked(toy, "train")
-    assert (code, hint) == (7, "error: safetensors is not installed\n  pip install 'cdl[serve]'\n")
+    assert (code, hint) == (7, "error: safetensors is not installed\n  pip install 'continuous-deep-learning[serve]'\n")
     assert workspace.git.run("status", "--porcelain") == b""
     done = subprocess.run([str(Path(sys.executable).with_name("cdl")), "train"], cwd=toy.root, capture_output=True)
     assert done.returncode == 0
     code, _, hint = blocked(toy, "trial", "compare", "e2", "--plot", "validation.accuracy")
-    assert code == 7 and "matplotlib is not installed\n  pip install 'cdl[train]'" in hint
+    assert code == 7 and "matplotlib is not installed\n  pip install 'continuous-deep-learning[train]'" in hint
     code, _, hint = blocked(toy, "model", "register", "e2")
     assert code == 7 and "safetensors is not installed" in hint and "Traceback" not in hint
 
@@ -98,7 +98,7 @@ def test_each_package_is_named_by_the_extra_that_brings_it(monkeypatch: pytest.M
     for ask in (optional, require):
         with pytest.raises(Unavailable, match="nowhere_to_be_found is not installed") as caught:
             ask("nowhere_to_be_found.part")
-        assert caught.value.remedy == "pip install 'cdl[train]'"
+        assert caught.value.remedy == "pip install 'continuous-deep-learning[train]'"
     assert not optionals.present("nowhere_to_be_found")
 
 

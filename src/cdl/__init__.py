@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+DISTRIBUTION = "continuous-deep-learning"  # the package index knows another project as `cdl`
 LAZY = {"open": "cdl.project:open_project", "log": "cdl.model.script:log"}
 
 

@@ -1,6 +1,6 @@
 """optional packages, each imported through one function that names the extra to install.
 
-torch = optional("torch")            Unavailable: torch is not installed ... pip install 'cdl[train]'
+torch = optional("torch")            Unavailable: torch is not installed ... pip install 'continuous-deep-learning[train]'
 require("onnx", "onnxruntime")       the same before a process is started that will need them; nothing is imported
 """
 
@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from cdl import DISTRIBUTION
 from cdl.errors import Unavailable
 
 EXTRAS = {
@@ -49,4 +50,4 @@ def present(name: str) -> bool:
 
 def _missing(package: str, asked: str) -> Unavailable:
     extra = EXTRAS.get(package) or EXTRAS.get(asked.partition(".")[0], "all")
-    return Unavailable(f"{package} is not installed", remedy=f"pip install 'cdl[{extra}]'")
+    return Unavailable(f"{package} is not installed", remedy=f"pip install '{DISTRIBUTION}[{extra}]'")

@@ -6,6 +6,7 @@ from importlib import import_module
 
 import click
 
+from cdl import DISTRIBUTION
 from cdl.errors import CdlError, ConfigError, Conflict, Corrupt, JobFailed, NotFound, Refused, Unavailable
 
 EXIT_CODES: dict[type[CdlError], int] = {
@@ -80,7 +81,7 @@ class Commands(click.Group):
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="cdl", prog_name="cdl")
+@click.version_option(package_name=DISTRIBUTION, prog_name="cdl")
 def cli() -> None:
     """Takes a team's deep-learning model from raw data to a monitored service and round again."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from cdl import DISTRIBUTION, __version__
 from cdl.config.schema import Config
 from cdl.errors import Conflict, NotFound
 from cdl.git.commit import make_commit, make_tree
@@ -19,6 +20,7 @@ from cdl.workflow.workspace import Workspace
 
 EXAMPLES_SOURCE = Path(__file__).parents[3] / "examples"  # in a checkout
 EXAMPLES_WHEEL = Path(__file__).parents[1] / "examples"  # in an installed package
+PACKAGE = f"{DISTRIBUTION}=={__version__}"  # what a project's CI installs: the version that made it
 IGNORED = (".cdl/", "incoming/", "reports/", "__pycache__/")
 
 MINIMAL = """\
@@ -32,7 +34,7 @@ GITLAB = """\
 cdl-check:
   image: python:3.11
   script:
-    - pip install cdl
+    - pip install {package}
     - cdl ci check
 """
 
@@ -52,7 +54,7 @@ jobs:
       - uses: actions/setup-python@v5
         with:
           python-version: "3.11"
-      - run: pip install cdl
+      - run: pip install {package}
       - run: cdl ci check
 """
 
@@ -82,8 +84,8 @@ def lay_out(root: Path, *, name: str | None = None, example: str | None = None) 
         Git.init(root)
     written = _copy_example(root, example) if example else []
     written += _write(root, "cdl.yaml", MINIMAL.format(name=name or _project_name(root)))
-    written += _write(root, ".gitlab-ci.yml", GITLAB)
-    written += _write(root, ".github/workflows/cdl.yml", GITHUB)
+    written += _write(root, ".gitlab-ci.yml", GITLAB.format(package=PACKAGE))
+    written += _write(root, ".github/workflows/cdl.yml", GITHUB.format(package=PACKAGE))
     if not (root / "requirements.lock").exists():
         written += _write(root, "requirements.lock", installed())
     written += _ignore(root)
@@ -159,7 +161,9 @@ def installed() -> str:
     """The packages of this environment, pinned: what a lock file says when none was given."""
     found = {d.metadata["Name"]: d.version.split("+")[0] for d in metadata.distributions() if d.metadata["Name"]}
     lines = [
-        f"{name}=={version}" for name, version in sorted(found.items(), key=lambda i: i[0].lower()) if name != "cdl"
+        f"{name}=={version}"
+        for name, version in sorted(found.items(), key=lambda i: i[0].lower())
+        if name != DISTRIBUTION
     ]
     return "\n".join(lines) + "\n"
 
