@@ -21,7 +21,7 @@ def done(*command: str, where: Path, **around: str) -> str:
 def test_a_project_is_made_with_the_installed_wheel(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     done(*build, "--wheel-dir", str(tmp_path / "dist"), str(ROOT), where=tmp_path)
-    [wheel] = (tmp_path / "dist").glob("cdl-*.whl")
+    [wheel] = (tmp_path / "dist").glob("continuous_deep_learning-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "cdl/examples/digits/cdl.yaml" in names and not [n for n in names if n.startswith("tests") or ".pyc" in n]
     done(sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env"), where=tmp_path)
