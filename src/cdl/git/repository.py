@@ -253,7 +253,3 @@ class Git:
         lines = self.text("reflog", "show", "--format=%H %gs", f"refs/heads/{branch}", "--", check=False).splitlines()
         said = [line.partition(" ")[2] for line in lines if line.startswith(commit)]
         return any(not PULLED.match(s) for s in said)
-
-    def last_author(self, commit: str, path: str) -> str | None:
-        """The mail address of who last changed a file, seen from a commit; None when nobody did."""
-        return self.text("log", "-1", "--format=%ae", "--end-of-options", commit, "--", path) or None
