@@ -183,9 +183,13 @@ def test_keys_and_models_that_are_not_there_are_named(toy: Toy) -> None:
 
 
 def test_a_candidate_that_never_answers_ends_its_evaluation(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    toy.write("model/side.py", SIDE.replace("def predict(weights, inputs):", "def predict(weights, inputs):\n    asleep()"))
+    toy.write(
+        "model/side.py", SIDE.replace("def predict(weights, inputs):", "def predict(weights, inputs):\n    asleep()")
+    )
     with (toy.root / "model/side.py").open("a") as file:
-        file.write("\n\ndef asleep():\n    import sys, time\n    'cdl.model.predictor' in sys.modules and time.sleep(3600)\n")
+        file.write(
+            "\n\ndef asleep():\n    import sys, time\n    'cdl.model.predictor' in sys.modules and time.sleep(3600)\n"
+        )
     toy.commit(toy.become(SCIENCE), "sleeps where it is judged")
     model = toy.model()
     monkeypatch.setattr("cdl.model.predictor.SECONDS", 3.0)
@@ -195,7 +199,11 @@ def test_a_candidate_that_never_answers_ends_its_evaluation(toy: Toy, monkeypatc
 
 def test_test_code_that_never_ends_ends_its_evaluation(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     toy.write("checks/test_side.py", "import time\n\ndef test_for_ever(cases):\n    time.sleep(3600)\n")
-    tested = (toy.root / "cdl.yaml").read_text().replace("    epochs: 4\n", "    epochs: 4\n    tests: checks/test_side.py\n")
+    tested = (
+        (toy.root / "cdl.yaml")
+        .read_text()
+        .replace("    epochs: 4\n", "    epochs: 4\n    tests: checks/test_side.py\n")
+    )
     toy.write("cdl.yaml", tested)
     toy.commit(toy.become(DATA), "a test that hangs")
     toy.approve(REVIEW, "policy")

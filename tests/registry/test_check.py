@@ -58,14 +58,20 @@ def test_a_record_that_lies_is_refused_where_it_is_read(kept: Kept) -> None:
 
 def test_a_record_in_the_wrong_place_is_named(kept: Kept) -> None:
     made = kept.model(1)
-    put(kept.registry.git, f"registry/models/other/{made}.yaml", (kept.registry.git.root / f"registry/models/side/{made}.yaml").read_text())
+    put(
+        kept.registry.git,
+        f"registry/models/other/{made}.yaml",
+        (kept.registry.git.root / f"registry/models/side/{made}.yaml").read_text(),
+    )
     assert [f.where for f in check_registry(kept.registry.git, "HEAD")] == [f"registry/models/other/{made}.yaml"]
 
 
 def test_a_shallow_clone_is_not_called_whole(kept: Kept, tmp_path: Path) -> None:
     kept.model(1)
     kept.model(2)
-    kept.registry.git.run("clone", "--quiet", "--depth", "1", f"file://{kept.registry.git.root}", str(tmp_path / "shallow"))
+    kept.registry.git.run(
+        "clone", "--quiet", "--depth", "1", f"file://{kept.registry.git.root}", str(tmp_path / "shallow")
+    )
     with pytest.raises(Unavailable, match="shallow"):
         check_registry(Git(tmp_path / "shallow"), "HEAD")
 

@@ -31,7 +31,9 @@ def waiting_implementations(workspace: Workspace) -> list[Open]:
         if model.origin is None or model.origin["by"] != "implementation":
             continue
         if verdict_on(workspace, "implementation", identity) is None:
-            found.append(Open(gate="implementation", subject=identity, title=describe(model), authors=(model.made.who,)))
+            found.append(
+                Open(gate="implementation", subject=identity, title=describe(model), authors=(model.made.who,))
+            )
     return found
 
 

@@ -92,7 +92,9 @@ def follow(tree: Git, found: Mapping[str, State]) -> None:
     try:
         if index.exists():
             shutil.copy2(index, made)  # with its time, by which git knows which entries to look at again
-        lines = sorted((index_line(tree, path, s.new) for path, s in entries.items()), key=lambda line: line[:2] != b"0 ")
+        lines = sorted(
+            (index_line(tree, path, s.new) for path, s in entries.items()), key=lambda line: line[:2] != b"0 "
+        )
         tree.run("update-index", "-z", "--index-info", input=b"".join(lines), env=env)
         _remove(tree.root, [path for path in files if found[path].new is None])
         written = [os.fsencode(path) + b"\0" for path in files if found[path].new is not None]

@@ -22,8 +22,8 @@ from cdl.jobs.local import Worker
 from cdl.model.arrays import array, array_bytes
 from cdl.model.code import lock_bytes
 from cdl.model.loading import Predictor, readable, with_predictor
-from cdl.model.predictor import SECONDS
 from cdl.model.measures import classification, paired
+from cdl.model.predictor import SECONDS
 from cdl.model.results import (
     Evaluation,
     Target,
