@@ -70,3 +70,10 @@ def test_canonical_is_one_form() -> None:
     assert document.canonical({"b": [1, "é"], "a": None}) == '{"a":null,"b":[1,"é"]}'.encode()
     with pytest.raises(ValueError, match="JSON"):
         document.canonical(float("nan"))
+
+
+@pytest.mark.parametrize("number", ["1" * 5000, "1e999", "-1e999"])
+def test_a_number_that_is_too_large_is_named(number: str) -> None:
+    with pytest.raises(ConfigError, match=r"x:2: a number of"):
+        document.read(f"a: 1\nb: {number}\n".encode(), where="x")
+    assert document.read(f'b: "{number}"\n'.encode(), where="x").value == {"b": number}

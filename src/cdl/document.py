@@ -142,7 +142,12 @@ class _Reader:
             return self._mapping(path)
         if isinstance(event, self.yaml.SequenceStartEvent):
             return self._sequence(path)
-        return event.value if event.style in ("'", '"', "|", ">") else plain(event.value)
+        if event.style in ("'", '"', "|", ">"):
+            return event.value
+        try:
+            return plain(event.value)
+        except ValueError as error:
+            raise self._wrong(event, f"a number of {len(event.value)} characters", "quote it, or shorten it") from error
 
     def _mapping(self, path: Path) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -168,11 +173,14 @@ class _Reader:
 
 
 def plain(text: str) -> Any:
-    """An unquoted scalar: JSON's words and numbers are values, everything else is text."""
+    """An unquoted scalar: JSON's words and numbers are values, everything else is text. ValueError for too large a number."""
     if text in WORDS:
         return WORDS[text]
     if text in ("", "~"):
         return None
     if NUMBER.fullmatch(text):
-        return float(text) if any(c in text for c in ".eE") else int(text)
+        number = float(text) if any(c in text for c in ".eE") else int(text)
+        if number in (float("inf"), float("-inf")):
+            raise ValueError("beyond what a number can be")
+        return number
     return text

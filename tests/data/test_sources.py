@@ -1,5 +1,6 @@
 import hashlib
 import io
+import os
 import sys
 import tarfile
 import zipfile
@@ -90,3 +91,11 @@ def test_a_command_that_fails_says_its_last_line(tmp_path: Path) -> None:
         fetch(Source(command=[sys.executable, "-c", "import sys; sys.exit('so\\nno luck')"]), tmp_path)
     with pytest.raises(ConfigError, match="no such program"):
         fetch(Source(command=["no-such-program-here"]), tmp_path)
+
+
+def test_a_name_that_no_text_can_hold_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/in/caf\xe9.txt"))).write_bytes(b"x")
+    with pytest.raises(ConfigError, match="not UTF-8") as caught:
+        fetch(Source(path="in"), tmp_path)
+    assert "caf" in (caught.value.where or "") and (caught.value.where or "").isascii()

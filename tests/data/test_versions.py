@@ -183,3 +183,13 @@ def test_a_command_may_be_a_step(again: Again) -> None:
     workspace = again()
     made = version(workspace, versions.make(workspace, "words"))
     assert made.rejected["reasons"] == {"ends in seven": 4} and sum(made.items.values()) == 36
+
+
+@pytest.mark.parametrize("field", ["float('nan')", "b'bytes'", "'\\udcff'"])
+def test_a_field_that_no_record_can_hold_is_the_step_s_error(again: Again, field: str) -> None:
+    root = again().root
+    path = root / "data/clean.py"
+    path.write_text(path.read_text().replace('"length": len(content)', f'"length": {field}'))
+    with pytest.raises(JobFailed) as caught:
+        versions.make(again(), "words")
+    assert "data logs" in (caught.value.remedy or "")

@@ -6,6 +6,7 @@ import pytest
 from cdl.errors import CdlError, Conflict, NotFound, Unavailable
 from cdl.git.commit import commit_files
 from cdl.git.repository import Git, Worktree
+from cdl.git.snapshot import snapshot
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +118,17 @@ def test_a_commit_made_here_and_a_pulled_one(git: Git, tmp_path: Path) -> None:
     clone.run("pull", "--quiet", "--ff-only")
     ours = commit_files(clone, "main", {"y": b"1\n"}, "y\n")
     assert clone.made_here(ours, "main") and not clone.made_here(theirs, "main")
+
+
+def test_a_repository_with_sha256(tmp_path: Path) -> None:
+    root = tmp_path / "sha256"
+    root.mkdir()
+    git = Git(root)
+    git.run("init", "--quiet", "--object-format=sha256", "--initial-branch=main")
+    first = commit_files(git, "main", {"a": b"1\n", "b": b"2\n"}, "start\n")
+    second = commit_files(git, "main", {"a": None, "c": b"3\n"}, "more\n")
+    assert len(first) == len(second) == 64 and set(git.files(second)) == {"b", "c"}
+    assert git.run("status", "--porcelain") == b"" and not (root / "a").exists()
+    (root / ".env").write_text("secret\n")
+    git.run("add", ".env")
+    assert snapshot(git).left_out == (".env",)

@@ -114,3 +114,21 @@ def test_following_sees_what_others_write(tmp_path: Path) -> None:
 
 def test_every_kind_is_a_dotted_pair() -> None:
     assert all(kind.count(".") == 1 for kind in KINDS)
+
+
+def test_an_index_that_is_no_database_is_rebuilt(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append("project.initialized", who="a")
+    rows = journal.index.rows()
+    journal.index.close()
+    for path in tmp_path.glob("index.sqlite-*"):
+        path.unlink()
+    (tmp_path / "index.sqlite").write_bytes(b"torn " * 2000)
+    assert Journal(tmp_path).index.rows() == rows
+
+
+def test_a_stream_whose_first_line_was_never_written_stops_nobody(tmp_path: Path) -> None:
+    made = Journal(tmp_path).append("project.initialized", who=WHO)
+    (tmp_path / "journal" / "c-0123456789abcdef").mkdir()
+    (tmp_path / "index.sqlite").unlink()
+    assert [e.id for e in Journal(tmp_path).events()] == [made.id]

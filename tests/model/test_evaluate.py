@@ -4,15 +4,16 @@ from pathlib import Path
 import pytest
 
 from cdl.cycle import CYCLE
-from cdl.errors import Corrupt, NotFound, Refused, Unavailable
+from cdl.errors import Corrupt, JobFailed, NotFound, Refused, Unavailable
 from cdl.keys import Keyring
 from cdl.model import review
 from cdl.model.evaluate import compare, evaluate
 from cdl.model.register import register
-from cdl.model.results import evaluated, read_result
+from cdl.model.results import counted, evaluated, read_result
 from cdl.model.submit import offer
 from cdl.model.train import train
 from cdl.registry.records import ModelHead
+from cdl.store.store import Store
 from cdl.workflow.decide import decide
 from cdl.workflow.policy import decisions
 from tests.projects import DATA, REVIEW, SCIENCE, SIDE, YAML, Toy, make_toy, table
@@ -179,3 +180,56 @@ def test_keys_and_models_that_are_not_there_are_named(toy: Toy) -> None:
     assert Keyring().find("toy", "points") is not None
     with pytest.raises(NotFound, match="no record"):
         evaluate(toy.become(DATA), "m-00000000")
+
+
+def test_a_candidate_that_never_answers_ends_its_evaluation(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.write(
+        "model/side.py", SIDE.replace("def predict(weights, inputs):", "def predict(weights, inputs):\n    asleep()")
+    )
+    with (toy.root / "model/side.py").open("a") as file:
+        file.write(
+            "\n\ndef asleep():\n    import sys, time\n    'cdl.model.predictor' in sys.modules and time.sleep(3600)\n"
+        )
+    toy.commit(toy.become(SCIENCE), "sleeps where it is judged")
+    model = toy.model()
+    monkeypatch.setattr("cdl.model.predictor.SECONDS", 3.0)
+    with pytest.raises(JobFailed, match="no end after 3 s"):
+        evaluate(toy.become(DATA), model)
+
+
+def test_test_code_that_never_ends_ends_its_evaluation(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.write("checks/test_side.py", "import time\n\ndef test_for_ever(cases):\n    time.sleep(3600)\n")
+    tested = (
+        (toy.root / "cdl.yaml")
+        .read_text()
+        .replace("    epochs: 4\n", "    epochs: 4\n    tests: checks/test_side.py\n")
+    )
+    toy.write("cdl.yaml", tested)
+    toy.commit(toy.become(DATA), "a test that hangs")
+    toy.approve(REVIEW, "policy")
+    model = toy.model()
+    monkeypatch.setattr("cdl.model.evaluate.SECONDS", 3.0)
+    with pytest.raises(JobFailed, match="no end after 3 s"):
+        evaluate(toy.become(DATA), model)
+
+
+def test_an_evaluation_that_was_killed_while_it_was_counted_is_counted_once(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = registered(toy, "exp/first")
+    workspace = toy.become(DATA)
+    claim = Store.claim
+
+    def killed(store: Store, name: str, payload: bytes) -> bool:
+        taken = claim(store, name, payload)
+        if name.startswith(killing):
+            raise KeyboardInterrupt
+        return taken
+
+    for killing in ("counted/", "evaluations/"):  # right after each of the two claims
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "claim", killed)
+            with pytest.raises(KeyboardInterrupt):
+                evaluate(workspace, model)
+    made = evaluate(toy.become(DATA), model)
+    assert made.number == 1 and len(counted(workspace, made.result["test"])) == 1

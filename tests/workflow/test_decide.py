@@ -29,7 +29,7 @@ def cycle_with(sight: Sight) -> Cycle:
     """The cycle with one more gate that sees what the test says."""
 
     def opened(workspace: Workspace) -> list[Open]:
-        return [Open(gate="model", subject=SUBJECT, title="a model", author=sight.author)]
+        return [Open(gate="model", subject=SUBJECT, title="a model", authors=sight.authors)]
 
     gate = Gate(
         name="model",
@@ -119,7 +119,7 @@ def test_a_decision_goes_to_the_integration_branch_from_a_detached_head(team: Pe
             Sight(seen={}, requirements=({"require": "test.accuracy >= 0.8", "value": 0.5, "held": False},)),
             "requirement",
         ),
-        (Sight(seen={}, author="review@example.org"), "author"),
+        (Sight(seen={}, authors=("review@example.org",)), "author"),
     ],
 )
 def test_what_stands_against_an_approval(team: Person, sight: Sight, because: str) -> None:

@@ -5,8 +5,9 @@ import sys
 import click
 
 from cdl.cli.output import here, json_option, say, show
-from cdl.errors import Corrupt
-from cdl.project import open_workspace
+from cdl.errors import Corrupt, NotFound
+from cdl.git.repository import Git
+from cdl.project import find_root, open_workspace
 from cdl.registry.check import check_registry
 from cdl.workflow.start import create_key
 from cdl.workflow.workspace import named
@@ -73,9 +74,11 @@ def ci() -> None:
 @json_option
 def check(revision: str, as_json: bool) -> None:
     """Check the registry in a commit's history; needs no key."""
-    workspace = open_workspace(here(), tell=say)
-    commit = workspace.git.resolve(revision) or workspace.git.head()
-    findings = check_registry(workspace.git, commit)
+    git = Git(find_root(here()))  # and nothing else: a runner has neither a name nor a store
+    commit = git.resolve(revision)
+    if commit is None:
+        raise NotFound(f"no commit '{revision}'", remedy="git fetch, or name a commit that is here")
+    findings = check_registry(git, commit)
     lines = [f"{f.where}: {f.what}" for f in findings] or [f"the registry in {commit[:12]} is whole"]
     show({"commit": commit, "findings": [vars(f) for f in findings]}, lambda: lines, as_json=as_json)
     if findings:

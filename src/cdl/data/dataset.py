@@ -125,10 +125,10 @@ def equal_items(workspace: Workspace, trained_on: str, tested_on: str, vault: Va
     Before cleaning as the split compares (`split.by`, else the bytes), after cleaning by the bytes.
     """
     train, test = dataset_record(workspace, trained_on), dataset_record(workspace, tested_on)
-    of_train = {r.id: r.equal for r in ledgers.read(vault, train.split.ledger).rows}
-    of_test = {r.id: r.equal for r in ledgers.read(vault, test.split.ledger).rows}
+    of_train, of_test = (ledgers.read(vault, d.split.ledger).origins for d in (train, test))
     train_ids = [e.name for e in workspace.store.tree(train.steps[0].train).entries]
-    before = {of_train[i] for i in train_ids} & {of_test[i] for i in vault.tree(test.steps[0].test).names}
+    tested = {of_test[i].equal for i in vault.tree(test.steps[0].test).names}
+    before = {of_train[i].equal for i in train_ids} & tested
     sealed = vault.tree(test.test)
     contents = {vault.digest(sealed.data(n)) for n in sealed.names}
     cleaned = [workspace.store.get(e.object) for e in workspace.store.tree(train.train).entries]

@@ -129,4 +129,8 @@ def _outcome(item: Content, result: Any) -> Content | Rejected:
         isinstance(result, list) and len(result) == 2 and isinstance(result[0], bytes) and isinstance(result[1], dict)
     ):
         raise JobFailed("a step gave neither bytes nor a rejection")
+    try:
+        document.canonical(result[1])
+    except (TypeError, ValueError) as error:  # of NaN, of bytes, of keys that are no text: no tree could hold them
+        raise JobFailed("a step gave a field that is no text, number, list or map of JSON") from error
     return Content(result[0], result[1])

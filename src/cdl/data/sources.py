@@ -40,6 +40,9 @@ def fetch(source: Source, root: Path) -> dict[str, bytes]:
     if not files:
         named = source.path or source.url or " ".join(source.command or [])
         raise ConfigError("the source is empty", where=named, remedy="put files there, or correct the source")
+    for name in files:
+        if any("\ud800" <= character <= "\udfff" for character in name):  # bytes that no text can hold
+            raise ConfigError("its name is not UTF-8", where=ascii(name), remedy="rename the file")
     return files
 
 

@@ -4,13 +4,15 @@ A draft lives in memory and in the store until `versions.make` commits its recor
 everything set aside are sealed from the first moment.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from cdl import document
 from cdl.config.schema import DataConfig, Step
+from cdl.config.schema import Source as DeclaredSource
 from cdl.data import ledger as ledgers
 from cdl.data.formats import Raw, read_items
 from cdl.data.ledger import Ledger, Origin
@@ -31,6 +33,7 @@ ID_DIGITS = 32  # hex digits of an item's id
 class Draft:
     """A version in the making. `files` is the snapshot's tree that code is taken from; `again` asks no earlier outcomes.
 
+    `numbers` are those of the declared sources, `raw` holds each item with its source's place in cdl.yaml.
     `sayable` are reasons of rejected items that quote no test item: a training item has them too, or they stand in the code.
     """
 
@@ -44,6 +47,8 @@ class Draft:
     parent: Dataset | None
     before: Ledger
     sources: list[Source] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    every_source: list[str] = field(default_factory=list)
     raw: dict[str, tuple[int, Raw]] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
     sets: dict[str, dict[str, Content]] = field(default_factory=dict)
@@ -58,13 +63,20 @@ class Draft:
 def collect(draft: Draft) -> None:
     """Fetches the declared sources, keeps what came (sealed), and gives each item a neutral id."""
     labels = draft.config.labels.origin
-    for number, source in enumerate(draft.config.sources()):
+    number_sources(draft, draft.config.sources())
+    for place, source in enumerate(draft.config.sources()):
         files = fetch(source, draft.workspace.root)
         raw = draft.vault.put_tree(SealedItem(name, data) for name, data in files.items())
         declared = msgspec.to_builtins(source)
         draft.sources.append(Source(raw=raw, **{k: v for k, v in declared.items() if v is not None}))
         for item in read_items(files, draft.config.items, folder_is_label=bool(labels and labels.folder)):
-            draft.raw[item_id(draft.vault, number, item.name)] = (number, item)
+            draft.raw[item_id(draft.vault, draft.numbers[place], item.name)] = (place, item)
+
+
+def number_sources(draft: Draft, declared: Sequence[DeclaredSource | Source]) -> None:
+    """Gives each declared source the number that it had in the version before."""
+    names = [s.path or s.url or document.canonical(s.command).decode() for s in declared]
+    draft.numbers, draft.every_source = ledgers.numbered(names, draft.before.sources)
 
 
 def item_id(vault: Vault, source: int, name: str) -> str:
@@ -87,14 +99,17 @@ def split(draft: Draft) -> None:
         Item(id=i, equal=draft.vault.digest(c), declared=d) for i, c, d in zip(ids, contents, declared, strict=True)
     ]
     draft.rows = assign(items, draft.before.rows, key=draft.split_key, share=draft.config.split.test)
-    origins = {i: Origin(source, raw.name, raw.label) for i, (source, raw) in draft.raw.items()}
+    origins = {
+        i: Origin(draft.numbers[place], raw.name, raw.label, draft.rows[i].equal)
+        for i, (place, raw) in draft.raw.items()
+    }
     aside = [i for i, row in draft.rows.items() if row.side == ASIDE]
     kept = [SealedItem(i, draft.raw[i][1].content, dict(draft.raw[i][1].fields)) for i in aside]
     draft.split = Split(
         test=draft.config.split.test,
         by=by,
         code=code.id if code else None,
-        ledger=ledgers.write(draft.vault, draft.before, draft.rows, origins),
+        ledger=ledgers.write(draft.vault, draft.before, draft.rows, origins, draft.every_source),
         set_aside={"count": len(aside), "tree": draft.vault.put_tree(kept) if kept else None},
     )
 

@@ -31,7 +31,9 @@ def waiting_implementations(workspace: Workspace) -> list[Open]:
         if model.origin is None or model.origin["by"] != "implementation":
             continue
         if verdict_on(workspace, "implementation", identity) is None:
-            found.append(Open(gate="implementation", subject=identity, title=describe(model), author=model.made.who))
+            found.append(
+                Open(gate="implementation", subject=identity, title=describe(model), authors=(model.made.who,))
+            )
     return found
 
 
@@ -41,7 +43,7 @@ def look_at_implementation(workspace: Workspace, subject: str) -> Sight:
     commit = workspace.git.resolve(OFFER_REFS + subject)
     missing = None if commit else f"nothing is offered for {short(subject)}: cdl model implement"
     seen: dict[str, Any] = {"source": commit, "original": (model.origin or {}).get("model"), "schema": model.schema}
-    return Sight(seen=seen, author=model.made.who, missing=missing)
+    return Sight(seen=seen, authors=(model.made.who,), missing=missing)
 
 
 def merge_source(workspace: Workspace, chain: Chain, subject: str, ruling: Ruling) -> None:
@@ -67,8 +69,8 @@ def waiting_revisions(workspace: Workspace) -> list[Open]:
             continue
         model = model_record(workspace, subject)
         blocked = None if revised(workspace, subject) else UNREVISED
-        author = author_of(workspace, model)
-        found.append(Open(gate="revision", subject=subject, title=describe(model), author=author, blocked=blocked))
+        authors = (author_of(workspace, model),)
+        found.append(Open(gate="revision", subject=subject, title=describe(model), authors=authors, blocked=blocked))
     return found
 
 
@@ -90,7 +92,7 @@ def look_at_revision(workspace: Workspace, subject: str) -> Sight:
         "revision": result["object"] if result else None,
     }
     stale = None if result else UNREVISED
-    return Sight(seen=seen, author=author_of(workspace, model), requirements=tuple(requirements), stale=stale)
+    return Sight(seen=seen, authors=(author_of(workspace, model),), requirements=tuple(requirements), stale=stale)
 
 
 def revised(workspace: Workspace, model_id: str) -> dict[str, Any] | None:

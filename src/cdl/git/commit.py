@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cdl.errors import CdlError, Conflict, NotFound
-from cdl.git.follow import State, difference, follow, index_lock, states, unfinished
+from cdl.git.follow import State, difference, follow, index_line, index_lock, states, unfinished
 from cdl.git.repository import Git
 
 ATTEMPTS = 20  # lost races for a branch before giving up
@@ -29,7 +29,7 @@ BUSY = {
     "REVERT_HEAD": "a revert",
     "sequencer": "a cherry-pick or a revert",
 }
-NOWHERE = "0" * 40
+NOWHERE = ""  # what `update-ref` takes for a ref that is not there yet
 PLAIN, EXECUTABLE = "100644", "100755"
 
 
@@ -88,7 +88,7 @@ def make_tree(git: Git, base: str | None, files: Mapping[str, bytes | None]) -> 
     try:
         git.run("read-tree", *([base] if base else ["--empty"]), env=env)
         modes = _modes(git, base) if base else {}
-        going = [f"0 {NOWHERE}\t".encode() + os.fsencode(path) + b"\0" for path in files if path not in blobs]
+        going = [index_line(git, path, None) for path in files if path not in blobs]
         coming = [f"{modes.get(p, PLAIN)} {blob}\t".encode() + os.fsencode(p) + b"\0" for p, blob in blobs.items()]
         git.run("update-index", "-z", "--index-info", input=b"".join(going + coming), env=env)
         return git.run("write-tree", env=env).decode().strip()

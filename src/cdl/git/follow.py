@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdl.errors import Conflict
-from cdl.git.repository import EMPTY_TREE, Git
+from cdl.git.repository import Git
 
 LOCK_SECONDS = 30.0  # waiting for another process's index.lock
 MARK = b"cdl\n"
@@ -61,7 +61,7 @@ Difference = Mapping[str, tuple[Entry | None, Entry | None]]
 
 def difference(git: Git, old: str | None, new: str) -> Difference:
     """Path -> entry before and after, of all that differs between two commits; `old` None is the empty tree."""
-    out = git.run("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", old or EMPTY_TREE, new)
+    out = git.run("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", old or git.empty_tree, new)
     fields = out.split(b"\0")[:-1]
     found = {}
     for facts, path in zip(fields[::2], fields[1::2], strict=True):
@@ -92,7 +92,9 @@ def follow(tree: Git, found: Mapping[str, State]) -> None:
     try:
         if index.exists():
             shutil.copy2(index, made)  # with its time, by which git knows which entries to look at again
-        lines = sorted((index_line(path, s.new) for path, s in entries.items()), key=lambda line: line[:2] != b"0 ")
+        lines = sorted(
+            (index_line(tree, path, s.new) for path, s in entries.items()), key=lambda line: line[:2] != b"0 "
+        )
         tree.run("update-index", "-z", "--index-info", input=b"".join(lines), env=env)
         _remove(tree.root, [path for path in files if found[path].new is None])
         written = [os.fsencode(path) + b"\0" for path in files if found[path].new is not None]
@@ -246,9 +248,9 @@ def _remove(root: Path, paths: Iterable[str]) -> None:
             folder.rmdir()
 
 
-def index_line(path: str, entry: Entry | None) -> bytes:
+def index_line(git: Git, path: str, entry: Entry | None) -> bytes:
     """A line for `update-index -z --index-info` that sets an entry, or removes it."""
-    facts = f"{entry.mode} {entry.blob}\t" if entry else f"0 {'0' * 40}\t"
+    facts = f"{entry.mode} {entry.blob}\t" if entry else f"0 {git.nothing}\t"
     return facts.encode() + os.fsencode(path) + b"\0"
 
 

@@ -25,7 +25,6 @@ QUIET = (  # update-ref alone would run reference-transaction, an index that is 
 )  # fmt: skip
 PULLED = re.compile(r"pull\b.*: Fast-forward|fetch|clone|branch: Created")  # what a reflog says of others' commits
 REF = re.compile(r"refs/[\w./+-]+")  # a ref's own name, without the marks of a revision (~ ^ @{ :)
-EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 @dataclass(frozen=True)
@@ -112,6 +111,20 @@ class Git:
     def git_dir(self) -> Path:
         """The git folder of this work tree."""
         return (self.root / self.text("rev-parse", "--absolute-git-dir")).resolve()
+
+    @cached_property
+    def empty_tree(self) -> str:
+        """The name of the tree without entries, in this repository's hash (SHA-1 or SHA-256)."""
+        return self.run("hash-object", "-t", "tree", "--stdin").decode().strip()
+
+    @property
+    def nothing(self) -> str:
+        """What stands where there is no object: zeros, as many as a name has digits."""
+        return "0" * len(self.empty_tree)
+
+    def whole(self) -> bool:
+        """Whether all of history is here; in a shallow clone it is not."""
+        return self.text("rev-parse", "--is-shallow-repository") == "false"
 
     def require_version(self) -> None:
         """Unavailable when git is too old for merging in memory."""
@@ -240,7 +253,3 @@ class Git:
         lines = self.text("reflog", "show", "--format=%H %gs", f"refs/heads/{branch}", "--", check=False).splitlines()
         said = [line.partition(" ")[2] for line in lines if line.startswith(commit)]
         return any(not PULLED.match(s) for s in said)
-
-    def last_author(self, commit: str, path: str) -> str | None:
-        """The mail address of who last changed a file, seen from a commit; None when nobody did."""
-        return self.text("log", "-1", "--format=%ae", "--end-of-options", commit, "--", path) or None

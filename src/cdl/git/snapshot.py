@@ -73,7 +73,7 @@ def _stage(git: Git, paths: Sequence[str], env: dict[str, str]) -> None:
 def _as_committed(git: Git, head: str | None, paths: Sequence[str], env: dict[str, str]) -> None:
     """Sets index entries to those of HEAD, or removes them."""
     committed = difference(git, None, head) if head and paths else {}
-    lines = [index_line(path, committed.get(path, (None, None))[1]) for path in paths if not path.endswith("/")]
+    lines = [index_line(git, path, committed.get(path, (None, None))[1]) for path in paths if not path.endswith("/")]
     git.run("update-index", "-z", "--index-info", input=b"".join(lines), env=env)
 
 

@@ -201,26 +201,33 @@ class Jobs:
             started = self._start.start(_launch(job, folder, devices, sealed=vault is not None))
             log = Log(started.output)
             try:
-                with self._running(started, timeout):
+                with self._running(started, timeout) as late:
                     sealed = vault is not None
                     outputs = dict(drive(Worker(started, sealed=sealed, code=lambda: self._code(job))))
             except JobFailed as error:
                 kept = self._keep(log.end(), vault)
                 remedy = (LOG if vault is None else SEALED_LOG) + kept
-                raise JobFailed(error.message, where=error.where, remedy=remedy) from error
+                message = f"no end after {timeout:g} s" if late.is_set() else error.message
+                raise JobFailed(message, where=error.where, remedy=remedy) from error
             return outputs, self._keep(log.end(), vault)
 
     @contextlib.contextmanager
-    def _running(self, started: Started, timeout: float | None) -> Iterator[None]:
-        """While it runs, `timeout` and `cancel` end it; afterwards it has ended."""
-        clock = threading.Timer(timeout or 0, started.kill)
+    def _running(self, started: Started, timeout: float | None) -> Iterator[threading.Event]:
+        """While it runs, `timeout` and `cancel` end it; afterwards it has ended. The event says whether `timeout` did."""
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            started.kill()
+
+        clock = threading.Timer(timeout or 0, end)
         if timeout:
             clock.start()
         self._together.running.add(started)
         try:
             if self._together.stop.is_set():
                 started.kill()
-            yield
+            yield late
         finally:
             clock.cancel()
             self._together.running.discard(started)

@@ -3,6 +3,7 @@
 Its tables depend on the set of events only: the same events in another order, or twice, give the same rows.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -108,13 +109,11 @@ class Index:
             return self._connection
         self.root.mkdir(parents=True, exist_ok=True)
         with stream.writing(self.root):
-            connection = self._connect()
-            if self._version(connection) != VERSION:
-                connection.close()
+            if self._version() != VERSION:
                 for path in self.root.glob("index.sqlite*"):
                     path.unlink()
-                connection = self._connect()
-                connection.executescript(CREATE + f"PRAGMA user_version = {VERSION};")
+                self._connect().executescript(CREATE + f"PRAGMA user_version = {VERSION};")
+            connection = self._connect()
         self._connection = connection
         return connection
 
@@ -124,8 +123,15 @@ class Index:
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 
-    def _version(self, connection: sqlite3.Connection) -> int:
-        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    def _version(self) -> int | None:
+        """The version of the file that is there; None where it is no database."""
+        with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as connection:
+            try:
+                return int(connection.execute("PRAGMA user_version").fetchone()[0])
+            except sqlite3.OperationalError:
+                raise  # it is locked, or cannot be read
+            except sqlite3.DatabaseError:
+                return None
 
 
 def _event(row: tuple[Any, ...]) -> Event:

@@ -39,9 +39,9 @@ def own_stream(root: Path) -> str:
 
 
 def streams(root: Path) -> list[str]:
-    """All streams that are here, sorted."""
+    """All streams that are here, sorted. One whose folder a killed process made and did not fill is none yet."""
     folder = root / "journal"
-    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    return sorted(p.name for p in folder.iterdir() if (p / SEGMENT).is_file()) if folder.is_dir() else []
 
 
 @contextmanager

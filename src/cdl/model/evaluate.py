@@ -23,6 +23,7 @@ from cdl.model.arrays import array, array_bytes
 from cdl.model.code import lock_bytes
 from cdl.model.loading import Predictor, readable, with_predictor
 from cdl.model.measures import classification, paired
+from cdl.model.predictor import SECONDS
 from cdl.model.results import (
     Evaluation,
     Target,
@@ -61,8 +62,8 @@ def evaluate(workspace: Workspace, model_id: str, *, cause: str | None = None) -
         require_code(workspace, called, entry)
     content = _judge(workspace, model_id, model, on)
     identity = signed(workspace, on.dataset.name, content)
-    if workspace.store.claim(name, identity.encode()):
-        _count(workspace, on.dataset.test, identity)
+    _count(workspace, on.dataset.test, identity)  # first: what is found under its key was counted
+    workspace.store.claim(name, identity.encode())
     workspace.journal.append(
         "model.evaluated", who=workspace.person.email, cause=cause, model=model_id, result=identity
     )
@@ -96,7 +97,11 @@ def signed(workspace: Workspace, dataset: str, content: dict[str, Any]) -> str:
 
 
 def _count(workspace: Workspace, test: str, identity: str) -> None:
-    number = len(counted(workspace, test)) + 1
+    """Counts a result once; a killed command may have counted it already."""
+    known = counted(workspace, test)
+    number = len(known) + 1
+    if identity in known:
+        return
     while not workspace.store.claim(f"counted/{test[2:]}/{number:06d}", identity.encode()):
         number += 1
 
@@ -200,7 +205,7 @@ def _cases(
         found.update(_declared(answer, metrics, names))
         return {}
 
-    workspace.jobs.run(job, drive, vault=vault, fresh=True)
+    workspace.jobs.run(job, drive, vault=vault, fresh=True, timeout=SECONDS)
     return found
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cdl.errors import Corrupt, JobFailed, Unavailable
 from cdl.jobs.job import Job
 from cdl.jobs.local import Sealer, Worker
+from cdl.model import predictor
 from cdl.model.arrays import array, array_bytes
 from cdl.model.code import ModelCode
 from cdl.model.predictor import LIBRARIES
@@ -118,7 +119,7 @@ def with_predictor(
     """Loads a model in a walled process and hands it to `use`. With a vault, everything it leaves is sealed.
 
     Unavailable without a package that it needs, or where isolation is required and a wall is missing; JobFailed when its
-    code fails.
+    code fails or does not answer.
     """
     code = source(workspace, model)
     require(*LIBRARIES[str(spec(model, code)["kind"])])
@@ -139,14 +140,14 @@ def with_predictor(
             "read": readable(),
             "walled": True,
         }
-        predictor = Predictor(worker, model, [str(w) for w in worker.ask(message)["walls"]])
-        walls_stand(workspace, predictor.walls)
+        loaded = Predictor(worker, model, [str(w) for w in worker.ask(message)["walls"]])
+        walls_stand(workspace, loaded.walls)
         worker.receive()  # what the walls are was said before the first line of the model's code ran
-        use(predictor)
+        use(loaded)
         worker.tell({"op": "stop"})
         return {}
 
-    workspace.jobs.run(job, drive, vault=vault, fresh=True)
+    workspace.jobs.run(job, drive, vault=vault, fresh=True, timeout=predictor.SECONDS)
 
 
 def walls_stand(workspace: Workspace, walls: Sequence[str]) -> None:

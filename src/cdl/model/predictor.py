@@ -22,6 +22,7 @@ from cdl.optional import optional
 
 MEMORY = 4 << 30  # bytes beyond what is mapped at the start
 CPU_SECONDS = 600
+SECONDS = 1800.0  # of the clock on the wall: whoever sleeps uses no processor
 PROCESSES = 64  # threads count as processes
 LIBRARIES = {"network": ("torch", "safetensors.torch"), "onnx": ("onnxruntime",), "function": ("safetensors.numpy",)}
 

@@ -39,7 +39,7 @@ def waiting(workspace: Workspace) -> list[Open]:
     for identity, model in submitted(workspace):
         sight = look(workspace, identity)
         blocked = f"review STALE, {sight.stale or sight.missing}" if sight.stale or sight.missing else None
-        opened = Open(gate="model", subject=identity, title=describe(model), author=sight.author, blocked=blocked)
+        opened = Open(gate="model", subject=identity, title=describe(model), authors=sight.authors, blocked=blocked)
         found.append(opened)
     return found
 
@@ -71,7 +71,7 @@ def look(workspace: Workspace, subject: str) -> Sight:
     requirements = judged(in_force(workspace).requirements(), found.measures() if found else {}, "test.")
     return Sight(
         seen=seen,
-        author=author_of(workspace, model),
+        authors=(author_of(workspace, model),),
         requirements=(*requirements, *_tests(found)),
         stale=stale,
         missing=None if commit else f"nothing is offered: cdl model submit {short(subject)}",

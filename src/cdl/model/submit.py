@@ -92,7 +92,7 @@ def look(workspace: Workspace, subject: str) -> Sight:
     if found is None:
         missing = f"{short(subject)} is not evaluated yet: somebody with the key runs `cdl run`"
     seen = {"source": source, "evaluation": found.object if found else None}
-    return Sight(seen=seen, author=model.made.who, missing=missing)
+    return Sight(seen=seen, authors=(model.made.who,), missing=missing)
 
 
 def nothing_waits(workspace: Workspace) -> list[Open]:

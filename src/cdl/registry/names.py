@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cdl.errors import Conflict, NotFound
-from cdl.registry.records import HEADS, ID_PATTERN, Dataset, Head, Model, head_path, is_head, is_record, short
-from cdl.registry.registry import Registry, Stored, pointed
+from cdl.registry.records import HEADS, ID_PATTERN, Dataset, Head, Model, head_path, is_head, is_record, pointed, short
+from cdl.registry.registry import Registry, Stored
 
 FOLDERS = {"dataset": "datasets", "labels": "labels", "model": "models", "stage": "deployments"}
 PREFIXES = {"d": "dataset", "l": "labels", "m": "model", "p": "stage"}

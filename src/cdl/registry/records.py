@@ -247,19 +247,24 @@ def encode(record: Record) -> tuple[str, str, bytes]:
     """The id, the path in the repository and the bytes of a record."""
     data = document.write(msgspec.to_builtins(record, order="deterministic"))  # equal content, equal bytes
     identity = f"{record.prefix}-{blake3(data).hexdigest()[:ID_DIGITS]}"
+    return identity, record_path(record, identity), data
+
+
+def record_path(record: Record, identity: str) -> str:
+    """Where a record stands in the repository."""
     folder = record.folder
     if isinstance(record, Dataset | Labels | Model):
         folder = f"{folder}/{record.name}"
     elif isinstance(record, Decision):
         folder = f"{folder}/{record.made.when[:4]}"
-    return identity, f"registry/{folder}/{identity}.yaml", data
+    return f"registry/{folder}/{identity}.yaml"
 
 
 def decode(path: str, data: bytes) -> AnyRecord:
     """The record in `data`; Corrupt when its name is not the hash of its content or its form is wrong."""
     identity = path.rsplit("/", 1)[-1].removesuffix(".yaml")
     prefix, _, digits = identity.partition("-")
-    if blake3(data).hexdigest()[:ID_DIGITS] != digits:
+    if blake3(data).hexdigest()[:ID_DIGITS] != digits or prefix not in RECORDS:
         raise Corrupt("the name is not the hash of the content", where=path, remedy=f"git log -- {path}")
     return _convert(path, data, RECORDS[prefix])  # type: ignore[no-any-return]
 
@@ -288,6 +293,13 @@ def encode_head(head: Head) -> bytes:
 def decode_head(path: str, data: bytes) -> AnyHead:
     """The head in `data`; Corrupt when its form is wrong."""
     return _convert(path, data, HEADS[path.split("/")[1]])  # type: ignore[no-any-return]
+
+
+def pointed(head: Head) -> str:
+    """The id that a head names."""
+    return str(
+        getattr(head, "promoted", None) or getattr(head, "package", None) or getattr(head, "version", None) or ""
+    )
 
 
 def is_head(path: str) -> bool:

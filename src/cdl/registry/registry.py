@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from cdl.errors import Conflict, NotFound
+from cdl.errors import ConfigError, Conflict, Corrupt, NotFound
 from cdl.git.commit import commit_files
 from cdl.git.repository import Git
 from cdl.git.scan import ScannedChange, ScannedCommit, scan
@@ -33,6 +33,7 @@ from cdl.registry.records import (
     head_path,
     is_head,
     is_record,
+    pointed,
 )
 
 MODEL_REFS = "refs/cdl/models/"
@@ -101,8 +102,10 @@ class Registry:
         if at is None:
             ids = [i for i, (path, _, _) in self._index().items() if path.startswith(folder)]
         else:
-            self._index()
-            ids = [_id_of(p) for p in self._listed(at) if p.startswith(folder)]
+            known = self._index()
+            paths = [p for p in self._listed(at) if p.startswith(folder)]
+            self._refuse(at, [p for p in paths if _id_of(p) not in known])
+            ids = [_id_of(p) for p in paths]
         return [(s.id, s.record) for s in self._load(ids) if isinstance(s.record, kind)]
 
     def everything(self) -> list[Stored]:
@@ -156,14 +159,17 @@ class Registry:
         commit = at or self.git.resolve("HEAD")
         if commit is None:
             return {}
-        paths = [p for p in self.git.files(commit, f"registry/{kind.folder}/") if is_head(p)]
-        found = self.git.read_many(commit, paths)
-        return {p.split("/")[2].removesuffix(".yaml"): decode_head(p, d) for p, d in found.items()}  # type: ignore[misc]
+        found = self._heads(commit, f"registry/{kind.folder}/")
+        return {p.split("/")[2].removesuffix(".yaml"): head for p, head in found.items()}  # type: ignore[misc]
 
     def every_head(self, at: str) -> dict[str, AnyHead]:
         """All heads in a commit by path."""
-        paths = [p for p in self.git.files(at, "registry/") if is_head(p)]
-        return {p: decode_head(p, d) for p, d in self.git.read_many(at, paths).items()}
+        return self._heads(at, "registry/")
+
+    def _heads(self, commit: str, folder: str) -> dict[str, AnyHead]:
+        blobs = {p: blob for p, blob in self.git.files(commit, folder).items() if is_head(p)}
+        data = self.git.cat(blobs.values())
+        return {p: decode_head(p, data[blob]) for p, blob in blobs.items()}
 
     def tip(self) -> str | None:
         """The commit of the integration branch."""
@@ -237,14 +243,17 @@ class Registry:
         ]
 
     def _read(self, commits: Iterable[ScannedCommit]) -> Iterator[tuple[ScannedCommit, list[Changed]]]:
-        """Each commit with the records and heads that it brought, from one git process for many commits."""
+        """Each commit with the records and heads that it brought, from one git process for many commits.
+
+        What is no record or head by its content brought nothing: it is refused where it is read, not in all of history.
+        """
         rest = iter(commits)
         while some := list(islice(rest, COMMITS)):
             wanted = {c: [x for x in c.changes if x.new and (is_record(x.path) or is_head(x.path))] for c in some}
             every = [x for changes in wanted.values() for x in changes]
             data = self.git.cat([x.new for x in every if x.new] + [x.old for x in every if x.old and is_head(x.path)])
             for commit, changes in wanted.items():
-                yield commit, [_changed(x, data) for x in changes]
+                yield commit, [found for x in changes if (found := _changed(x, data)) is not None]
 
     def _follow_line(self, observed: Observed, tip: str | None) -> None:
         """Notes which commit of the integration branch's first-parent line brought which event."""
@@ -264,6 +273,12 @@ class Registry:
             paths = tuple(p for p in self.git.files(commit, "registry/") if is_record(p))
             self._listing = (commit, paths)
         return self._listing[1]
+
+    def _refuse(self, commit: str, paths: Iterable[str]) -> None:
+        """Corrupt names the first of some files that is not the record that its name says."""
+        for path, blob in self.git.files(commit, "registry/").items() if (wanted := set(paths)) else ():
+            if path in wanted:
+                decode(path, self.git.cat([blob])[blob])
 
     def _index(self) -> dict[str, list[str]]:
         self.observe()
@@ -314,24 +329,22 @@ def message(command: str, line: str, ids: Iterable[str]) -> str:
     return subject + "\n\n" + "\n".join(trailers) + "\n"
 
 
-def pointed(head: Head) -> str:
-    """The id that a head names."""
-    return str(
-        getattr(head, "promoted", None) or getattr(head, "package", None) or getattr(head, "version", None) or ""
-    )
-
-
 def _id_of(path: str) -> str:
     return path.rsplit("/", 1)[-1].removesuffix(".yaml")
 
 
-def _changed(change: ScannedChange, data: Mapping[str, bytes]) -> Changed:
-    """A change of a record or a head, with the head before and what stands there now."""
-    new = data[change.new or ""]
-    if is_record(change.path):
-        return change, None, decode(change.path, new)
-    old = decode_head(change.path, data[change.old]) if change.old else None
-    return change, old, decode_head(change.path, new)
+def _changed(change: ScannedChange, data: Mapping[str, bytes]) -> Changed | None:
+    """A change of a record or a head, with the head before and what stands there now; None where that is neither."""
+    try:
+        new = data[change.new or ""]
+        found = decode(change.path, new) if is_record(change.path) else decode_head(change.path, new)
+    except (Corrupt, ConfigError):
+        return None
+    try:
+        old = decode_head(change.path, data[change.old]) if change.old and is_head(change.path) else None
+    except (Corrupt, ConfigError):
+        old = None
+    return change, old, found
 
 
 def _facts(commit: ScannedCommit, changed: list[Changed]) -> list[tuple[str, Fact]]:

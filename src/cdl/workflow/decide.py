@@ -1,11 +1,12 @@
 """One decision: who may, what they see, what stands against it, and what follows; in one move of the integration branch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cdl.errors import Conflict, NotFound, Refused
 from cdl.registry.chain import Chain
 from cdl.registry.records import Decision, Request, encode, short
-from cdl.workflow.policy import Policy, decisions, in_force
+from cdl.workflow.policy import Policy, decisions, in_force, same_person
 from cdl.workflow.standing import standing
 from cdl.workflow.step import Cycle, Gate, Open, Ruling, Sight
 from cdl.workflow.workspace import Workspace
@@ -30,7 +31,7 @@ def waiting(workspace: Workspace, cycle: Cycle, *, mine: bool = False) -> list[O
     if not mine:
         return found
     policy = in_force(workspace)
-    return [o for o in found if not _forbidden(workspace, policy, cycle.gates[o.gate], o.author)]
+    return [o for o in found if not _forbidden(workspace, policy, cycle.gates[o.gate], o.authors)]
 
 
 def meant(workspace: Workspace, cycle: Cycle, what: str | None) -> Open:
@@ -86,7 +87,7 @@ def _attempt(
 ) -> Decided:
     policy = in_force(workspace)
     sight = gate.look(workspace, subject)
-    forbidden = _forbidden(workspace, policy, gate, sight.author)
+    forbidden = _forbidden(workspace, policy, gate, sight.authors)
     if forbidden:
         raise _refused(workspace, gate, subject, forbidden[0], forbidden[1])
     earlier = decisions(workspace, gate.name, None if gate.single else subject)
@@ -134,18 +135,19 @@ def _land(
     return Decided(id=ids[0], decision=decision, request=ids[1] if request else None, commit=commit)
 
 
-def _forbidden(workspace: Workspace, policy: Policy, gate: Gate, author: str | None) -> tuple[str, str] | None:
+def _forbidden(workspace: Workspace, policy: Policy, gate: Gate, authors: Sequence[str]) -> tuple[str, str] | None:
     """Why this person may not decide here: an enum for the journal and a sentence for the person."""
     me = workspace.person.email
     if policy.solo:
         return None
     roles = policy.roles_of(me)
+    author = any(same_person(me, a) for a in authors)
     if gate.role not in roles:
         holders = ", ".join(policy.holders(gate.role)) or "nobody"
         mine = ", ".join(sorted(roles)) or "no role"
-        also = " and the author" if author == me and not gate.own else ""
+        also = " and the author" if author and not gate.own else ""
         return "role", f"the {gate.name} gate is held by {gate.role} ({holders}); you are {mine}{also}"
-    if not gate.own and author == me:
+    if not gate.own and author:
         return "author", f"the {gate.name} gate is not decided by the author ({me})"
     return None
 

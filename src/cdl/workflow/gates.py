@@ -2,7 +2,7 @@
 
 from cdl.errors import NotFound
 from cdl.registry.records import Request
-from cdl.workflow.policy import policy_at, unapproved, verdict_on
+from cdl.workflow.policy import authors, policy_at, unapproved, verdict_on
 from cdl.workflow.request import open_requests
 from cdl.workflow.step import Gate, Open, Sight
 from cdl.workflow.workspace import Workspace
@@ -13,7 +13,7 @@ def waiting_policy(workspace: Workspace) -> list[Open]:
     changed = unapproved(workspace)
     if changed is None or verdict_on(workspace, "policy", changed.id) == "reject":
         return []
-    return [Open(gate="policy", subject=changed.id, title="changed policy", author=_author(workspace))]
+    return [Open(gate="policy", subject=changed.id, title="changed policy", authors=authors(workspace))]
 
 
 def look_at_policy(workspace: Workspace, subject: str) -> Sight:
@@ -24,13 +24,13 @@ def look_at_policy(workspace: Workspace, subject: str) -> Sight:
     policy = policy_at(workspace, tip)
     if policy.id != subject:
         raise NotFound(f"policy {subject[:8]} does not stand on the integration branch", remedy="cdl status")
-    return Sight(seen={"source": tip}, author=_author(workspace), document=policy.document)
+    return Sight(seen={"source": tip}, authors=authors(workspace), document=policy.document)
 
 
 def waiting_requests(workspace: Workspace) -> list[Open]:
     """Requests that nothing answers yet."""
     return [
-        Open(gate="request", subject=identity, title=f"at {request.to['step']}: {request.because}", author=None)
+        Open(gate="request", subject=identity, title=f"at {request.to['step']}: {request.because}")
         for identity, request in open_requests(workspace)
     ]
 
@@ -42,12 +42,6 @@ def look_at_request(workspace: Workspace, subject: str) -> Sight:
     record = workspace.registry.get(subject).record
     assert isinstance(record, Request)
     return Sight(seen={"step": record.to["step"]})
-
-
-def _author(workspace: Workspace) -> str | None:
-    """Who last changed what the policy is read from."""
-    tip = workspace.registry.tip()
-    return workspace.git.last_author(tip, "cdl.yaml") if tip else None
 
 
 POLICY = Gate(

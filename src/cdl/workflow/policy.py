@@ -16,7 +16,8 @@ from cdl.config.load import load, parse
 from cdl.config.policy import differing, policy_entries, policy_parts, with_parts
 from cdl.config.requirement import Requirement, parse_requirement
 from cdl.config.schema import Config
-from cdl.errors import NotFound, Refused
+from cdl.errors import CdlError, NotFound, Refused
+from cdl.git.commit import merge_in_memory
 from cdl.jobs.closure import closure
 from cdl.registry.records import Decision
 from cdl.workflow.standing import last_words, standing
@@ -50,7 +51,7 @@ class Policy:
         """The roles that somebody holds."""
         if self.solo:
             return frozenset(ROLES)
-        return frozenset(role for role, people in self.parts["roles"].items() if email in people)
+        return frozenset(role for role, people in self.parts["roles"].items() if _holds(email, people))
 
     def holders(self, role: str) -> tuple[str, ...]:
         """Who holds a role; empty in a project of one person."""
@@ -123,6 +124,56 @@ def unapproved(workspace: Workspace) -> Policy | None:
         return None
     now = policy_at(workspace, tip)
     return None if now.id == in_force(workspace).id else now
+
+
+def authors(workspace: Workspace) -> tuple[str, ...]:
+    """Whoever changed the policy on the integration branch since the one in force was approved, last ones first."""
+    tip = workspace.registry.tip()
+    if tip is None:
+        return ()
+    since = [f"^{commit}" for commit in _approvals(workspace) if workspace.git.is_ancestor(commit, tip)]
+    paths = {path for commit in (tip, *(c[1:] for c in since)) for path in policy_files(workspace, commit)}
+    lines = workspace.git.text("log", "--format=%H %P:%ae", tip, *since, "--", *sorted(paths)).splitlines()
+    found = []
+    for line in lines:
+        commits, _, author = line.partition(":")
+        if _changes(workspace, *commits.split()):
+            found.append(author)
+    return tuple(dict.fromkeys(found))
+
+
+def policy_files(workspace: Workspace, commit: str) -> list[str]:
+    """The files of a commit that its policy is read from."""
+    files = workspace.git.files(commit)
+    config = parse(workspace.git.read(commit, "cdl.yaml") or b"", where="cdl.yaml")
+    named = [closure(files, workspace.git.cat, [e], declared=(), section=None) for e in policy_entries(config).values()]
+    return ["cdl.yaml", *CI_FILES, MEMBERS, *(path for code in named for path in code.files)]
+
+
+def _approvals(workspace: Workspace) -> list[str]:
+    """The commits that brought the approvals of the policy in force."""
+    agreed = in_force(workspace).id
+    found = [i for i, d in decisions(workspace, "policy", agreed) if d.verdict == "approve"]
+    return [workspace.registry.brought(identity).id for identity in found]
+
+
+def _changes(workspace: Workspace, commit: str, *parents: str) -> bool:
+    """Whether a commit made another policy than its parents come to; a merge only where it is not what git makes of them."""
+    merge = merge_in_memory(workspace.git, *parents) if len(parents) == 2 else None
+    before = merge.tree if merge else parents[0] if parents else None
+    try:
+        return before is None or policy_at(workspace, commit).id != policy_at(workspace, before).id
+    except CdlError:
+        return True  # one of the two is no policy
+
+
+def same_person(first: str, second: str) -> bool:
+    """Whether two mail addresses are one: what differs in case or by spaces does not differ."""
+    return "".join(first.split()).casefold() == "".join(second.split()).casefold()
+
+
+def _holds(email: str, people: Collection[str]) -> bool:
+    return any(same_person(email, person) for person in people)
 
 
 def require_role(workspace: Workspace, roles: Collection[str], action: str) -> None:

@@ -33,6 +33,8 @@ GITLAB = """\
 # Verifies the registry of this project; needs no key.
 cdl-check:
   image: python:3.11
+  variables:
+    GIT_DEPTH: "0"
   script:
     - pip install {package}
     - cdl ci check

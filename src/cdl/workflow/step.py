@@ -75,7 +75,7 @@ class Open:
     gate: str
     subject: str
     title: str
-    author: str | None = None
+    authors: tuple[str, ...] = ()
     blocked: str | None = None
 
     @property
@@ -89,7 +89,7 @@ class Sight:
     """What a gate sees of a subject: what was seen, each requirement, and what stands against an approval."""
 
     seen: Mapping[str, Any]
-    author: str | None = None
+    authors: tuple[str, ...] = ()
     requirements: tuple[Mapping[str, Any], ...] = ()
     stale: str | None = None
     missing: str | None = None

@@ -1,0 +1,95 @@
+"""Files of the registry that somebody wrote by hand: each is named where it stands, and none of them stops history."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cdl.errors import CdlError, Unavailable
+from cdl.git.repository import Git
+from cdl.registry.check import check_registry
+from cdl.registry.records import Model, ModelHead
+from tests.registry.made import Kept
+
+LIES = {
+    "a letter of no kind": ("registry/models/side/z-" + "a" * 32 + ".yaml", "kind: model\n"),
+    "another's name": ("registry/models/side/m-" + "a" * 32 + ".yaml", "kind: model\n"),
+    "a short name": ("registry/requests/r-aaaaaaaa.yaml", "kind: request\n"),
+    "a folder of no kind": ("registry/foo/m-" + "b" * 32 + ".yaml", "a: 1\n"),
+    "marks of a merge": ("registry/models/side.yaml", "<<<<<<< HEAD\npromoted: m-1\n=======\n"),
+    "a huge head": ("registry/labels/articles.yaml", "version: " + "l" * 1_100_000 + "\n"),
+    "a head to nothing": ("registry/models/other.yaml", "promoted: m-" + "c" * 32 + "\n"),
+    "a name of two lines": ("registry/models/a\nb.yaml", "promoted: m-" + "c" * 32 + "\n"),
+}
+
+
+def put(git: Git, path: str, text: str) -> None:
+    target = git.root / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+    git.run("add", "--force", "--", path)
+    git.run("commit", "--quiet", "--message", "by hand", "--", path)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_file_that_lies_is_named_and_stops_nothing_once_it_is_gone(kept: Kept, lie: str) -> None:
+    path, text = LIES[lie]
+    made = kept.model(1)
+    before = len(kept.registry.journal.events())
+    put(kept.registry.git, path, text)
+    assert path in {f.where for f in check_registry(kept.registry.git, "HEAD")}
+    kept.opened().observe()
+    kept.registry.git.run("revert", "--no-edit", "HEAD")
+    registry = kept.opened()
+    registry.observe()
+    assert registry.get(made).id == made and [i for i, _ in registry.all(Model, at="HEAD")] == [made]
+    assert len(registry.journal.events()) >= before and registry.heads(ModelHead) == {}
+    assert path not in {f.where for f in check_registry(kept.registry.git, "HEAD")}
+
+
+def test_a_record_that_lies_is_refused_where_it_is_read(kept: Kept) -> None:
+    kept.model(1)
+    path, text = LIES["another's name"]
+    put(kept.registry.git, path, text)
+    with pytest.raises(CdlError, match="not the hash"):
+        kept.opened().all(Model, at="HEAD")
+
+
+def test_a_record_in_the_wrong_place_is_named(kept: Kept) -> None:
+    made = kept.model(1)
+    put(
+        kept.registry.git,
+        f"registry/models/other/{made}.yaml",
+        (kept.registry.git.root / f"registry/models/side/{made}.yaml").read_text(),
+    )
+    assert [f.where for f in check_registry(kept.registry.git, "HEAD")] == [f"registry/models/other/{made}.yaml"]
+
+
+def test_a_shallow_clone_is_not_called_whole(kept: Kept, tmp_path: Path) -> None:
+    kept.model(1)
+    kept.model(2)
+    kept.registry.git.run(
+        "clone", "--quiet", "--depth", "1", f"file://{kept.registry.git.root}", str(tmp_path / "shallow")
+    )
+    with pytest.raises(Unavailable, match="shallow"):
+        check_registry(Git(tmp_path / "shallow"), "HEAD")
+
+
+def test_a_runner_without_a_name_checks_a_detached_head(kept: Kept, tmp_path: Path) -> None:
+    kept.model(1)
+    put(kept.registry.git, "cdl.yaml", "cdl: 1\nproject: news\n")
+    clone = tmp_path / "runner"
+    kept.registry.git.run("clone", "--quiet", str(kept.registry.git.root), str(clone))
+    Git(clone).run("checkout", "--quiet", "--detach")
+    Git(clone).run("branch", "--quiet", "--delete", "--force", "main")
+    around = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "GIT_CONFIG_GLOBAL": "/dev/null"}
+
+    def check(*revision: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "cdl", "ci", "check", *revision]
+        return subprocess.run(command, cwd=clone, env=around, capture_output=True, text=True, check=False)
+
+    done = check()
+    assert done.returncode == 0 and done.stdout.endswith("is whole\n"), done.stderr
+    assert check("nowhere").returncode == 6
+    assert not (clone / ".cdl").exists()
