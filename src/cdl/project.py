@@ -13,7 +13,7 @@ from pathlib import Path
 from cdl.config.load import load
 from cdl.config.schema import Branches
 from cdl.data.dataset import Items, current_items
-from cdl.errors import NotFound
+from cdl.errors import Conflict, NotFound
 from cdl.git.commit import repair
 from cdl.git.repository import Git
 from cdl.jobs.local import Jobs
@@ -93,8 +93,13 @@ def init(
 ) -> Begun:
     """Makes a project in an empty folder or an existing repository; an example comes with its published key.
 
-    Conflict where there is a project already.
+    Conflict where there is a project already, Unavailable when git does not know who is working; nothing is written then.
     """
+    Git(
+        next(f for f in (folder.resolve(), *folder.resolve().parents) if f.is_dir())
+    ).person()  # before anything is written
+    if (folder / "cdl.yaml").exists() and (folder / ".git").exists() and start.approved(open_workspace(folder)):
+        raise Conflict("this is a project already", where=str(folder / "cdl.yaml"), remedy="cdl status")
     laid = start.lay_out(folder, name=name, example=example)
     drawn = start.draw_keys(load(folder), Keyring(), example=None if own_key else example)
     workspace = open_workspace(folder, tell=tell)

@@ -91,8 +91,25 @@ def test_a_key_goes_round(root: Path, tmp_path: Path) -> None:
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     (fresh / "cdl.yaml").write_text("cdl: 1\nproject: fresh\n" + text)
-    code, said, hint = run(fresh, "init", ".")
+    code, said, _ = run(fresh, "init", ".")  # somebody wrote cdl.yaml before: it is taken in
+    assert code == 0 and "created cdl.yaml" in said and run(fresh, "status")[0] == 0
+    code, _, hint = run(fresh, "init", ".")
     assert code == 4 and "project already" in hint
+
+
+def test_an_init_that_was_broken_off_is_finished(tmp_path: Path, root: Path) -> None:
+    folder = tmp_path / "later"
+    subprocess.run(["git", "init", "--quiet", "--initial-branch=master", str(folder)], check=True)
+    subprocess.run(["git", "config", "user.useConfigOnly", "true"], cwd=folder, check=True)
+    nobody = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "nobody"), "GIT_CONFIG_GLOBAL": os.devnull}
+    done = subprocess.run([str(CDL), "init", "."], cwd=folder, env=nobody, capture_output=True, text=True)
+    assert done.returncode == 7 and "git config user.name" in done.stderr and not (folder / "cdl.yaml").exists()
+    (folder / "cdl.yaml").write_text("cdl: 1\nproject: later\n")
+    code, said, hint = run(folder, "init", ".")
+    assert code == 0, hint
+    assert 'branches: {integration: "master"}' in (folder / "cdl.yaml").read_text()
+    code, said, _ = run(folder, "status")
+    assert code == 0 and "integration branch master" in said
 
 
 def test_unknown_things_are_named(root: Path) -> None:

@@ -71,8 +71,15 @@ def test_revision_package_deployment_and_rollback(toy: Toy) -> None:
     assert back.running == back.declared == package and back.port == found.port
     head = toy.become(OPS).registry.head(DeploymentHead, "production")
     assert head is not None and (head.before, head.because) == (second, "for the test")
+    with pytest.raises(Refused, match="rolled back from .*: for the test") as refused:
+        apply.apply(toy.become(OPS), "production")
+    assert "--again" in str(refused.value.remedy)
+    apply.stop(toy.become(OPS), "production")
+    assert apply.apply(toy.become(OPS), "production").running == package  # what is declared starts again
+    assert apply.apply(toy.become(OPS), "production", again=True).running == second
+    apply.rollback(toy.become(OPS), "production", "for the test")
     applied = [e.fields["package"] for e in toy.become(OPS).journal.events("deployment.applied")]
-    assert applied == [package, second, package]
+    assert applied == [package, second, package, second, package]
 
 
 def test_equal_models_give_equal_packages(toy: Toy) -> None:

@@ -1,4 +1,5 @@
 import json
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -220,15 +221,15 @@ def test_an_evaluation_that_was_killed_while_it_was_counted_is_counted_once(
     workspace = toy.become(DATA)
     claim = Store.claim
 
-    def killed(store: Store, name: str, payload: bytes) -> bool:
+    def killed(store: Store, name: str, payload: bytes, after: str) -> bool:
         taken = claim(store, name, payload)
-        if name.startswith(killing):
+        if name.startswith(after):
             raise KeyboardInterrupt
         return taken
 
-    for killing in ("counted/", "evaluations/"):  # right after each of the two claims
+    for claimed in ("counted/", "evaluations/"):  # right after each of the two claims
         with monkeypatch.context() as patch:
-            patch.setattr(Store, "claim", killed)
+            patch.setattr(Store, "claim", partialmethod(killed, after=claimed))
             with pytest.raises(KeyboardInterrupt):
                 evaluate(workspace, model)
     made = evaluate(toy.become(DATA), model)

@@ -154,11 +154,27 @@ def test_a_rejection_opens_a_request_and_an_answer_closes_it(team: Person) -> No
     assert identity == made.request and not none
     assert isinstance(request, Request) and request.evidence == ["5b1d"] and request.because == "too few"
     engineer = team("data@example.org")
-    decide(engineer, CYCLE, "request", identity, "answer")
+    with pytest.raises(NotFound, match="no decision waits for you"):  # a bare approval never means a request
+        meant(engineer, CYCLE, None)
+    with pytest.raises(Refused, match="what was done"):
+        decide(engineer, CYCLE, "request", identity, "answer")
+    with pytest.raises(Refused, match="held by data_engineer"):
+        decide(team("review@example.org"), CYCLE, "request", identity, "answer", because="done")
+    engineer = team("data@example.org")
+    decide(engineer, CYCLE, "request", identity, "answer", because="done")
     assert open_requests(engineer) == []
     assert [e.kind for e in engineer.journal.events("request.answered")] == ["request.answered"]
     with pytest.raises(NotFound):
         decide(engineer, CYCLE, "request", identity, "decline")
+
+
+def test_a_request_is_answered_by_the_role_that_it_asks(team: Person) -> None:
+    workspace = team("data@example.org")
+    to = {"step": "training", "role": "data_scientist"}
+    made = open_request(workspace, because="more seeds", subject=None, evidence=[], command="reopen", **to)
+    assert [o.role for o in waiting(workspace, CYCLE) if o.gate == "request"] == ["data_scientist"]
+    with pytest.raises(Refused, match="the request gate is held by data_scientist"):
+        decide(workspace, CYCLE, "request", made, "answer", because="done")
 
 
 def test_what_is_decided_is_not_decided_again(team: Person) -> None:

@@ -7,18 +7,20 @@ from pathlib import Path
 import pytest
 
 from cdl.cycle import CYCLE, TRIGGERS
+from cdl.data import versions
 from cdl.data.dataset import current_items
 from cdl.data.ready import announce
 from cdl.deployment.reproduce import reproduce
-from cdl.errors import NotFound, Refused
+from cdl.errors import ConfigError, NotFound, Refused
 from cdl.model.evaluate import evaluate
 from cdl.model.register import register
 from cdl.model.source import model_record
 from cdl.model.train import train
-from cdl.registry.records import Decision
+from cdl.registry.records import DatasetHead, Decision
 from cdl.workflow.decide import decide, meant, waiting
 from cdl.workflow.notify import notify
 from cdl.workflow.policy import in_force, not_in_force
+from cdl.workflow.start import create_key
 from cdl.workflow.trigger import fire
 from cdl.workflow.trigger import waiting as due
 from tests.projects import DATA, OPS, REVIEW, ROLES, SCIENCE, YAML, Toy, make_toy, table
@@ -54,7 +56,7 @@ def test_a_mask_taken_off_on_a_branch_hides_all_the_same(tmp_path: Path, monkeyp
     assert contents and not any(b'"y"' in c for c in contents) and b'"x"' in contents[0]
     assert not_in_force(workspace) == ["data.points.mask"]
     said = subprocess.run([CDL, "status"], cwd=toy.root, capture_output=True, text=True, check=True)
-    assert "not used: data.points.mask of cdl.yaml here is not in force" in said.stdout
+    assert "not used: data.points.mask of cdl.yaml here: commit it on main, then cdl approve policy" in said.stdout
 
 
 def test_a_model_from_before_a_mask_is_made_again_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +73,34 @@ def test_a_model_from_before_a_mask_is_made_again_as_it_was(tmp_path: Path, monk
     assert {f.what: f.identical for f in found}["weights"] is True and all(f.identical for f in found)
     again = register(toy.become(SCIENCE), later)
     assert all(f.identical for f in reproduce(toy.become(DATA), again))
+
+
+def test_a_misspelt_mask_and_a_source_without_items_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = make_toy(
+        tmp_path / "toy",
+        monkeypatch,
+        tmp_path / "keyring",
+        yaml=YAML.replace("    require:", "    mask: [yy]\n    require:"),
+    )
+    toy.write("incoming/points.csv", "id,x,y,side\n")
+    with pytest.raises(ConfigError, match="the sources hold no item"):
+        versions.make(toy.become(DATA), "points")
+    toy.write("incoming/points.csv", table(20))
+    with pytest.raises(ConfigError, match="no item has a field 'yy'") as caught:
+        versions.make(toy.become(DATA), "points")
+    assert caught.value.remedy == "there are: x, y" and toy.become(DATA).registry.head(DatasetHead, "points") is None
+
+
+def test_what_a_new_dataset_requires_counts_before_a_policy_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = make_toy(tmp_path / "toy", monkeypatch, tmp_path / "keyring", yaml="cdl: 1\nproject: toy\n")
+    toy.write("cdl.yaml", YAML.replace("items >= 10", "items >= 100"))
+    create_key(toy.become(DATA), "points")
+    toy.write("incoming/points.csv", table(20))
+    versions.make(toy.become(DATA), "points")
+    with pytest.raises(Refused, match="items >= 100: 20"):
+        toy.approve(DATA, "data")
 
 
 def test_triggers_count_once_they_are_approved_and_not_for_what_was_before(

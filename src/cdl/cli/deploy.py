@@ -34,10 +34,11 @@ def deploy(ctx: click.Context) -> None:
 
 @deploy.command("apply")
 @click.argument("stage", default="staging")
+@click.option("--again", is_flag=True, help="Also the package that the stage was rolled back from.")
 @json_option
-def deploy_apply(stage: str, as_json: bool) -> None:
+def deploy_apply(stage: str, again: bool, as_json: bool) -> None:
     """Make a stage run what was approved: new workers ready, commit, switch, drain."""
-    _said(applying.apply(open_workspace(here(), tell=say), stage), as_json, "runs")
+    _said(applying.apply(open_workspace(here(), tell=say), stage, again=again), as_json, "runs")
 
 
 @deploy.command()
@@ -102,7 +103,9 @@ def monitor_run(stage: str | None, once: bool, no_triggers: bool, as_json: bool)
         _look(workspace, stage, no_triggers)
         time.sleep(PAUSE_SECONDS)
     found = _look(workspace, stage, no_triggers)
-    show(found, lambda: [] if found else ["no full window is waiting"], as_json=as_json)
+    names = [stage] if stage else monitoring.stages_of(workspace)
+    lines = [line for name in names if (line := monitoring.filling(workspace, name))]
+    show(found, lambda: lines or ([] if found else ["no stage was deployed yet"]), as_json=as_json)
 
 
 def _look(workspace: Workspace, stage: str | None, no_triggers: bool) -> list[dict[str, object]]:

@@ -40,7 +40,7 @@ def status(as_json: bool) -> None:
         f"branch {found.branch or 'detached'}; integration branch {found.integration}; policy {found.policy[:8]} in force",
         *(f"{what}: {version}" for what, version in found.heads.items()),
         *(
-            f"not used: {key} of cdl.yaml here is not in force: cdl approve policy on {found.integration}"
+            f"not used: {key} of cdl.yaml here: commit it on {found.integration}, then cdl approve policy"
             for key in unused
         ),
         *(f"{name} not secret: {why}" for name, reasons in open_data.items() for why in reasons),
@@ -51,7 +51,7 @@ def status(as_json: bool) -> None:
             for i, m in trained
         ),
         *(f"request {short(i)} at {r.to['step']} for {r.to['role']}: {r.because}" for i, r in found.requests),
-        *(f"waits for {found.holders[o.gate]}: {o.gate} {short(o.subject)}, {o.line}" for o in found.waiting),
+        *(f"waits for {found.holders[o.subject]}: {o.gate} {short(o.subject)}, {o.line}" for o in found.waiting),
     ]
     if not found.waiting:
         lines.append("nothing waits for a decision")

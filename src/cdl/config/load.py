@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from cdl import document
-from cdl.config.requirement import parse_requirement
-from cdl.config.schema import Config, DataConfig, TriggerConfig
+from cdl.config.requirement import Requirement, parse_requirement
+from cdl.config.schema import Config, DataConfig, ModelConfig, TriggerConfig
 from cdl.errors import ConfigError, NotFound
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -20,6 +20,12 @@ PLACE = re.compile(r" - at (`key` in )?`\$(?P<path>[^`]*)`$")
 ENUM = re.compile(r"Invalid enum value '(?P<value>[^']*)'")
 PART = re.compile(r"\.(\w[\w-]*)|\[(\d+)\]|\[\.\.\.\]")
 STARTED = {"dataset.ready": ("evaluate", "train"), "monitor.drift": ("collect",), "model.promoted": ("deployment",)}
+LAST_PORT = 65535
+MEASURES = (  # what requirements may name, beside the metrics of models
+    "test.accuracy", "test.loss",
+    "revision.accuracy", "revision.difference", "revision.size", "revision.latency_p95",
+    "live.error_rate", "live.latency_p95", "live.confidence", "live.accuracy",
+)  # fmt: skip
 CALLS = ("run", "by", "train", "network", "predict", "transform")
 
 
@@ -140,17 +146,48 @@ def _check(config: Config, node: document.Node, where: str) -> None:
         for name in getattr(config, kind):
             _name(name, place(kind, name))
     for i, text in enumerate(config.requirements):
-        parse_requirement(text, where=place("requirements", i))
+        _check_measure(config, parse_requirement(text, where=place("requirements", i)), place("requirements", i))
     for name, data in config.data.items():
         _check_data(name, data, place)
     for name, model in config.model.items():
         _exists(config.data, model.data, "dataset", place("model", name, "data"))
         _one_of(model, ("network", "predict"), place("model", name))
+        _check_model(name, model, place)
     for name, deploy in config.deploy.items():
         _exists(config.model, deploy.model, "model", place("deploy", name, "model"))
+        _within(deploy.window, 1, None, place("deploy", name, "window"))
+        for stage, section in deploy.stages.items():
+            _within(section.replicas, 1, None, place("deploy", name, "stages", stage, "replicas"))
+            _within(section.port, 0, LAST_PORT, place("deploy", name, "stages", stage, "port"))
     for i, trigger in enumerate(config.triggers):
         _check_trigger(config, i, trigger, place)
     _calls(node.value, (), node, where)
+
+
+def _check_model(name: str, model: ModelConfig, place: Callable[..., str]) -> None:
+    _within(model.validation, 0, 1, place("model", name, "validation"))
+    for key in ("epochs", "threads"):
+        _within(getattr(model, key), 1, None, place("model", name, key))
+    for key in ("max_trials", "min_epochs", "max_epochs", "workers") if model.search else ():
+        _within(getattr(model.search, key), 1, None, place("model", name, "search", key))
+    if model.search is not None:
+        _within(model.search.eta, 2, None, place("model", name, "search", "eta"))
+
+
+def _check_measure(config: Config, requirement: Requirement, where: str) -> None:
+    """A requirement may name what is measured, and nothing else: a misspelt one would never be held."""
+    metrics = {f"test.{call.partition(':')[2]}" for model in config.model.values() for call in model.metrics}
+    known = sorted({*MEASURES, *metrics})
+    if requirement.measure not in known:
+        near = difflib.get_close_matches(requirement.measure, known, n=1)
+        remedy = f"did you mean '{near[0]}'?" if near else "measures: " + ", ".join(known)
+        raise ConfigError(f"nothing measures '{requirement.measure}'", where=where, remedy=remedy)
+
+
+def _within(value: float, low: float, high: float | None, where: str) -> None:
+    if value < low or (high is not None and value > high):
+        allowed = f"{low} to {high}" if high is not None else f"at least {low}"
+        raise ConfigError(f"{value} is not allowed", where=where, remedy=f"{allowed}")
 
 
 def _check_data(name: str, data: DataConfig, place: Callable[..., str]) -> None:
@@ -161,6 +198,8 @@ def _check_data(name: str, data: DataConfig, place: Callable[..., str]) -> None:
             raise ConfigError("a url needs its sha256", where=place("data", name, "source"), remedy="sha256: ...")
     for text in data.require:
         parse_requirement(text, where=place("data", name, "require"))
+    _within(data.split.test, 0, 1, place("data", name, "split", "test"))
+    _within(data.labels.coverage, 0, 1, place("data", name, "labels", "coverage"))
 
 
 def _check_trigger(config: Config, i: int, trigger: TriggerConfig, place: Callable[..., str]) -> None:

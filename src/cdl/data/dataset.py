@@ -160,6 +160,18 @@ def masked(content: bytes, mask: frozenset[str]) -> bytes:
     return json.dumps({k: v for k, v in row.items() if k not in mask}, sort_keys=True, ensure_ascii=False).encode()
 
 
+def field_names(content: bytes, fields: Mapping[str, Any]) -> set[str]:
+    """What a mask may name of an item: its fields, and its columns where it is a row of a table."""
+    if content.startswith(b"{"):
+        try:
+            row = json.loads(content)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            return {*fields, *row}
+    return set(fields)
+
+
 def mask_in_force(workspace: Workspace, name: str) -> frozenset[str]:
     """The fields of a dataset that training and analysis do not see."""
     config = workspace.config.data.get(name)

@@ -10,7 +10,7 @@ from cdl.data.submit import merge_offer, offered
 from cdl.errors import NotFound
 from cdl.registry.chain import Chain
 from cdl.registry.records import Dataset, DatasetHead, short
-from cdl.workflow.policy import in_force, verdict_on
+from cdl.workflow.policy import verdict_on
 from cdl.workflow.step import Gate, Open, Ruling, Sight
 from cdl.workflow.workspace import Workspace
 
@@ -32,7 +32,8 @@ def look(workspace: Workspace, subject: str) -> Sight:
     if not isinstance(record, Dataset):
         raise NotFound(f"{subject} is no dataset version", remedy="cdl log")
     found = measures(record)
-    asked = in_force(workspace).parts.get("data", {}).get(record.name, {}).get("require", [])
+    config = workspace.config.data.get(record.name)
+    asked = config.require if config else []
     return Sight(
         seen={"test": record.test, "source": offered(workspace, subject)},
         requirements=tuple(_judged(text, found) for text in asked),

@@ -14,11 +14,13 @@ from cdl import document
 from cdl.config.schema import DataConfig, Step
 from cdl.config.schema import Source as DeclaredSource
 from cdl.data import ledger as ledgers
+from cdl.data.dataset import field_names
 from cdl.data.formats import Raw, read_items
 from cdl.data.ledger import Ledger, Origin
 from cdl.data.process import Content, Rejected, equal_values, key, process
 from cdl.data.sources import fetch
 from cdl.data.split import ASIDE, TEST, TRAIN, Item, Row, assign
+from cdl.errors import ConfigError
 from cdl.jobs.closure import Closure, closure
 from cdl.jobs.environment import Environment
 from cdl.registry.records import Dataset, Source, Split, Stage
@@ -71,12 +73,31 @@ def collect(draft: Draft) -> None:
         draft.sources.append(Source(raw=raw, **{k: v for k, v in declared.items() if v is not None}))
         for item in read_items(files, draft.config.items, folder_is_label=bool(labels and labels.folder)):
             draft.raw[item_id(draft.vault, draft.numbers[place], item.name)] = (place, item)
+    if not draft.raw:
+        fits = draft.config.items.files or "the declared rows or arrays"
+        raise ConfigError(
+            "the sources hold no item", where=f"cdl.yaml: data.{draft.name}", remedy=f"put some there; wanted: {fits}"
+        )
 
 
 def number_sources(draft: Draft, declared: Sequence[DeclaredSource | Source]) -> None:
     """Gives each declared source the number that it had in the version before."""
     names = [s.path or s.url or document.canonical(s.command).decode() for s in declared]
     draft.numbers, draft.every_source = ledgers.numbered(names, draft.before.sources)
+
+
+def check_mask(draft: Draft) -> None:
+    """ConfigError for a masked field that no item has: a misspelt mask would hide nothing."""
+    unknown, names = set(draft.config.mask), set()
+    for item in [*draft.sets[TRAIN].values(), *draft.sets[TEST].values()]:
+        if not unknown:
+            return
+        found = field_names(item.data, item.fields)
+        names |= found
+        unknown -= found
+    if unknown and names:
+        where, there = f"cdl.yaml: data.{draft.name}.mask", ", ".join(sorted(names))
+        raise ConfigError(f"no item has a field '{min(unknown)}'", where=where, remedy=f"there are: {there}")
 
 
 def item_id(vault: Vault, source: int, name: str) -> str:

@@ -59,6 +59,7 @@ def pipeline(draft: Draft) -> None:
         stages.work(draft, step_name, step)
         items = len(draft.sets[TRAIN]) + len(draft.sets[TEST])
         tell(f"{step_name:<9} {items} items, {len(draft.rejected)} rejected")
+    stages.check_mask(draft)
 
 
 def _sides(draft: Draft) -> str:

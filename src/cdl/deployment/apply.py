@@ -19,7 +19,7 @@ from cdl.workflow.workspace import Workspace
 ROLES = ("devops",)
 
 
-def apply(workspace: Workspace, stage: str) -> Stage:
+def apply(workspace: Workspace, stage: str, *, again: bool = False) -> Stage:
     """Packages the candidate where needed, writes the manifest, and makes a stage run it.
 
     A service that runs another package than its head names, after a pull or a revert, is made to run that one first.
@@ -38,6 +38,15 @@ def apply(workspace: Workspace, stage: str) -> Stage:
     if model is None:
         raise Refused("the model is not compressed yet", remedy="cdl run deployment")
     identity = package.build(workspace, line.name, model)
+    head = declared(workspace, stage)
+    if head is not None and head.because and head.before == identity and not again:
+        if found.running is None:
+            workspace.tell(f"start     {short(head.package)}: {stage} was rolled back to it: {head.because}")
+            return _deploy(workspace, line, stage, head.package, command="deploy apply", because=None)
+        raise Refused(
+            f"{stage} was rolled back from {short(identity)}: {head.because}",
+            remedy=f"cdl deploy apply {stage} --again, or promote another model",
+        )
     return _deploy(workspace, line, stage, identity, command="deploy apply", because=None)
 
 

@@ -1,6 +1,6 @@
 """The review of a model as a page: its measures, the comparison with the current model, requirements, tests, and errors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ from cdl.model.source import describe, model_record
 from cdl.registry.records import Model, short
 from cdl.report import chart
 from cdl.report.page import Page
+from cdl.workflow.policy import decisions
 from cdl.workflow.workspace import Workspace
 
 REPORTS = "reports"  # ignored by git
+GATES = ("submission", "model", "implementation", "revision")  # in the order in which a model passes them
+CHANGED = ("compression", "implementation")  # models that are reviewed at gates of their own
 
 
 def review_page(workspace: Workspace, model_id: str) -> Path:
@@ -22,12 +25,22 @@ def review_page(workspace: Workspace, model_id: str) -> Path:
     found = last_evaluation(workspace, model_id)
     page = Page(f"{short(model_id)} {describe(model)}")
     page.facts(_facts(workspace, model, found))
-    sight = look(workspace, model_id)
-    if sight.stale or sight.missing:
-        page.text(sight.stale or sight.missing or "")
-    if sight.requirements:
-        rows = [{"requirement": r["require"], "value": r["value"], "": _held(r)} for r in sight.requirements]
+    made = [(i, d) for gate in GATES for i, d in decisions(workspace, gate, model_id)]
+    requirements: Sequence[Mapping[str, Any]] = made[-1][1].requirements if made else ()
+    if not any(d.gate != "submission" for _, d in made) and (model.origin or {}).get("by") not in CHANGED:
+        sight = look(workspace, model_id)
+        requirements = sight.requirements
+        if sight.stale or sight.missing:
+            page.text(sight.stale or sight.missing or "")
+    if requirements:
+        rows = [{"requirement": r["require"], "value": r["value"], "": _held(r)} for r in requirements]
         page.heading("Requirements and tests").table(rows, ["requirement", "value", ""])
+    if made:
+        said = [
+            {"gate": d.gate, "verdict": d.verdict, "who": d.made.who, "when": d.made.when, "because": d.because}
+            for _, d in sorted(made, key=lambda pair: pair[1].made.when)
+        ]
+        page.heading("Decisions").table(said, ["gate", "verdict", "who", "when", "because"])
     config = workspace.config
     if config.feasibility:
         page.heading("Feasibility").text(config.feasibility)

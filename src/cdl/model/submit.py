@@ -7,7 +7,7 @@ from cdl.errors import Refused
 from cdl.git.snapshot import snapshot
 from cdl.model.code import model_code
 from cdl.model.results import evaluated
-from cdl.model.source import model_record
+from cdl.model.source import describe, model_record
 from cdl.registry.records import Model, short
 from cdl.registry.registry import OFFER_REFS
 from cdl.workflow.policy import verdict_on
@@ -31,6 +31,11 @@ def offer(workspace: Workspace, model_id: str) -> str:
     Refused when its source is not the model's, and says what differs.
     """
     model = model_record(workspace, model_id)
+    if model.origin and model.origin["by"] in ("compression", "implementation"):
+        made, gate = describe(model), "revision" if model.origin["by"] == "compression" else "implementation"
+        raise Refused(
+            f"{short(model_id)} is {made}: it waits at the {gate} gate", remedy="cdl run deployment, cdl approve"
+        )
     head = workspace.git.head()
     same_source(workspace, model, head, f"the commit checked out ({head[:8]})")
     workspace.git.set_ref(OFFER_REFS + model_id, head)

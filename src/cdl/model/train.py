@@ -27,7 +27,7 @@ from cdl.model.progress import Progress
 from cdl.model.transform import LOOP, Learned, Prepared, prepare
 from cdl.model.trials import Trial, keep, new_id, points_batch
 from cdl.optional import require
-from cdl.registry.records import Model
+from cdl.registry.records import DatasetHead, Model, short
 from cdl.workflow.workspace import Workspace
 
 
@@ -127,6 +127,9 @@ def plan(
     code = model_code(workspace, name, commit, script=command)
     keep_code(workspace, code)
     dataset, labels = data or released(workspace, code.config.data)
+    now = workspace.registry.head(DatasetHead, code.config.data)
+    if data is None and now is not None and now.version != dataset:
+        workspace.tell(f"trains on {short(dataset)}: {short(now.version)} is newer, and has no released labels yet")
     given = check_sets(code, sets or {})
     learned = Learned(
         dataset=dataset,

@@ -6,6 +6,7 @@ from cdl.config.schema import TriggerConfig
 from cdl.data.ready import fired_here
 from cdl.deployment.stages import declared
 from cdl.deployment.steps import compress, revise, uncompressed, unrevised
+from cdl.errors import NotFound
 from cdl.journal.events import Event
 from cdl.journal.stream import own_stream
 from cdl.model.current import promoted
@@ -37,6 +38,18 @@ def monitor(workspace: Workspace, work: Work) -> None:
     """Measures new windows, and tells of each."""
     for window in late("cdl.monitoring.window:monitor")(workspace, work.subject):
         workspace.tell(line(work.subject, window.number, window.measures, window.alarms))
+
+
+def filling(workspace: Workspace, stage: str) -> str | None:
+    """How far the next window of a stage is filled; None where nothing is deployed. NotFound for a stage of no deployment."""
+    if stage not in stages_of(workspace):
+        raise NotFound(
+            f"no stage '{stage}'", where="cdl.yaml: deploy", remedy="there are: " + ", ".join(stages_of(workspace))
+        )
+    if declared(workspace, stage) is None:
+        return None
+    there, size = late("cdl.monitoring.window:waiting_rows")(workspace, stage)
+    return f"{stage}: {there} of {size} requests of the next window are there; a service writes them every two seconds"
 
 
 def line(stage: str, number: int, measures: Mapping[str, float], alarms: Sequence[str]) -> str:

@@ -65,6 +65,17 @@ def monitor(workspace: Workspace, stage: str) -> list[Window]:
     return found
 
 
+def waiting_rows(workspace: Workspace, stage: str) -> tuple[int, int]:
+    """How many collected requests of a stage's model no window has measured yet, and how many make one. Needs the key."""
+    head = declared(workspace, stage)
+    if head is None:
+        return 0, 0
+    model = package_record(workspace, head.package).model
+    rows = [r for r in scoring.rows(workspace, stage, model) if r.error != REFUSED]
+    size = _size(workspace, model)
+    return len(rows) - size * len(measured(workspace, stage, model)), size
+
+
 def measured(workspace: Workspace, stage: str, model: str) -> list[Event]:
     """The windows of a model at a stage so far."""
     found = workspace.journal.events("monitor.window")

@@ -31,20 +31,21 @@ def waiting(workspace: Workspace, cycle: Cycle, *, mine: bool = False) -> list[O
     if not mine:
         return found
     policy = in_force(workspace)
-    return [o for o in found if not _forbidden(workspace, policy, cycle.gates[o.gate], o.authors)]
+    return [o for o in found if not _forbidden(workspace, policy, cycle.gates[o.gate], o.authors, o.role)]
 
 
 def meant(workspace: Workspace, cycle: Cycle, what: str | None) -> Open:
     """The open decision that WHAT names: an id or its prefix, a gate, or nothing when one alone can be taken by the person."""
     every = waiting(workspace, cycle)
     if what is None:
-        mine = waiting(workspace, cycle, mine=True)
+        mine = [o for o in waiting(workspace, cycle, mine=True) if not cycle.gates[o.gate].named]
         found = [o for o in mine if not o.blocked] or mine
     else:
         found = [o for o in every if o.subject.startswith(what) or o.gate == what]
     if len(found) == 1:
         return found[0]
-    listing = "; ".join(f"{short(o.subject)} ({o.gate})" for o in (found or every)) or "nothing"
+    listing = "; ".join(f"{short(o.subject)} ({o.gate}, {o.role or cycle.gates[o.gate].role})" for o in found or every)
+    listing = listing or "nothing"
     if found:
         raise Conflict(f"{len(found)} decisions are meant", remedy=f"say which: {listing}")
     named = f"'{what}' waits for no decision" if what else "no decision waits for you"
@@ -87,7 +88,8 @@ def _attempt(
 ) -> Decided:
     policy = in_force(workspace)
     sight = gate.look(workspace, subject)
-    forbidden = _forbidden(workspace, policy, gate, sight.authors)
+    role = sight.role or gate.role
+    forbidden = _forbidden(workspace, policy, gate, sight.authors, role)
     if forbidden:
         raise _refused(workspace, gate, subject, forbidden[0], forbidden[1])
     earlier = decisions(workspace, gate.name, None if gate.single else subject)
@@ -96,6 +98,8 @@ def _attempt(
         raise _refused(
             workspace, gate, subject, "decided", f"{short(subject)}: already {stands} at the {gate.name} gate"
         )
+    if verdict in ("answer", "decline") and not because:
+        raise Refused(f"{verdict}: a request is closed with what was done, or why not", remedy="--because TEXT")
     if verdict in ("approve", "submit"):
         _check(workspace, gate, subject, sight, despite)
     request = _request(workspace, cycle, gate, subject, verdict, because, to, sight, cause)
@@ -104,7 +108,7 @@ def _attempt(
         gate=gate.name,  # type: ignore[arg-type]
         subject=subject,
         verdict=verdict,  # type: ignore[arg-type]
-        made=workspace.made(gate.role, cause=cause),
+        made=workspace.made(role, cause=cause),
         because=because,
         policy=policy.id,
         seen=dict(sight.seen),
@@ -135,18 +139,21 @@ def _land(
     return Decided(id=ids[0], decision=decision, request=ids[1] if request else None, commit=commit)
 
 
-def _forbidden(workspace: Workspace, policy: Policy, gate: Gate, authors: Sequence[str]) -> tuple[str, str] | None:
+def _forbidden(
+    workspace: Workspace, policy: Policy, gate: Gate, authors: Sequence[str], role: str | None
+) -> tuple[str, str] | None:
     """Why this person may not decide here: an enum for the journal and a sentence for the person."""
     me = workspace.person.email
     if policy.solo:
         return None
     roles = policy.roles_of(me)
     author = any(same_person(me, a) for a in authors)
-    if gate.role not in roles:
-        holders = ", ".join(policy.holders(gate.role)) or "nobody"
+    role = role or gate.role
+    if role not in roles:
+        holders = ", ".join(policy.holders(role)) or "nobody"
         mine = ", ".join(sorted(roles)) or "no role"
         also = " and the author" if author and not gate.own else ""
-        return "role", f"the {gate.name} gate is held by {gate.role} ({holders}); you are {mine}{also}"
+        return "role", f"the {gate.name} gate is held by {role} ({holders}); you are {mine}{also}"
     if not gate.own and author:
         return "author", f"the {gate.name} gate is not decided by the author ({me})"
     return None

@@ -30,7 +30,12 @@ def look_at_policy(workspace: Workspace, subject: str) -> Sight:
 def waiting_requests(workspace: Workspace) -> list[Open]:
     """Requests that nothing answers yet."""
     return [
-        Open(gate="request", subject=identity, title=f"at {request.to['step']}: {request.because}")
+        Open(
+            gate="request",
+            subject=identity,
+            title=f"at {request.to['step']}: {request.because}",
+            role=request.to["role"],
+        )
         for identity, request in open_requests(workspace)
     ]
 
@@ -41,7 +46,7 @@ def look_at_request(workspace: Workspace, subject: str) -> Sight:
         raise NotFound(f"{subject} is no open request", remedy="cdl request")
     record = workspace.registry.get(subject).record
     assert isinstance(record, Request)
-    return Sight(seen={"step": record.to["step"]})
+    return Sight(seen={"step": record.to["step"]}, role=record.to["role"])
 
 
 POLICY = Gate(
@@ -54,5 +59,11 @@ POLICY = Gate(
     single=True,
 )
 REQUEST = Gate(
-    name="request", role="data_engineer", own=True, back_to=(), waiting=waiting_requests, look=look_at_request
+    name="request",
+    role="data_engineer",  # where a request names no role; each does
+    own=True,
+    back_to=(),
+    waiting=waiting_requests,
+    look=look_at_request,
+    named=True,
 )

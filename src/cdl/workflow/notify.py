@@ -25,7 +25,7 @@ def notify(workspace: Workspace, cycle: Cycle) -> None:
         number = len(decisions(workspace, opened.gate, opened.subject))
         if not workspace.store.claim(f"notified/{opened.gate}/{opened.subject}/{number}", b""):
             continue
-        holders = ",".join(policy.holders(cycle.gates[opened.gate].role))
+        holders = ",".join(policy.holders(opened.role or cycle.gates[opened.gate].role))
         argv = [*shlex.split(workspace.config.notify), opened.gate, opened.subject, opened.title, holders]
         try:
             subprocess.run(argv, cwd=workspace.root, stdin=subprocess.DEVNULL, stdout=2, timeout=SECONDS, check=True)

@@ -1,5 +1,6 @@
 """Project start: requirements, layout, branches, roles, keys, CI, and the first policy, in one command and one commit."""
 
+import json
 import os
 import secrets
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from cdl import DISTRIBUTION, __version__
-from cdl.config.schema import Config
+from cdl.config.schema import Branches, Config
 from cdl.errors import Conflict, NotFound
 from cdl.git.commit import make_commit, make_tree
 from cdl.git.repository import Git
@@ -24,9 +25,10 @@ PACKAGE = f"{DISTRIBUTION}=={__version__}"  # what a project's CI installs: the 
 IGNORED = (".cdl/", "incoming/", "reports/", "__pycache__/")
 
 MINIMAL = """\
-# What this project is made of. Every key: docs/reference/cdl.yaml.md
+# What this project is made of. Every key with its meaning: cdl reference
 cdl: 1
 project: {name}
+# data, model and deploy follow; commit a change of what decides, then: cdl approve policy
 """
 
 GITLAB = """\
@@ -78,14 +80,23 @@ def examples() -> dict[str, Path]:
 
 
 def lay_out(root: Path, *, name: str | None = None, example: str | None = None) -> Laid:
-    """Writes the files of a new project into an empty folder or an existing repository; nothing is overwritten."""
-    if (root / "cdl.yaml").exists():
-        raise Conflict("this is a project already", where=str(root / "cdl.yaml"), remedy="cdl status")
+    """Writes the files of a new project into an empty folder or an existing repository; nothing is overwritten.
+
+    What an init that was broken off had written, or a person before it, is taken in. The branch checked out becomes the
+    integration branch. Conflict on a detached HEAD; nothing is written then.
+    """
     root.mkdir(parents=True, exist_ok=True)
     if not (root / ".git").exists():
         Git.init(root)
-    written = _copy_example(root, example) if example else []
-    written += _write(root, "cdl.yaml", MINIMAL.format(name=name or _project_name(root)))
+    git = Git(root)
+    branch = git.branch()
+    if branch is None:
+        raise Conflict("HEAD is detached", where=str(root), remedy="git switch BRANCH, then the command again")
+    written = _copy_example(root, example) if example and not (root / "cdl.yaml").exists() else []
+    minimal = MINIMAL.format(name=name or _project_name(root))
+    written += _write(root, "cdl.yaml", minimal) or _untracked(git, "cdl.yaml")
+    if branch != Branches().integration and "cdl.yaml" in written:
+        _name_branch(root / "cdl.yaml", branch)
     written += _write(root, ".gitlab-ci.yml", GITLAB.format(package=PACKAGE))
     written += _write(root, ".github/workflows/cdl.yml", GITHUB.format(package=PACKAGE))
     if not (root / "requirements.lock").exists():
@@ -200,6 +211,18 @@ def _write(root: Path, path: str, text: str) -> list[str]:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text)
     return [path]
+
+
+def _untracked(git: Git, path: str) -> list[str]:
+    """A file that stands already, when git does not track it."""
+    return [] if git.run("ls-files", "-z", "--", path) else [path]
+
+
+def _name_branch(path: Path, branch: str) -> None:
+    """Says in cdl.yaml that another branch than main is the integration branch, unless it says one."""
+    text = path.read_text()
+    if not any(line.startswith("branches:") for line in text.splitlines()):
+        path.write_text(f"{text.rstrip()}\nbranches: {{integration: {json.dumps(branch)}}}\n")
 
 
 def _ignore(root: Path) -> list[str]:

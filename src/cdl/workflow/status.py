@@ -42,7 +42,7 @@ def status(workspace: Workspace, cycle: Cycle) -> Status:
         solo=policy.solo,
         heads=_heads(workspace),
         waiting=opened,
-        holders={o.gate: _holders(policy, cycle.gates[o.gate].role, workspace) for o in opened},
+        holders={o.subject: _holders(policy, o.role or cycle.gates[o.gate].role, workspace) for o in opened},
         requests=tuple(open_requests(workspace)),
     )
 

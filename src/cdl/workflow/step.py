@@ -70,12 +70,16 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Open:
-    """A decision that waits for somebody. `blocked` says what has to be done before it can be approved."""
+    """A decision that waits for somebody: for its gate's role, unless it says another.
+
+    `blocked` says what has to be done before it can be approved.
+    """
 
     gate: str
     subject: str
     title: str
     authors: tuple[str, ...] = ()
+    role: str | None = None
     blocked: str | None = None
 
     @property
@@ -86,9 +90,13 @@ class Open:
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """What a gate sees of a subject: what was seen, each requirement, and what stands against an approval."""
+    """What a gate sees of a subject: what was seen, each requirement, and what stands against an approval.
+
+    `role` decides instead of the gate's.
+    """
 
     seen: Mapping[str, Any]
+    role: str | None = None
     authors: tuple[str, ...] = ()
     requirements: tuple[Mapping[str, Any], ...] = ()
     stale: str | None = None
@@ -117,7 +125,8 @@ def no_effect(workspace: Workspace, chain: Chain, subject: str, ruling: Ruling) 
 class Gate:
     """A point where a person decides. `own` gates are decided by the one whose work it is, the others never.
 
-    At a `single` gate a decision answers all earlier ones, whatever their subject: one policy is in force.
+    At a `single` gate a decision answers all earlier ones, whatever their subject: one policy is in force. What waits at a
+    `named` gate is only meant when it is named.
     """
 
     name: str
@@ -129,6 +138,7 @@ class Gate:
     effect: Effect = no_effect
     after: Callable[[Workspace, str], None] | None = None
     single: bool = False
+    named: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
