@@ -21,6 +21,7 @@ EXIT_CODES: dict[type[CdlError], int] = {
 
 COMMANDS = {
     "init": ("start:init", "Make a project in an empty folder or an existing repository."),
+    "reference": ("start:reference", "Every key of cdl.yaml with its meaning."),
     "status": ("workflow:status", "Where everything stands, and who must decide what."),
     "run": ("running:run", "Do what can be done up to the next decision."),
     "approve": ("workflow:approve", "Approve what waits at a gate."),

@@ -16,10 +16,11 @@ from cdl.model.page import review_page
 from cdl.monitoring.page import stage_page
 from cdl.monitoring.steps import stages_of
 from cdl.project import open_workspace
-from cdl.registry.records import Model, short
+from cdl.registry.records import DatasetHead, Model, short
 from cdl.workflow.decide import waiting
 from cdl.workflow.notify import notify
-from cdl.workflow.run import PIPELINES, Planned, plan
+from cdl.workflow.policy import in_force
+from cdl.workflow.run import PIPELINES, Planned, for_others, plan
 from cdl.workflow.run import run as run_all
 from cdl.workflow.step import Cycle, Work
 from cdl.workflow.workspace import Workspace
@@ -47,9 +48,26 @@ def run(pipeline: str | None, yes: bool, answers: str | None, watch: bool, no_tr
     notify(workspace, CYCLE)
     found = [{"step": p.step.name, "subject": p.work.subject} for p in done]
     opened = [f"{o.gate} {short(o.subject)}: {o.line}" for o in waiting(workspace, CYCLE)]
-    lines = [] if done else ["nothing to do"]
+    lines = [] if done else ["nothing to do", *_why(workspace, cycle, pipeline)]
     lines += [f"waits for a decision: {o}" for o in opened]
     show({"done": found, "waiting": opened}, lambda: lines, as_json=as_json)
+
+
+def _why(workspace: Workspace, cycle: Cycle, pipeline: str | None) -> list[str]:
+    """What a person may want to know when there was nothing to do: what is missing, and what waits for others."""
+    if not workspace.config.data:
+        return ["cdl.yaml names no dataset yet: cdl reference"]
+    heads = workspace.registry.heads(DatasetHead)
+    lines = [
+        f"{name} has no version, and you hold no key of it: cdl key create {name}, or cdl key restore"
+        for name in workspace.config.data
+        if name not in heads and not workspace.holds_key(name)
+    ]
+    policy = in_force(workspace)
+    for p in for_others(workspace, cycle, pipeline):
+        holders = ", ".join(dict.fromkeys(h for role in p.step.roles for h in policy.holders(role))) or "nobody"
+        lines.append(f"waits for {holders}: {p.step.name}: {p.work.line}")
+    return lines
 
 
 def _watch(cycle: Cycle, pipeline: str | None) -> NoReturn:

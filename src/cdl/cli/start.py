@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from cdl.cli.output import json_option, say, show
+from cdl.config.reference import reference as reference_of_keys
 from cdl.project import init as init_project
 from cdl.registry.records import short
 
@@ -27,3 +28,9 @@ def init(folder: Path, name: str | None, example: str | None, own_key: bool, as_
     result = {"root": str(made.workspace.root), "written": made.written, "decision": made.decision, "keys": made.keys}
     lines = [f"created {', '.join(made.written)}", f"policy approved: {short(made.decision)}; next: cdl status"]
     show(result, lambda: lines, as_json=as_json)
+
+
+@click.command()
+def reference() -> None:
+    """Every key of cdl.yaml with its type, its default and its meaning."""
+    click.echo(reference_of_keys())

@@ -13,7 +13,7 @@ from cdl.data.ready import announce
 from cdl.deployment.stages import look as look_at_stage
 from cdl.model.source import describe
 from cdl.model.submit import retrained_branch, unsubmitted
-from cdl.monitoring.steps import stages_of
+from cdl.monitoring.steps import alarm, stages_of
 from cdl.project import open_workspace
 from cdl.registry.records import Decision, short
 from cdl.workflow import decide as deciding
@@ -32,6 +32,7 @@ def status(as_json: bool) -> None:
     found = status_of(workspace, CYCLE)
     due = triggers_waiting(workspace, TRIGGERS)
     stages = [look_at_stage(workspace, name) for name in stages_of(workspace)]
+    alarms = [line for s in stages if (line := alarm(workspace, s.stage))]
     unused, trained = not_in_force(workspace), unsubmitted(workspace)
     open_data = {name: reasons for name in workspace.config.data if (reasons := exposed(workspace, name))}
     roles = "solo: every role" if found.solo else ", ".join(found.roles) or "no role"
@@ -45,6 +46,7 @@ def status(as_json: bool) -> None:
         ),
         *(f"{name} not secret: {why}" for name, reasons in open_data.items() for why in reasons),
         *(s.line for s in stages if s.declared or s.running),
+        *alarms,
         *(f"trigger {w.line} waits" + (f": {w.unable}" if w.unable else ": cdl run") for w in due),
         *(
             f"{short(i)} {describe(m)}: not submitted: git switch {retrained_branch(i)}, cdl model submit"
@@ -58,6 +60,7 @@ def status(as_json: bool) -> None:
     more = {
         "stages": [asdict(s) | {"url": s.url} for s in stages],
         "triggers": [{"trigger": w.line, "event": w.event.id, "unable": w.unable} for w in due],
+        "alarms": alarms,
         "not_submitted": [i for i, _ in trained],
         "not_in_force": unused,
         "not_secret": open_data,

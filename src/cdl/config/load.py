@@ -62,11 +62,9 @@ def _explained(text: str, node: document.Node, where: str) -> ConfigError:
         path = _holding(node.value, path, key)
         known = _known_keys()
         near = difflib.get_close_matches(key, sorted(known), n=1)
-        remedy = f"did you mean '{near[0]}'?" if near else "docs/reference/cdl.yaml.md lists the keys"
+        remedy = f"did you mean '{near[0]}'?" if near else "cdl reference lists the keys"
         return ConfigError(f"unknown key '{key}'", where=_place(node, (*path, key), where), remedy=remedy)
-    return ConfigError(
-        _plainly(text), where=_place(node, path, where), remedy="docs/reference/cdl.yaml.md says what is allowed"
-    )
+    return ConfigError(_plainly(text), where=_place(node, path, where), remedy="cdl reference says what is allowed")
 
 
 def _plainly(text: str) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from cdl.deployment import control, manifest, package
 from cdl.deployment.base import Line, approval_stands, candidate, line_of_stage
-from cdl.deployment.stages import Stage, branch, declared, finish, folder, look, status
-from cdl.errors import CdlError, Conflict, Corrupt, NotFound, Refused
+from cdl.deployment.stages import Stage, branch, declared, finish, folder, look, package_record, status
+from cdl.errors import CdlError, Conflict, NotFound, Refused
 from cdl.git.commit import merge_in_memory
 from cdl.registry.chain import Chain
-from cdl.registry.records import DeploymentHead, Package, short
+from cdl.registry.records import DeploymentHead, short
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
@@ -77,14 +77,6 @@ def checkout(workspace: Workspace, stage: str, identity: str) -> Path:
         workspace.store.checkout(record.tree, temporary)
         temporary.rename(target)
     return target
-
-
-def package_record(workspace: Workspace, identity: str) -> Package:
-    """A package. Corrupt when the id names something else."""
-    record = workspace.registry.get(identity).record
-    if not isinstance(record, Package):
-        raise Corrupt("not a package", where=identity)
-    return record
 
 
 def _deploy(workspace: Workspace, line: Line, stage: str, identity: str, *, command: str, because: str | None) -> Stage:

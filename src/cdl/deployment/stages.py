@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdl.deployment import control
+from cdl.errors import Corrupt
 from cdl.model.current import PRODUCTION
-from cdl.registry.records import DeploymentHead, short
+from cdl.registry.records import DeploymentHead, Package, short
 from cdl.workflow.workspace import Workspace
 
 
@@ -82,3 +83,11 @@ def branch(workspace: Workspace, stage: str) -> str:
 def folder(workspace: Workspace, stage: str) -> Path:
     """Where a stage's service lives."""
     return workspace.folder / "services" / stage
+
+
+def package_record(workspace: Workspace, identity: str) -> Package:
+    """A package. Corrupt when the id names something else."""
+    record = workspace.registry.get(identity).record
+    if not isinstance(record, Package):
+        raise Corrupt("not a package", where=identity)
+    return record

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from cdl.config.schema import TriggerConfig
 from cdl.data.ready import fired_here
-from cdl.deployment.stages import declared
+from cdl.deployment.stages import declared, package_record
 from cdl.deployment.steps import compress, revise, uncompressed, unrevised
 from cdl.errors import NotFound
 from cdl.journal.events import Event
@@ -38,6 +38,20 @@ def monitor(workspace: Workspace, work: Work) -> None:
     """Measures new windows, and tells of each."""
     for window in late("cdl.monitoring.window:monitor")(workspace, work.subject):
         workspace.tell(line(work.subject, window.number, window.measures, window.alarms))
+
+
+def alarm(workspace: Workspace, stage: str) -> str | None:
+    """The last alarm of a stage, while no other model was deployed there since; None where there is none."""
+    head = declared(workspace, stage)
+    kinds = ("monitor.alarm", "monitor.drift")
+    raised = [e for kind in kinds for e in workspace.journal.events(kind) if e.fields["stage"] == stage]
+    if head is None or not raised:
+        return None
+    last = max(raised, key=lambda e: e.count)
+    if last.fields["model"] != package_record(workspace, head.package).model:
+        return None
+    what = last.fields.get("measure") or ", ".join(last.fields["measures"])
+    return f"{stage}: ALARM {what} in window {last.fields['window']}: cdl report {stage}"
 
 
 def filling(workspace: Workspace, stage: str) -> str | None:

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cdl.deployment.apply import package_record
-from cdl.deployment.stages import declared
+from cdl.deployment.stages import declared, package_record
 from cdl.journal.events import Event, record_event_id
 from cdl.model.loading import Predictor, with_predictor
 from cdl.model.source import model_record

@@ -23,12 +23,15 @@ class Planned:
 def plan(workspace: Workspace, cycle: Cycle, pipeline: str | None) -> list[Planned]:
     """What could be done now, in the cycle's order. Training and the like only when their pipeline is named."""
     roles = in_force(workspace).roles_of(workspace.person.email)
-    found = []
-    for step in cycle.steps:
-        if not may_start(step, pipeline) or not (set(step.roles) & roles or "automatic" in step.roles):
-            continue
-        found += [Planned(step, work) for work in step.pending(workspace)]
-    return found
+    mine = [step for step in cycle.steps if set(step.roles) & roles or "automatic" in step.roles]
+    return [Planned(s, work) for s in mine if may_start(s, pipeline) for work in s.pending(workspace)]
+
+
+def for_others(workspace: Workspace, cycle: Cycle, pipeline: str | None) -> list[Planned]:
+    """What waits for people in other roles, as far as it can be seen from here."""
+    roles = in_force(workspace).roles_of(workspace.person.email)
+    theirs = [step for step in cycle.steps if not set(step.roles) & roles and "automatic" not in step.roles]
+    return [Planned(s, work) for s in theirs if may_start(s, pipeline) for work in s.pending(workspace)]
 
 
 def may_start(step: Step, pipeline: str | None) -> bool:
