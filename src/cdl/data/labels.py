@@ -211,7 +211,10 @@ def not_said_before(workspace: Workspace, name: str, found: Mapping[str, str]) -
 
 
 def release(workspace: Workspace, name: str, *, command: str = "label release") -> Released:
-    """Commits a snapshot of all labels of the current version, and moves its head. Refused for another role; needs the key."""
+    """Commits a snapshot of all labels of the current version, and moves its head.
+
+    Refused for another role; ConfigError for labels of a class that is none any more. Needs the key.
+    """
     require_role(workspace, ROLES, command)
     dataset_id, _ = current(workspace, name)
     config = workspace.config.data[name].labels
@@ -245,6 +248,8 @@ def snapshot(
     for side in (TRAIN, TEST):
         of_side = [r for r in found[side] if known.get(r.item) == side]
         resolved, disputed = resolve(of_side, resolve_by)
+        for value in sorted(set(resolved.values())):  # somebody took a class out of cdl.yaml, and its labels are there
+            check_value(value, values["classes"], where=f"labels of {dataset.name}")
         items = [i for i, s in known.items() if s == side]
         coverage[side] = round(len(resolved) / len(items), 4) if items else 1.0
         conflicts += disputed
