@@ -32,6 +32,26 @@ def test_rules_of_resolving() -> None:
     assert resolve([row("i", "a", "x"), row("i", "b", "y"), row("i", "b", "x")], "majority") == ({"i": "b"}, [])
 
 
+@pytest.mark.parametrize(
+    ("rows", "value"),
+    [
+        ("ax bx", "x"),
+        ("ax by", None),
+        ("ax by ax", "x"),
+        ("ax by cy", "y"),
+        ("ax by bx", "x"),  # they agree now
+        ("ax bx ay", None),  # who changed his mind saw no dispute: he made one
+        ("ax bx cy", None),  # nor did the third
+        ("ax bx cy az", "z"),
+        ("ax ay bz", None),
+        ("ax by cz dw", "w"),
+    ],
+)
+def test_a_dispute_is_settled_by_a_label_that_follows_it(rows: str, value: str | None) -> None:
+    found = [row("i", label, who) for who, label in rows.split()]
+    assert resolve(found, "adjudicated")[0] == ({"i": value} if value else {})
+
+
 def with_table(again: Again, missing: int = 0) -> Path:
     root = again().root
     lines = [f"{CANARY}-name-{i}.txt,{'ab'[i % 2]}" for i in range(40 - missing)]

@@ -1,5 +1,10 @@
 import http.client
 import json
+import os
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,12 +129,14 @@ def test_a_package_that_does_not_load_changes_nothing(toy: Toy) -> None:
     toy.promote()
     first = toy.package()
     apply.apply(toy.become(OPS), "production")
-    toy.promote("exp/second", seed=4, sets={"rate": 1.0})
-    second = toy.package()
+    toy.become(SCIENCE).git.run("switch", "--quiet", "-c", "exp/second")
+    toy.write("model/side.py", SIDE + "\n\nimport sys\n\nassert 'cdl.deployment.serve.package' not in sys.modules\n")
+    toy.commit(toy.become(SCIENCE), "does not load where it is served")
+    toy.become(SCIENCE).git.run("switch", "--quiet", "main")
+    toy.become(SCIENCE).git.run("merge", "--quiet", "exp/second")
+    toy.promote("exp/third", seed=4)
+    toy.package()
     workspace = toy.become(OPS)
-    target = apply.checkout(workspace, "production", second)
-    (target / "weights").chmod(0o644)
-    (target / "weights").write_bytes(b"no weights")
     before = workspace.registry.tip()
     with pytest.raises(JobFailed, match="did not become ready"):
         apply.apply(workspace, "production")
@@ -137,6 +144,76 @@ def test_a_package_that_does_not_load_changes_nothing(toy: Toy) -> None:
     assert found.declared == found.running == first
     subjects = workspace.git.text("log", "--format=%s", f"{before}..main")
     assert "deploy apply" not in subjects
+
+
+def test_two_commands_at_once_start_one_service(toy: Toy) -> None:
+    toy.promote()
+    package = toy.package()
+    toy.sign(OPS)
+    command = [sys.executable, "-m", "cdl", "deploy", "apply", "staging", "--json"]
+    both = [subprocess.Popen(command, cwd=toy.root, stdout=subprocess.PIPE) for _ in range(2)]
+    said = [json.loads(process.communicate()[0]) for process in both]
+    assert [s["running"] for s in said] == [package, package] and said[0]["port"] == said[1]["port"]
+    log = (toy.root / ".cdl/services/staging/service.log").read_text()
+    assert len(supervisors(toy.root)) == 1, log
+
+
+def test_a_command_that_looks_leaves_a_swap_alone_that_is_under_way(toy: Toy) -> None:
+    toy.promote()
+    apply_first = toy.package()
+    apply.apply(toy.become(OPS), "staging")
+    workspace = toy.become(OPS)
+    place = stages.folder(workspace, "staging")
+    target = apply.checkout(workspace, "staging", apply_first)
+    with stages.alone(workspace, "staging"):  # as another command does while it deploys
+        control.ask(place, op="swap", package=str(target), replicas=1)
+        assert stages.status(toy.become(OPS), "staging").running == apply_first
+        assert control.ask(place, op="status")["next"] == str(target)
+    stages.status(toy.become(OPS), "staging")
+    assert control.ask(place, op="status")["next"] is None
+
+
+def test_a_package_that_was_changed_on_disk_is_not_served(toy: Toy) -> None:
+    toy.promote()
+    package = toy.package()
+    workspace = toy.become(OPS)
+    target = apply.checkout(workspace, "staging", package)
+    tree = workspace.store.put_folder(target)
+    for path in (target / "code/model/side.py", target / "code/numpy.py"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.write_text("raise SystemExit('planted')\n")
+        found = apply.apply(toy.become(OPS), "staging")
+        assert found.running == package and workspace.store.put_folder(target) == tree
+        assert found.port and ask(found.port, 4.0)["category"] == "right"
+        apply.stop(toy.become(OPS), "staging")
+
+
+def test_a_service_whose_folder_was_removed_ends(toy: Toy) -> None:
+    toy.promote()
+    toy.package()
+    apply.apply(toy.become(OPS), "staging")
+    (first,) = supervisors(toy.root)
+    shutil.rmtree(toy.root / ".cdl/services/staging")
+    found = apply.apply(toy.become(OPS), "staging")
+    assert found.port and ask(found.port, 4.0)["category"] == "right"
+    end = time.monotonic() + 60
+    while first in supervisors(toy.root) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert len(supervisors(toy.root)) == 1 and first not in supervisors(toy.root)
+
+
+def supervisors(root: Path) -> list[int]:
+    """The processes that keep a service of a project."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (place / "cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if b"cdl.deployment.supervisor" in words and any(w.startswith(os.fsencode(root)) for w in words):
+            found.append(int(place.name))
+    return found
 
 
 SLOW = SIDE.replace("def predict(weights, inputs):\n", "def predict(weights, inputs):\n    time.sleep(0.05)\n", 1)

@@ -1,5 +1,4 @@
 import json
-from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -214,23 +213,21 @@ def test_test_code_that_never_ends_ends_its_evaluation(toy: Toy, monkeypatch: py
         evaluate(toy.become(DATA), model)
 
 
-def test_an_evaluation_that_was_killed_while_it_was_counted_is_counted_once(
-    toy: Toy, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("claimed", ["counted/", "evaluations/"])
+def test_an_evaluation_that_was_killed_while_it_was_kept_is_counted_once(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, claimed: str
 ) -> None:
     model = registered(toy, "exp/first")
-    workspace = toy.become(DATA)
     claim = Store.claim
 
-    def killed(store: Store, name: str, payload: bytes, after: str) -> bool:
-        taken = claim(store, name, payload)
-        if name.startswith(after):
+    def killed(store: Store, name: str, payload: bytes) -> bool:
+        claim(store, name, payload)
+        if name.startswith(claimed):
             raise KeyboardInterrupt
-        return taken
+        return True
 
-    for claimed in ("counted/", "evaluations/"):  # right after each of the two claims
-        with monkeypatch.context() as patch:
-            patch.setattr(Store, "claim", partialmethod(killed, after=claimed))
-            with pytest.raises(KeyboardInterrupt):
-                evaluate(workspace, model)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Store, "claim", killed)
+        evaluate(toy.become(DATA), model)
     made = evaluate(toy.become(DATA), model)
-    assert made.number == 1 and len(counted(workspace, made.result["test"])) == 1
+    assert made.number == 1 and len(counted(toy.become(DATA), made.result["test"])) == 1

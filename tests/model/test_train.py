@@ -115,3 +115,11 @@ def test_what_a_snapshot_leaves_out_is_named_and_planning_keeps_nothing(toy: Toy
         "not kept with the code: .env (large, a secret by its name, or a repository of its own)"
     ]
     assert list(workspace.git.refs("refs/cdl/trials/").values()) == [made.code["commit"]]
+
+
+@pytest.mark.parametrize("value", [10**30, float("nan"), float("inf"), "\udcff"])
+def test_a_hyperparameter_that_no_record_can_hold_is_named(toy: Toy, value: object) -> None:
+    workspace = toy.become("data@example.org")
+    with pytest.raises(ConfigError, match="'rate' is no number that can be kept"):
+        train(workspace, "side", sets={"rate": value})
+    assert trials.trials(workspace) == []

@@ -207,3 +207,14 @@ def test_alarms_need_two_windows_in_a_row() -> None:
     assert raised([a, a, a]) == () and raised([a, a, none, a, a]) == ("a",)
     assert raised([a | b, a]) == ("a",) and raised([a, a | b, a | b]) == ("b",)
     assert live([]) == {"live.error_rate": 0.0}
+
+
+def test_requests_that_come_late_are_measured_and_none_twice(toy: Toy) -> None:
+    """Of another worker, or by a clock that was set back: what was collected last is the next window."""
+    service = Service(toy)
+    service.asked(draw(40, 1))
+    assert [w.measures["live.error_rate"] for w in monitor(toy.become(OPS), "production")] == [0.0]
+    service.count = -1000
+    service.asked(draw(40, 2), error="RuntimeError")
+    assert [w.measures["live.error_rate"] for w in monitor(toy.become(OPS), "production")] == [1.0]
+    assert monitor(toy.become(OPS), "production") == []

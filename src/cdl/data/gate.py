@@ -5,14 +5,17 @@ from typing import Any
 
 from cdl.config.requirement import parse_requirement
 from cdl.data import labels
+from cdl.data.dataset import labels_record
 from cdl.data.ready import announce
 from cdl.data.submit import merge_offer, offered
 from cdl.errors import NotFound
 from cdl.registry.chain import Chain
-from cdl.registry.records import Dataset, DatasetHead, short
+from cdl.registry.records import Dataset, DatasetHead, LabelsHead, short
 from cdl.workflow.policy import verdict_on
-from cdl.workflow.step import Gate, Open, Ruling, Sight
+from cdl.workflow.step import Gate, Open, Ruling, Sight, Work
 from cdl.workflow.workspace import Workspace
+
+LOOKED_AT = "source-labels"  # claims: the versions whose labels of the source were looked at in this clone
 
 
 def waiting(workspace: Workspace) -> list[Open]:
@@ -68,11 +71,34 @@ def take(workspace: Workspace, chain: Chain, subject: str, ruling: Ruling) -> No
 
 
 def release_complete(workspace: Workspace, subject: str) -> None:
-    """Where labels came complete with the source, approving the data releases them too."""
+    """Where labels came complete with the source, approving the data releases them too; `cdl run` does, where it was killed."""
     given = _given(workspace, subject)
-    if given is None:
-        return
-    record, found = given
+    if given is not None:
+        _release(workspace, *given)
+    workspace.store.claim(f"{LOOKED_AT}/{subject}", b"")
+
+
+def unreleased(workspace: Workspace) -> list[Work]:
+    """Approved versions whose labels come with the source, and nobody looked at these since."""
+    found = []
+    for name, config in workspace.config.data.items():
+        head, released = workspace.registry.head(DatasetHead, name), workspace.registry.head(LabelsHead, name)
+        if head is None or config.labels.origin is None or not workspace.holds_key(name):
+            continue
+        known = released is not None and labels_record(workspace, released.version).dataset == head.version
+        if known or workspace.store.claimed(f"{LOOKED_AT}/{head.version}") is not None:
+            continue
+        if verdict_on(workspace, "data", head.version) == "approve":
+            found.append(Work(step="labeling", subject=head.version, line=f"{name}: labels that came with the source"))
+    return found
+
+
+def begin_release(workspace: Workspace, work: Work) -> None:
+    """Releases them, where they are complete."""
+    release_complete(workspace, work.subject)
+
+
+def _release(workspace: Workspace, record: Dataset, found: Mapping[str, str]) -> None:
     if len(found) < sum(record.items.values()):
         workspace.tell(f"labels of the source cover {len(found)} of {sum(record.items.values())} items: cdl label next")
         return

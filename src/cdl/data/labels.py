@@ -160,21 +160,22 @@ def resolve(found: Iterable[Row], rule: str) -> tuple[dict[str, str], list[str]]
     """One value an item, and the items whose labelers disagree.
 
     latest: the last row. majority: the most frequent of each labeler's last, ties to the later. adjudicated: where two
-    disagree, nothing counts until a third person labels, or one of them again.
+    disagree, nothing counts until, seeing that, a third person labels or one of them again.
     """
     by_item: dict[str, dict[str, str]] = defaultdict(dict)
     last: dict[str, str] = {}
-    order: dict[str, list[str]] = defaultdict(list)
+    disputed: set[str] = set()  # items about which the labelers disagreed before the last row
     for row in found:
-        by_item[row.item].pop(row.who, None)
-        by_item[row.item][row.who] = row.value
+        votes = by_item[row.item]
+        (disputed.add if len(set(votes.values())) > 1 else disputed.discard)(row.item)
+        votes.pop(row.who, None)
+        votes[row.who] = row.value
         last[row.item] = row.value
-        order[row.item].append(row.who)
     conflicts = sorted(item for item, votes in by_item.items() if len(set(votes.values())) > 1)
     if rule == "majority":
         return {item: _most(list(votes.values())) for item, votes in by_item.items()}, conflicts
     if rule == "adjudicated":
-        open_ones = {i for i in conflicts if order[i].count(order[i][-1]) < 2 and len(by_item[i]) < 3}
+        open_ones = set(conflicts) - disputed
         return {i: v for i, v in last.items() if i not in open_ones}, conflicts
     return last, conflicts
 
@@ -210,7 +211,10 @@ def not_said_before(workspace: Workspace, name: str, found: Mapping[str, str]) -
 
 
 def release(workspace: Workspace, name: str, *, command: str = "label release") -> Released:
-    """Commits a snapshot of all labels of the current version, and moves its head. Refused for another role; needs the key."""
+    """Commits a snapshot of all labels of the current version, and moves its head.
+
+    Refused for another role; ConfigError for labels of a class that is none any more. Needs the key.
+    """
     require_role(workspace, ROLES, command)
     dataset_id, _ = current(workspace, name)
     config = workspace.config.data[name].labels
@@ -244,6 +248,8 @@ def snapshot(
     for side in (TRAIN, TEST):
         of_side = [r for r in found[side] if known.get(r.item) == side]
         resolved, disputed = resolve(of_side, resolve_by)
+        for value in sorted(set(resolved.values())):  # somebody took a class out of cdl.yaml, and its labels are there
+            check_value(value, values["classes"], where=f"labels of {dataset.name}")
         items = [i for i, s in known.items() if s == side]
         coverage[side] = round(len(resolved) / len(items), 4) if items else 1.0
         conflicts += disputed

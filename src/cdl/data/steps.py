@@ -118,6 +118,9 @@ STEPS = (
         writes="label rows, label record and head",
         command="cdl label next, cdl label release",
         function="cdl.data.labels:release",
+        pending=gate.unreleased,
+        begin=gate.begin_release,
+        starts="itself",
     ),
     Step(
         name="pipeline_submission",

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from cdl.deployment import control, manifest, package
 from cdl.deployment.base import Line, approval_stands, candidate, line_of_stage
-from cdl.deployment.stages import Stage, branch, declared, finish, folder, look, package_record, status
+from cdl.deployment.stages import Stage, alone, branch, declared, finish, folder, look, package_record, status
 from cdl.errors import CdlError, Conflict, NotFound, Refused
 from cdl.git.commit import merge_in_memory
 from cdl.registry.chain import Chain
 from cdl.registry.records import DeploymentHead, short
+from cdl.store.store import digest
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
@@ -27,6 +28,12 @@ def apply(workspace: Workspace, stage: str, *, again: bool = False) -> Stage:
     changed.
     """
     require_role(workspace, ROLES, "deployment")
+    line_of_stage(workspace, stage)
+    with alone(workspace, stage):
+        return _apply(workspace, stage, again)
+
+
+def _apply(workspace: Workspace, stage: str, again: bool) -> Stage:
     finish(workspace, stage)
     line = line_of_stage(workspace, stage)
     found = look(workspace, stage)
@@ -53,30 +60,46 @@ def apply(workspace: Workspace, stage: str, *, again: bool = False) -> Stage:
 def rollback(workspace: Workspace, stage: str, because: str) -> Stage:
     """Makes a stage run the package before, by a swap and a forward commit. NotFound when there is none."""
     require_role(workspace, ROLES, "deployment")
-    finish(workspace, stage)
-    head = declared(workspace, stage)
-    if head is None or head.before is None:
-        raise NotFound(f"{stage} ran nothing before", remedy="cdl deploy status")
     line = line_of_stage(workspace, stage)
-    return _deploy(workspace, line, stage, head.before, command="deploy rollback", because=because)
+    with alone(workspace, stage):
+        finish(workspace, stage)
+        head = declared(workspace, stage)
+        if head is None or head.before is None:
+            raise NotFound(f"{stage} ran nothing before", remedy="cdl deploy status")
+        return _deploy(workspace, line, stage, head.before, command="deploy rollback", because=because)
 
 
 def stop(workspace: Workspace, stage: str) -> None:
     """Drains and ends the service of a stage; what is declared stays. NotFound."""
     require_role(workspace, ROLES, "deployment")
-    control.stop(folder(workspace, stage))
+    if control.running(folder(workspace, stage)) is None:
+        raise NotFound("no service runs here", where=stage, remedy="cdl deploy apply")
+    with alone(workspace, stage):
+        control.stop(folder(workspace, stage))
 
 
 def checkout(workspace: Workspace, stage: str, identity: str) -> Path:
-    """The folder of a package, read-only, written once."""
+    """The folder of a package, read-only, written once; again where it holds not exactly what its record says."""
     record = package_record(workspace, identity)
     target = folder(workspace, stage) / "packages" / identity
+    if target.exists() and not _holds(workspace, record.tree, target):
+        workspace.tell(f"{short(identity)} was changed on disk; it is written again")
+        shutil.rmtree(target)
     if not target.exists():
         temporary = target.with_name(target.name + ".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         workspace.store.checkout(record.tree, temporary)
         temporary.rename(target)
     return target
+
+
+def _holds(workspace: Workspace, tree: str, place: Path) -> bool:
+    """Whether a folder holds exactly the files of a tree."""
+    files = {p.relative_to(place).as_posix(): p for p in place.rglob("*") if not p.is_dir() or p.is_symlink()}
+    entries = workspace.store.tree(tree).by_name
+    if files.keys() != entries.keys() or any(p.is_symlink() or not p.is_file() for p in files.values()):
+        return False
+    return all(digest(path.read_bytes()) == entries[name].object for name, path in files.items())
 
 
 def _deploy(workspace: Workspace, line: Line, stage: str, identity: str, *, command: str, because: str | None) -> Stage:

@@ -1,5 +1,8 @@
 """Stages: what each should run and what it does. The head says what should; a pull or a revert touches no service."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +11,8 @@ from cdl.errors import Corrupt
 from cdl.model.current import PRODUCTION
 from cdl.registry.records import DeploymentHead, Package, short
 from cdl.workflow.workspace import Workspace
+
+LOCK = ".lock"  # in a service's folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +44,29 @@ class Stage:
         return f"{self.stage}: declared {declared}, running {text}: cdl deploy {remedy} {self.stage}"
 
 
+@contextmanager
+def alone(workspace: Workspace, stage: str, *, wait: bool = True) -> Iterator[bool]:
+    """Holds off other commands that change a stage's service; without `wait` it says whether none was at it.
+
+    The lock ends with its process, however that ends.
+    """
+    place = folder(workspace, stage)
+    place.mkdir(parents=True, exist_ok=True)
+    with open(place / LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def status(workspace: Workspace, stage: str) -> Stage:
-    """What a stage should run and what it does, after finishing what was killed between."""
-    finish(workspace, stage)
+    """What a stage should run and what it does, after finishing what was killed between. What is under way is left alone."""
+    if control.running(folder(workspace, stage)) is not None:
+        with alone(workspace, stage, wait=False) as free:
+            if free:
+                finish(workspace, stage)
     return look(workspace, stage)
 
 
@@ -58,7 +83,7 @@ def look(workspace: Workspace, stage: str) -> Stage:
 
 
 def finish(workspace: Workspace, stage: str) -> None:
-    """Switches to workers that were prepared and committed, abandons those that were not."""
+    """Switches to workers that were prepared and committed, abandons those that were not. The caller is `alone`."""
     place = folder(workspace, stage)
     found = control.running(place)
     if found is None or found["next"] is None:

@@ -5,7 +5,8 @@
 It leaves whoever started it at once, and says on the inherited pipe TOLD its process id and, once it serves, `ready`.
 A swap has two halves. `swap` starts new workers and answers when they are loaded and warm; the old ones still serve. `switch`
 lets the new ones accept and drains the old; `abandon` ends the new. Between the two the caller commits what is deployed.
-Control: one JSON object a line over the unix socket FOLDER/control: status, swap, switch, abandon, stop.
+Control: one JSON object a line over the unix socket FOLDER/control: status, swap, switch, abandon, stop. A service whose socket
+was removed, with its folder or by hand, drains and ends: nobody could ever stop it.
 """
 
 import json
@@ -28,6 +29,7 @@ AGAIN_SECONDS = 0.5  # before a worker that died is started again, doubled each 
 LONGEST_SECONDS = 10.0
 LARGEST_MESSAGE = 65536
 READY = b"ready"
+CONTROL = "control"  # the socket, in the service's folder, where its supervisor works
 PID_BYTES = 8  # of its process id, on the pipe of who started it
 PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 
@@ -74,7 +76,8 @@ class Supervisor:
         control = self._control()
         os.write(told, READY)
         os.close(told)
-        while not self.ending:
+        mine = _identity()
+        while not self.ending and _identity() == mine:  # without it no command reaches this service any more
             self._tend()
             readable, _, _ = select.select([control], [], [], TICK_SECONDS)
             if readable:
@@ -84,7 +87,8 @@ class Supervisor:
         for worker in self.old:
             worker.process.wait()
         control.close()
-        (self.folder / "control").unlink(missing_ok=True)
+        if _identity() == mine:
+            os.unlink(CONTROL)
         return 0
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -227,11 +231,11 @@ class Supervisor:
         self.next = waiting
 
     def _control(self) -> socket.socket:
-        (self.folder / "control").unlink(missing_ok=True)
+        Path(CONTROL).unlink(missing_ok=True)
         found = socket.socket(socket.AF_UNIX)
         before = os.umask(0o177)
         try:
-            found.bind("control")  # from inside the folder: a socket's path has at most 108 bytes
+            found.bind(CONTROL)  # from inside the folder: a socket's path has at most 108 bytes
         finally:
             os.umask(before)
         found.listen(8)
@@ -246,6 +250,15 @@ class Supervisor:
                 connection.sendall(json.dumps(self.answer(asked)).encode() + b"\n")
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 sys.stderr.write(f"control: {error!r}\n")
+
+
+def _identity() -> tuple[int, int] | None:
+    """Which file the control socket is; None where the folder was removed."""
+    try:
+        found = os.stat(CONTROL)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _line(connection: socket.socket) -> bytes:

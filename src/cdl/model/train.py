@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from cdl import document
 from cdl.data.dataset import mask_in_force
 from cdl.data.ready import released
 from cdl.errors import CdlError, ConfigError, JobFailed
@@ -154,13 +155,22 @@ def plan(
 
 
 def check_sets(code: ModelCode, sets: Mapping[str, Any]) -> Mapping[str, Any]:
-    """ConfigError, with the nearest name, for a hyperparameter that the model does not have."""
+    """ConfigError, with the nearest name, for a hyperparameter that the model does not have, or that no record can hold."""
     known = set(code.config.hyperparameters) | (set(code.config.search.space) if code.config.search else set())
     for name in sets:
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), n=1)
             remedy = f"did you mean '{near[0]}'?" if near else "there are: " + ", ".join(sorted(known))
             raise ConfigError(f"no hyperparameter '{name}'", where="cdl.yaml", remedy=remedy)
+    for name, value in {**code.config.hyperparameters, **sets}.items():
+        try:
+            document.canonical(value)
+            msgspec.msgpack.encode(value)
+        except (OverflowError, TypeError, ValueError) as error:
+            wrong = f"hyperparameter '{name}' is no number that can be kept: {error}"
+            raise ConfigError(
+                wrong, where="cdl.yaml or --set", remedy="a finite number of at most 64 bits, or text"
+            ) from error
     return sets
 
 

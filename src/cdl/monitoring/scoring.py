@@ -66,7 +66,10 @@ def waiting(workspace: Workspace, stage: str) -> bool:
 
 
 def rows(workspace: Workspace, stage: str, model: str) -> list[Row]:
-    """Every collected request that a model answered at a stage, in order of time. Needs the key."""
+    """Every collected request that a model answered at a stage, as they were collected. Needs the key.
+
+    One that comes late, of another worker or by a clock that was set back, comes last: windows that were measured stay whole.
+    """
     vault = _vault(workspace, model)
     truths: dict[str, str] = {}
     for event in workspace.journal.events("feedback.recorded"):
@@ -81,7 +84,7 @@ def rows(workspace: Workspace, stage: str, model: str) -> list[Row]:
         names = ("id", "at", "input", "category", "confidence", "seconds", "error")
         for values in zip(*(columns[n] for n in names), strict=True):
             found.append(Row(**dict(zip(names, values, strict=True)), truth=truths.get(values[0])))
-    return sorted(found, key=lambda row: (row.at, row.id))
+    return found
 
 
 def dataset_of(workspace: Workspace, model: str) -> str:
