@@ -117,7 +117,7 @@ def finish(draft: Draft, parent_id: str | None, answers: str | None) -> Dataset:
         SealedItem(i, o.item.data, {"step": step, "reason": o.reason, "fields": dict(o.item.fields)})
         for i, (step, o) in draft.rejected.items()
     ]
-    record = Dataset(
+    return Dataset(
         name=draft.name,
         parent=parent_id,
         answers=answers,
@@ -129,7 +129,6 @@ def finish(draft: Draft, parent_id: str | None, answers: str | None) -> Dataset:
         data_key=draft.vault.name,
         rejected={"reasons": _reasons(draft), "tree": draft.vault.put_tree(kept) if kept else None},
     )
-    return record
 
 
 def _reasons(draft: Draft) -> dict[str, int]:

@@ -32,7 +32,7 @@ def least_confident(workspace: Workspace, model: str, rows: Sequence[Row], count
     return workspace.vault(dataset_of(workspace, model), by="monitoring").put(batch.write(columns))
 
 
-def ask(workspace: Workspace, event: Event, dataset: str) -> str:
+def ask(workspace: Workspace, event: Event) -> str:
     """Opens the request of a drift at collection; its id."""
     fields = event.fields
     drifted = ", ".join(f"{name} {value:.3f}" for name, value in fields["measures"].items())

@@ -69,7 +69,7 @@ def _retrain(workspace: Workspace, trigger: TriggerConfig, event: Event) -> Outc
 
 
 def _collect(workspace: Workspace, trigger: TriggerConfig, event: Event) -> Outcome:
-    made = select.ask(workspace, event, trigger.of)
+    made = select.ask(workspace, event)
     lines = [f"the {trigger.count} least confident inputs selected; {short(made)} opened at collection"]
     return [made], [*lines, f"bring them back: cdl data collect {short(made)}"]
 

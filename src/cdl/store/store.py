@@ -20,14 +20,13 @@ from blake3 import blake3
 from cdl.errors import ConfigError, Corrupt, NotFound
 from cdl.store.tree import Entry, Tree, check_name, decode, encode
 
-OBJECT_DIGITS = 64  # hex digits of an object's name: 256 bits
 SEALED = "s:"  # prefix of objects named by the hash of their ciphertext
 NAME = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What `verify` found: an object or claim, and what is wrong with it."""
+    """What `verify` found: an object, and what is wrong with it."""
 
     object: str
     what: str
@@ -60,10 +59,6 @@ class Store:
     def put_many(self, items: Iterable[bytes]) -> list[str]:
         """Stores each; their names in order."""
         return [self.put(item) for item in items]
-
-    def put_file(self, path: Path) -> str:
-        """Stores a file's bytes."""
-        return self.put(path.read_bytes())
 
     def get(self, name: str) -> bytes:
         """An object's bytes. NotFound, or Corrupt when they are not what the name says."""

@@ -15,7 +15,7 @@ from cdl import document
 from cdl.config.load import load, parse
 from cdl.config.policy import differing, policy_entries, policy_parts, with_parts
 from cdl.config.requirement import Requirement, parse_requirement
-from cdl.config.schema import Config
+from cdl.config.schema import ROLES, Config
 from cdl.errors import CdlError, NotFound, Refused
 from cdl.git.commit import merge_in_memory
 from cdl.jobs.closure import closure
@@ -25,7 +25,6 @@ from cdl.workflow.workspace import Workspace
 
 CI_FILES = (".gitlab-ci.yml", ".github/workflows/cdl.yml")
 MEMBERS = "registry/members.yaml"
-ROLES = ("data_engineer", "data_labeler", "data_scientist", "model_validator", "software_engineer", "devops")
 POLICY_DIGITS = 32
 
 
