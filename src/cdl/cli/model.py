@@ -13,7 +13,7 @@ from cdl.model import current as counting
 from cdl.model import submit as submitting
 from cdl.model.evaluate import evaluate as evaluate_once
 from cdl.model.register import register as register_trial
-from cdl.model.results import Evaluation, last_evaluation
+from cdl.model.results import Evaluation, last_evaluations
 from cdl.model.trials import load
 from cdl.project import open_workspace
 from cdl.registry.records import Model, short
@@ -36,8 +36,10 @@ def list_models(as_json: bool = False) -> None:
     """Every registered model, from any branch, and where it stands."""
     workspace = open_workspace(here(), tell=say)
     rows = []
-    for identity, record in sorted(workspace.registry.all(Model), key=lambda pair: pair[1].made.when):
-        found = last_evaluation(workspace, identity)
+    every = sorted(workspace.registry.all(Model), key=lambda pair: pair[1].made.when)
+    evaluations = last_evaluations(workspace, [identity for identity, _ in every])
+    for identity, record in every:
+        found = evaluations[identity]
         accuracy = found.measures()["test.accuracy"] if found else None
         stands = _standing(workspace, identity, record)
         by = record.origin["by"] if record.origin else f"trial {record.trial['id'].partition('-')[0]}"

@@ -5,6 +5,7 @@ training items are in the same snapshot and do not matter to it.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,11 +113,18 @@ def evaluated(workspace: Workspace, model_id: str) -> Evaluation | None:
 
 def last_evaluation(workspace: Workspace, model_id: str) -> Evaluation | None:
     """The result on the current test; else the last one on an earlier test. Needs no key."""
-    found = evaluated(workspace, model_id)
-    if found is not None:
-        return found
-    told = [e.fields["result"] for e in workspace.journal.events("model.evaluated") if e.fields["model"] == model_id]
-    return read_result(workspace, told[-1]) if told else None
+    return last_evaluations(workspace, [model_id])[model_id]
+
+
+def last_evaluations(workspace: Workspace, models: Iterable[str]) -> dict[str, Evaluation | None]:
+    """The same of each of some models."""
+    told = {e.fields["model"]: e.fields["result"] for e in workspace.journal.events("model.evaluated")}
+
+    def last(model: str) -> Evaluation | None:
+        found = evaluated(workspace, model)
+        return read_result(workspace, told[model]) if found is None and model in told else found
+
+    return {model: last(model) for model in models}
 
 
 def read_result(workspace: Workspace, identity: str) -> Evaluation:

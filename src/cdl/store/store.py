@@ -45,6 +45,7 @@ class Store:
         self._objects = root / "objects"
         self._claims = root / "claims"
         self._verified: set[str] = set()
+        self._taken: dict[str, bytes] = {}  # claims that were read: they never change
 
     # objects
 
@@ -147,16 +148,20 @@ class Store:
 
     def claimed(self, name: str) -> bytes | None:
         """What a name was taken with; None while it is free."""
-        try:
-            return self._claim_path(name).read_bytes()
-        except FileNotFoundError:
-            return None
+        if name not in self._taken:
+            try:
+                self._taken[name] = self._claim_path(name).read_bytes()
+            except FileNotFoundError:
+                return None
+        return self._taken[name]
 
     def claims(self, prefix: str) -> list[str]:
         """The names taken below a folder of names ('jobs/'), sorted."""
-        folder = self._claim_path(prefix.rstrip("/"))
-        found = [p.relative_to(self._claims).as_posix() for p in folder.rglob("*") if p.is_file()]
-        return sorted(n for n in found if not n.rsplit("/", 1)[-1].startswith(".tmp-"))
+        found = []
+        for folder, _, names in os.walk(self._claim_path(prefix.rstrip("/"))):
+            below = Path(folder).relative_to(self._claims).as_posix()
+            found += [f"{below}/{name}" for name in names if not name.startswith(".tmp-")]
+        return sorted(found)
 
     # checking
 

@@ -203,10 +203,10 @@ def require_code(workspace: Workspace, name: str, entry: str) -> None:
 def decisions(workspace: Workspace, gate: str, subject: str | None = None) -> list[tuple[str, Decision]]:
     """Decisions on a gate that stand on the integration branch."""
     tip = workspace.registry.tip()
-    if tip is None:
-        return []
-    found = workspace.registry.all(Decision, at=tip)
-    return [(i, d) for i, d in found if d.gate == gate and (subject is None or d.subject == subject)]
+    by_subject = workspace.registry.decisions(tip).get(gate, {}) if tip else {}
+    if subject is not None:
+        return list(by_subject.get(subject, ()))
+    return [pair for pairs in by_subject.values() for pair in pairs]
 
 
 def verdict_on(workspace: Workspace, gate: str, subject: str) -> str | None:
