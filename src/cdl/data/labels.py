@@ -281,7 +281,7 @@ def _table(workspace: Workspace, config: LabelConfig) -> dict[str, str]:
     origin = config.origin
     path = (origin.table() if origin else None) or ""
     try:
-        text = (workspace.root / path).read_text(encoding="utf-8")
+        text = (workspace.root / path).read_text(encoding="utf-8-sig")
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigError("there is no such file", where=path, remedy="correct `labels.origin` in cdl.yaml") from error
     except UnicodeDecodeError as error:
@@ -292,13 +292,16 @@ def _table(workspace: Workspace, config: LabelConfig) -> dict[str, str]:
 
 
 def _csv(text: str, path: str, item: str, label: str) -> dict[str, str]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [c for c in (item, label) if c not in (reader.fieldnames or [])]
-    if missing:
-        raise ConfigError(
-            f"no column '{missing[0]}'", where=path, remedy="there are: " + ", ".join(reader.fieldnames or [])
-        )
-    return {row[item]: row[label] for row in reader if row[label]}
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        columns = reader.fieldnames or []
+        missing = [c for c in (item, label) if c not in columns]
+        if missing:
+            raise ConfigError(f"no column '{missing[0]}'", where=path, remedy="there are: " + ", ".join(columns))
+        return {row[item]: row[label] for row in reader if row[label]}
+    except csv.Error as error:
+        where = f"{path}: line {reader.reader.line_num}"
+        raise ConfigError(f"not CSV: {error}", where=where, remedy="mend the row") from error
 
 
 def _label_studio(text: str, path: str) -> dict[str, str]:

@@ -139,7 +139,7 @@ def counted(workspace: Workspace, test: str) -> list[str]:
     """The results that a test version has answered, in order."""
     folder = f"counted/{test[2:]}"
     found = [workspace.store.claimed(name) or b"" for name in workspace.store.claims(folder)]
-    return [f.decode() for f in found]
+    return list(dict.fromkeys(f.decode() for f in found))
 
 
 def limit(workspace: Workspace) -> int:

@@ -15,6 +15,7 @@ from cdl.model.results import Evaluation, compared, evaluated
 from cdl.model.source import describe, model_record, source
 from cdl.model.submit import offered, same_source, submitted
 from cdl.registry.chain import Chain
+from cdl.registry.names import Thing, numbers
 from cdl.registry.records import Model, ModelHead, Transformation, short
 from cdl.workflow.policy import in_force
 from cdl.workflow.step import Gate, Open, Ruling, Sight
@@ -161,7 +162,7 @@ def _tests(found: Evaluation | None) -> list[dict[str, Any]]:
 def say_promoted(workspace: Workspace, subject: str) -> None:
     """Tells the person what the approval did."""
     model = model_record(workspace, subject)
-    number = sum(e.fields["name"] == model.name for e in workspace.journal.events("model.promoted"))
+    number = numbers(workspace.registry, Thing(kind="model", name=model.name))[subject]
     branch = workspace.registry.integration
     workspace.tell(f"merged into {branch}; merged source equals the model's; {model.name} v{number} is promoted")
 
