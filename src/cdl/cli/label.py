@@ -10,7 +10,7 @@ import click
 from cdl.cli.after import after
 from cdl.cli.output import here, json_option, say, show
 from cdl.data import labels
-from cdl.data.ready import announce, ready
+from cdl.data.ready import ready
 from cdl.project import open_workspace
 from cdl.registry.records import short
 from cdl.workflow.workspace import named
@@ -87,7 +87,6 @@ def release(name: str | None, no_triggers: bool, as_json: bool) -> None:
     workspace = open_workspace(here(), tell=say)
     dataset = named(dict(workspace.config.data), "dataset", name)
     made = labels.release(workspace, dataset)
-    announce(workspace)
     coverage = made.record.coverage
     lines = [f"released {short(made.id)}: train {coverage['train']:.2%}, test {coverage['test']:.2%} covered"]
     if made.conflicts:

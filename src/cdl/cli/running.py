@@ -8,9 +8,8 @@ from typing import NoReturn
 import click
 
 from cdl.cli.output import confirmed, here, json_option, say, show
-from cdl.cycle import CYCLE
+from cdl.cycle import CYCLE, announce
 from cdl.data.analyze import analyze
-from cdl.data.ready import announce
 from cdl.errors import CdlError, NotFound
 from cdl.model.page import review_page
 from cdl.monitoring.page import stage_page
