@@ -7,7 +7,7 @@ import pytest
 
 from cdl.data import ledger, versions
 from cdl.data.dataset import equal_items
-from cdl.registry.records import Dataset
+from cdl.registry.records import Dataset, encode
 from cdl.workflow.workspace import Workspace
 from tests.projects import DATA, ROLES, YAML, Toy, make_toy
 
@@ -83,8 +83,7 @@ def test_equality_with_a_test_item_is_that_of_the_version_trained_on(
     changed = {**first, **{name: 1000 + i for i, name in enumerate(trained[: len(tested)])}}
     workspace, other = version(toy, {"a": changed})  # another line of versions, whose training items those became
     vault = workspace.vault("points", by="test")
-    identities = [versions.encode(record)[0] for record in (other, after)]
-    found = equal_items(workspace, *identities, vault)
+    found = equal_items(workspace, encode(other)[0], encode(after)[0], vault)
     assert found == {
         "before_cleaning": min(len(tested), len(trained)),
         "after_cleaning": min(len(tested), len(trained)),
