@@ -19,6 +19,7 @@ from cdl.project import open_workspace
 from cdl.registry.records import Model, short
 from cdl.workflow.decide import decide
 from cdl.workflow.policy import in_force, verdict_on
+from cdl.workflow.request import request_id
 from cdl.workflow.workspace import Workspace
 
 
@@ -57,7 +58,7 @@ def list_models(as_json: bool = False) -> None:
 def register(trial: str, answers: str | None, as_json: bool) -> None:
     """Make a trial a model: a record complete in itself. Evaluated at once by those who hold the key."""
     workspace = open_workspace(here(), tell=say)
-    request = workspace.registry.get(answers).id if answers else None
+    request = request_id(workspace, answers) if answers else None
     found = load(workspace, trial)
     identity = register_trial(workspace, found, answers=request)
     line = f"{short(identity)} {found.model}: code {found.code['closure'][:8]}"

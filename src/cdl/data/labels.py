@@ -15,7 +15,7 @@ from typing import Any
 from cdl.config.schema import LabelConfig
 from cdl.data import ledger as ledgers
 from cdl.data.split import TEST, TRAIN
-from cdl.errors import ConfigError, Corrupt, NotFound
+from cdl.errors import ConfigError, NotFound
 from cdl.journal import batch
 from cdl.registry.records import Dataset, DatasetHead, Labels, LabelsHead, encode, short
 from cdl.store.store import SEALED
@@ -53,10 +53,7 @@ def current(workspace: Workspace, name: str) -> tuple[str, Dataset]:
     head = workspace.registry.head(DatasetHead, name)
     if head is None:
         raise NotFound(f"{name} has no version", remedy="cdl data run")
-    record = workspace.registry.get(head.version).record
-    if not isinstance(record, Dataset):
-        raise Corrupt("not a dataset", where=head.version)
-    return head.version, record
+    return head.version, workspace.registry.record(Dataset, head.version)
 
 
 def sides(workspace: Workspace, record: Dataset) -> dict[str, Side]:
@@ -235,9 +232,7 @@ def snapshot(
     values: Mapping[str, Any],
 ) -> tuple[Labels, list[str]]:
     """The record of a version's rows, given in the journal's order, and the items whose labelers disagree. Needs the key."""
-    dataset = workspace.registry.get(dataset_id).record
-    if not isinstance(dataset, Dataset):
-        raise Corrupt("not a dataset", where=dataset_id)
+    dataset = workspace.registry.record(Dataset, dataset_id)
     known = sides(workspace, dataset)
     vault = workspace.vault(dataset.name, by="labeling")
     kept, coverage, conflicts = {}, {}, []

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cdl.deployment import control, manifest, package
 from cdl.deployment.base import Line, approval_stands, candidate, line_of_stage
-from cdl.deployment.stages import Stage, branch, declared, finish, folder, look, status
-from cdl.errors import CdlError, Conflict, Corrupt, NotFound, Refused
+from cdl.deployment.stages import Stage, declared, finish, folder, look, status
+from cdl.errors import CdlError, Conflict, NotFound, Refused
 from cdl.git.commit import merge_in_memory
 from cdl.registry.chain import Chain
 from cdl.registry.records import DeploymentHead, Package, short
@@ -60,7 +60,7 @@ def stop(workspace: Workspace, stage: str) -> None:
 
 def checkout(workspace: Workspace, stage: str, identity: str) -> Path:
     """The folder of a package, read-only, written once."""
-    record = package_record(workspace, identity)
+    record = workspace.registry.record(Package, identity)
     target = folder(workspace, stage) / "packages" / identity
     if not target.exists():
         temporary = target.with_name(target.name + ".tmp")
@@ -70,20 +70,13 @@ def checkout(workspace: Workspace, stage: str, identity: str) -> Path:
     return target
 
 
-def package_record(workspace: Workspace, identity: str) -> Package:
-    """A package. Corrupt when the id names something else."""
-    record = workspace.registry.get(identity).record
-    if not isinstance(record, Package):
-        raise Corrupt("not a package", where=identity)
-    return record
-
-
 def _deploy(workspace: Workspace, line: Line, stage: str, identity: str, *, command: str, because: str | None) -> Stage:
     place, config = folder(workspace, stage), line.config.stages[stage]
     before = declared(workspace, stage)
     described = manifest.write(workspace, line, stage, identity)
-    if branch(workspace, stage) != workspace.registry.integration:
-        _merge(workspace, branch(workspace, stage), command)
+    branch = workspace.registry.branch_of(stage)
+    if branch != workspace.registry.integration:
+        _merge(workspace, branch, command)
     target = checkout(workspace, stage, identity)
     running = control.running(place)
     if running is None:
@@ -118,7 +111,7 @@ def _commit(
     change = f"{short(old)} -> {short(identity)}" if old and because else short(identity)
     try:
         workspace.registry.commit(
-            heads=[(stage, head)], command=command, line=f"{stage} {change}", branch=branch(workspace, stage)
+            heads=[(stage, head)], command=command, line=f"{stage} {change}", branch=workspace.registry.branch_of(stage)
         )
     except CdlError:
         finish(workspace, stage)

@@ -9,9 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from blake3 import blake3
 
 from cdl import document
+from cdl.config.schema import Evaluation as EvaluationConfig
 from cdl.data.dataset import dataset_record, labels_record
 from cdl.data.ready import released
 from cdl.data.split import TEST
@@ -21,8 +23,6 @@ from cdl.model.source import model_record
 from cdl.registry.records import Dataset, Labels, Model, key_path
 from cdl.workflow.policy import in_force
 from cdl.workflow.workspace import Workspace
-
-DEFAULT_LIMIT = 20  # evaluations of one test version before the Model Validator must allow more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ def counted(workspace: Workspace, test: str) -> list[str]:
 
 def limit(workspace: Workspace) -> int:
     """How many evaluations one test version may answer, as the policy in force says."""
-    return int((in_force(workspace).parts.get("evaluation") or {}).get("evaluations", DEFAULT_LIMIT))
+    return msgspec.convert(in_force(workspace).parts.get("evaluation", {}), EvaluationConfig).evaluations
 
 
 def check_signature(workspace: Workspace, result: dict[str, Any]) -> None:
@@ -160,7 +160,12 @@ def check_signature(workspace: Workspace, result: dict[str, Any]) -> None:
 
 def compared(workspace: Workspace, first: Evaluation, second: Evaluation) -> dict[str, Any] | None:
     """The paired comparison of two results, with its object, where it was made already."""
-    taken = workspace.store.claimed(comparison_key(first, second))
+    return claimed_result(workspace, comparison_key(first, second))
+
+
+def claimed_result(workspace: Workspace, name: str) -> dict[str, Any] | None:
+    """The result that was claimed under a name, with its object; None when there is none. Corrupt as in `read_result`."""
+    taken = workspace.store.claimed(name)
     if taken is None:
         return None
     result: dict[str, Any] = json.loads(workspace.store.get(taken.decode()))

@@ -11,11 +11,11 @@ model      model.promoted,                the model in production, or the promot
 from collections.abc import Iterator
 
 from cdl.journal.events import Event, record_event_id
-from cdl.model.current import PRODUCTION
 from cdl.model.results import evaluated, evaluator, read_result, target
 from cdl.model.review import comparisons
 from cdl.model.submit import submitted
 from cdl.registry.records import Model, Package
+from cdl.registry.registry import PRODUCTION
 from cdl.workflow.policy import decisions, in_force
 from cdl.workflow.workspace import Workspace
 

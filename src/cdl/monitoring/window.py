@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cdl.deployment.apply import package_record
+from cdl.config.schema import DeployConfig
 from cdl.deployment.stages import declared
 from cdl.journal.events import Event, record_event_id
 from cdl.model.loading import Predictor, with_predictor
@@ -18,6 +18,7 @@ from cdl.model.source import model_record
 from cdl.monitoring import drift, scoring, select
 from cdl.monitoring.drift import DRIFT, FAILING
 from cdl.monitoring.scoring import Row
+from cdl.registry.records import Package
 from cdl.workflow.policy import in_force, require_role
 from cdl.workflow.workspace import Workspace
 
@@ -45,7 +46,7 @@ def monitor(workspace: Workspace, stage: str) -> list[Window]:
     if head is None:
         return []
     scoring.collect(workspace, stage)
-    package = package_record(workspace, head.package)
+    package = workspace.registry.record(Package, head.package)
     size = _size(workspace, package.model)
     known = measured(workspace, stage, package.model)
     rows = [r for r in scoring.rows(workspace, stage, package.model) if r.error != REFUSED]
@@ -164,4 +165,6 @@ def _tell(
 
 def _size(workspace: Workspace, model_id: str) -> int:
     name = model_record(workspace, model_id).name
-    return next((d.window for d in workspace.config.deploy.values() if d.model == name), 500)
+    return next(
+        (d.window for d in workspace.config.deploy.values() if d.model == name), DeployConfig(model=name).window
+    )

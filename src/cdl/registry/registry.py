@@ -36,11 +36,13 @@ from cdl.registry.records import (
     is_head,
     is_record,
     pointed,
+    short,
 )
 
 MODEL_REFS = "refs/cdl/models/"
 OFFER_REFS = "refs/cdl/offers/"
 TRIAL_REFS = "refs/cdl/trials/"
+PRODUCTION = "production"  # the stage whose head stands on a branch of its own
 COMMITS = 500  # read from one git process
 Decisions = Mapping[str, Mapping[str, Sequence[tuple[str, Decision]]]]
 Changed = tuple[ScannedChange, AnyHead | None, AnyRecord | AnyHead]
@@ -101,6 +103,14 @@ class Registry:
         for stored in self._load(found):
             return stored
         raise NotFound(f"no record {what} on any branch", remedy="cdl log lists versions; git fetch brings others")
+
+    def record(self, kind: type[R], what: str) -> R:
+        """The record of a kind with an id or a unique prefix of one. NotFound, also where it is of another kind."""
+        found = self.get(what)
+        if not isinstance(found.record, kind):
+            there = type(found.record).__name__.lower()
+            raise NotFound(f"{short(found.id)} is no {kind.__name__.lower()} but a {there}", remedy=f"cdl show {what}")
+        return found.record
 
     def all(self, kind: type[R], name: str | None = None, *, at: str | None = None) -> list[tuple[str, R]]:
         """Records of a kind as (id, record), from any ref or only those in the commit `at`; in no particular order."""
@@ -185,6 +195,10 @@ class Registry:
         blobs = {p: blob for p, blob in self.git.files(commit, folder).items() if is_head(p)}
         data = self.git.cat(blobs.values())
         return {p: decode_head(p, data[blob]) for p, blob in blobs.items()}
+
+    def branch_of(self, stage: str) -> str:
+        """The branch whose head says what a stage runs: production's for the stage of that name, else the integration branch."""
+        return (self.production if stage == PRODUCTION else None) or self.integration
 
     def tip(self) -> str | None:
         """The commit of the integration branch."""

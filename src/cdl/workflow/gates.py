@@ -39,9 +39,7 @@ def look_at_request(workspace: Workspace, subject: str) -> Sight:
     """A request that is open. NotFound when something answered it."""
     if subject not in {identity for identity, _ in open_requests(workspace)}:
         raise NotFound(f"{subject} is no open request", remedy="cdl request")
-    record = workspace.registry.get(subject).record
-    assert isinstance(record, Request)
-    return Sight(seen={"step": record.to["step"]})
+    return Sight(seen={"step": workspace.registry.record(Request, subject).to["step"]})
 
 
 POLICY = Gate(
