@@ -1,21 +1,24 @@
 """The cycle's table: step, role, reads, writes, gate, back to, function. Each pipeline brings its rows."""
 
+from cdl.config.schema import ROLES
 from cdl.data import gate as data_gate
+from cdl.data import ready
 from cdl.data import steps as data
 from cdl.deployment import gates as deployment_gates
 from cdl.deployment import steps as deployment
-from cdl.model import review, submit
+from cdl.model import review, stale, submit
 from cdl.model import steps as model
 from cdl.monitoring import steps as monitoring
-from cdl.workflow import gates, policy
+from cdl.workflow import gates
 from cdl.workflow.decide import DECIDE
 from cdl.workflow.step import Cycle, Step
+from cdl.workflow.workspace import Workspace
 
 START = (
     Step(
         name="define_requirements",
         pipeline="start",
-        roles=policy.ROLES,
+        roles=ROLES,
         does="writes down what the model must reach, in a form that later gates check by themselves",
         reads="cdl.yaml",
         writes="the policy in force",
@@ -49,3 +52,9 @@ CYCLE = Cycle(
     steps=(*START, *data.STEPS, monitoring.TRIGGER, *model.STEPS, *deployment.STEPS, *monitoring.STEPS),
     gates={gate.name: gate for gate in GATES},
 )
+
+
+def announce(workspace: Workspace) -> None:
+    """Tells the journal what became true, whoever made it so: datasets that are ready, reviews that are stale."""
+    ready.announce(workspace)
+    stale.announce(workspace)

@@ -41,6 +41,13 @@ def test_outside_a_project_the_remedy_is_init(tmp_path: Path) -> None:
     assert code == 6 and "cdl init" in said and "Traceback" not in said
 
 
+def test_what_the_system_refuses_is_named_without_a_traceback(root: Path) -> None:
+    (root / ".cdl" / "integration").unlink(missing_ok=True)
+    (root / ".cdl" / "integration").mkdir()
+    code, _, said = run(root, "status")
+    assert code == 1 and ".cdl/integration: Is a directory" in said and "Traceback" not in said
+
+
 def test_init_twice_is_refused_and_changes_nothing(root: Path) -> None:
     before = (root / "cdl.yaml").read_bytes()
     code, _, said = run(root, "init", ".")

@@ -43,6 +43,9 @@ def test_rows_keep_the_label_out_of_the_content() -> None:
     lines = b'{"id": 7, "class": "y", "n": 1}\n'
     whole = read_items({"t.jsonl": lines}, Items(rows=Rows(format="jsonl", id="id", label="class")))
     assert whole == [Raw(name="7", content=b'{"n": 1}', label="y")]
+    separated = '{"id": 7, "class": "y", "n": "a\u2028b\x85c"}\r\n'.encode()  # these end no line of JSON lines
+    (one,) = read_items({"t.jsonl": separated}, Items(rows=Rows(format="jsonl", id="id", label="class", text="n")))
+    assert one.content.decode() == "a\u2028b\x85c"
 
 
 @pytest.mark.parametrize("pack", [lambda b: b, gzip.compress], ids=["plain", "gzip"])

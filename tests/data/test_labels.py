@@ -48,14 +48,14 @@ def test_rules_of_resolving() -> None:
     ],
 )
 def test_a_dispute_is_settled_by_a_label_that_follows_it(rows: str, value: str | None) -> None:
-    found = [row("i", label, who) for who, label in rows.split()]
+    found = [row("i", said[1], said[0]) for said in rows.split()]
     assert resolve(found, "adjudicated")[0] == ({"i": value} if value else {})
 
 
 def with_table(again: Again, missing: int = 0) -> Path:
     root = again().root
     lines = [f"{CANARY}-name-{i}.txt,{'ab'[i % 2]}" for i in range(40 - missing)]
-    (root / "labels.csv").write_text("file,label\n" + "\n".join(lines) + "\n")
+    (root / "labels.csv").write_text("\ufefffile,label\n" + "\n".join(lines) + "\n")  # as a spreadsheet writes it
     (root / "cdl.yaml").write_text(
         YAML.replace("classes: [a, b]", "classes: [a, b], origin: {csv: {path: labels.csv}}")
     )
@@ -188,3 +188,5 @@ def test_label_studio_json_and_what_is_none(again: Again) -> None:
             labels._label_studio(broken, "l.json")
     with pytest.raises(ConfigError, match="no column 'label'"):
         labels._csv("file,x\n", "l.csv", "file", "label")
+    with pytest.raises(ConfigError, match="l.csv: line 2: not CSV"):
+        labels._csv('file,label\na,"b"c\n', "l.csv", "file", "label")

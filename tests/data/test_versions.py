@@ -7,7 +7,7 @@ import pytest
 from blake3 import blake3
 
 from cdl.config.load import load
-from cdl.data import versions
+from cdl.data import pending, versions
 from cdl.errors import ConfigError, JobFailed, Unavailable
 from cdl.keys import Keyring
 from cdl.project import open_workspace
@@ -97,6 +97,17 @@ def test_nothing_changed_makes_no_commit(again: Again) -> None:
     first = versions.make(workspace, "words")
     head = workspace.git.head()
     assert versions.make(again(), "words") == first and workspace.git.head() == head
+
+
+def test_a_file_that_moved_to_another_folder_is_something_to_do(again: Again) -> None:
+    folder = again().root / "incoming"
+    (folder / "a").mkdir()
+    (folder / "b").mkdir()
+    (folder / "a" / "x.txt").write_text("of a, or of b")
+    pending.note(again(), "words")
+    assert not pending.pending(again(), "words")
+    (folder / "a" / "x.txt").rename(folder / "b" / "x.txt")
+    assert pending.pending(again(), "words")
 
 
 def test_only_what_changed_is_worked_again(again: Again) -> None:

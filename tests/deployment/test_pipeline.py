@@ -91,7 +91,7 @@ def test_equal_models_give_equal_packages(toy: Toy) -> None:
     toy.promote()
     package = toy.package()
     workspace = toy.become(OPS)
-    record = stages.package_record(workspace, package)
+    record = workspace.registry.record(Package, package)
     assert record.skipped == ["model_implementation", "implementation_review", "compression"]
     found = {f.what: f.identical for f in reproduce(workspace, package)}
     assert found == {

@@ -171,7 +171,7 @@ def test_what_a_kill_left_is_finished(git: Git, monkeypatch: pytest.MonkeyPatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(commits, "_follow", killed)
+        patch.setattr(commits, "follow", killed)
         with pytest.raises(KeyboardInterrupt):
             commit_files(git, "main", {RECORD: b"a\n"}, "x\n")
     assert b"D." in status(git)

@@ -299,7 +299,7 @@ def test_the_person_s_git_waits_or_fails_while_we_write_but_never_mixes(
         tried.append(git.call("commit", "--quiet", "--all", "--message", "in between").returncode)
         follows.follow(tree, found)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(commits, "_follow", meanwhile)
+    monkeypatch.setattr(commits, "follow", meanwhile)
     made = commit_files(git, "main", {RECORD: b"a\n"}, "x\n")
     assert tried == [128] and git.head() == made
     git.run("commit", "--quiet", "--all", "--message", "afterwards")
@@ -320,7 +320,7 @@ git = Git(Path(root))
 if point == "locked":
     commit._undisturbed = die
 elif point == "moved":
-    follow.follow = commit._follow = die
+    follow.follow = commit.follow = die
 else:
     real = Git.run
     def run(self, *arguments, **named):

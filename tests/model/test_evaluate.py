@@ -231,3 +231,5 @@ def test_an_evaluation_that_was_killed_while_it_was_kept_is_counted_once(
         evaluate(toy.become(DATA), model)
     made = evaluate(toy.become(DATA), model)
     assert made.number == 1 and len(counted(toy.become(DATA), made.result["test"])) == 1
+    told = toy.become(DATA).journal.events("model.evaluated")
+    assert [e.fields["result"] for e in told] == [made.object], "its event was told before it could be found"

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from cdl.cycle import CYCLE
+from cdl.cycle import CYCLE, announce
 from cdl.data import labels, versions
 from cdl.errors import Refused
 from cdl.model import review
 from cdl.model.current import promoted
+from cdl.model.evaluate import evaluate
 from cdl.model.register import register
 from cdl.model.results import counted, evaluated
 from cdl.model.train import train
@@ -74,6 +75,16 @@ def stale(toy: Toy) -> str | None:
     return review.look(toy.become(REVIEW), second(toy)).stale
 
 
+def told(toy: Toy) -> list[tuple[str, str, str]]:
+    """What the journal was told of stale reviews: the model, why, and the kind of event that led to it; told twice, kept once."""
+    announce(toy.become(SCIENCE))
+    workspace = toy.become(DATA)
+    announce(workspace)
+    kinds = {e.id: e.kind for e in workspace.journal.events()}
+    found = workspace.journal.events("review.stale")
+    return [(e.fields["model"], e.fields["because"], kinds[str(e.cause)]) for e in found]
+
+
 def heads(workspace: Workspace) -> tuple[str, str]:
     data, released = workspace.registry.head(DatasetHead, "points"), workspace.registry.head(LabelsHead, "points")
     assert data is not None and released is not None
@@ -114,7 +125,7 @@ def test_a_request_an_unrelated_commit_and_training_items_do_not_make_it_stale(t
     one, two = (workspace.registry.get(i).record for i in (before[0], heads(workspace)[0]))
     assert isinstance(one, Dataset) and isinstance(two, Dataset)
     assert two.items["train"] == one.items["train"] + 20 and two.test == one.test
-    assert stale(toy) is None and run(workspace, CYCLE, "model") == []
+    assert stale(toy) is None and run(workspace, CYCLE, "model") == [] and told(toy) == []
     again = evaluated(workspace, model)
     assert again is not None and again.object == result.object and again.result["labels"] == before[1]
     toy.approve(REVIEW, model)
@@ -125,14 +136,16 @@ def test_another_label_of_a_test_item_makes_it_stale_until_it_is_evaluated_again
     workspace, model = toy.become(DATA), second(toy)
     before = evaluated(workspace, model)
     assert before is not None
+    assert told(toy) == []
     relabel(toy, "test")
     assert "not evaluated on the current test" in (stale(toy) or "")
+    assert told(toy) == [(model, "labels", "labels.released")]
     with pytest.raises(Refused, match="STALE"):
         toy.approve(REVIEW, model)
     done = [p.work.subject for p in run(toy.become(DATA), CYCLE, "model")]
     assert len(done) == 3 and done.count(model) == 2, "both are evaluated again, and compared"
     after = evaluated(toy.become(DATA), model)
-    assert stale(toy) is None and after is not None and after.object != before.object
+    assert stale(toy) is None and after is not None and after.object != before.object and len(told(toy)) == 1
     assert after.result["test"] == before.result["test"] and len(counted(workspace, after.result["test"])) == 4
     toy.approve(REVIEW, model)
 
@@ -141,10 +154,13 @@ def test_new_test_items_make_it_stale_until_both_are_evaluated_again(toy: Toy) -
     model = second(toy)
     toy.data(table(200))
     assert "not evaluated on the current test" in (stale(toy) or "")
+    assert told(toy) == [(model, "test", "labels.released")]
     assert "STALE" in (waiting(toy.become(REVIEW), CYCLE)[0].blocked or "")
     with pytest.raises(Refused, match="STALE"):
         toy.approve(REVIEW, model)
-    assert len(run(toy.become(DATA), CYCLE, "model")) == 3
+    evaluate(toy.become(DATA), model)
+    assert len(told(toy)) == 1, "it waits for its comparison; no other model came to count"
+    assert len(run(toy.become(DATA), CYCLE, "model")) == 2
     toy.approve(REVIEW, model)
 
 
@@ -155,6 +171,7 @@ def test_another_model_promoted_meanwhile_makes_it_stale_until_compared(toy: Toy
     toy.approve(REVIEW, first)
     found = review.look(toy.become(REVIEW), other).stale
     assert found == f"not compared with {first[:10]}, the current model: `cdl run` does"
+    assert told(toy) == [(other, "model", "model.promoted")]
     with pytest.raises(Refused, match="STALE"):
         toy.approve(REVIEW, other)
     assert [p.work.options for p in run(toy.become(DATA), CYCLE, "model")] == [{"against": first}]
@@ -175,6 +192,7 @@ def test_another_model_deployed_meanwhile_makes_it_stale_until_compared(toy: Toy
     head = DeploymentHead(package=identity, manifest="m")
     workspace.registry.commit(heads=[("production", head)], command="test", line="deployed")
     assert f"not compared with {elsewhere[:10]}" in (stale(toy) or "")
+    assert told(toy) == [(model, "model", "deployment.applied")]
     assert [p.work.options for p in run(toy.become(DATA), CYCLE, "model")] == [{"against": elsewhere}]
     found = review.look(toy.become(REVIEW), model)
     assert found.stale is None and len(found.seen["comparisons"]) == 2
@@ -213,6 +231,7 @@ def test_another_way_to_judge_makes_it_stale_once_approved(toy: Toy, old: str, n
     assert stale(toy) is None
     toy.approve(REVIEW, "policy")
     assert "not evaluated on the current test" in (stale(toy) or "")
+    assert told(toy) == [(model, "policy", "decision.made")]
     run(toy.become(DATA), CYCLE, "model")
     toy.approve(REVIEW, model)
 

@@ -1,14 +1,18 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cdl.errors import Conflict, Corrupt, NotFound
+from cdl.git.commit import make_commit
 from cdl.git.repository import Git
 from cdl.journal.journal import Journal
 from cdl.registry.chain import Chain
 from cdl.registry.check import check_registry
 from cdl.registry.records import (
+    Decision,
+    Gate,
     Made,
     Model,
     ModelHead,
@@ -20,7 +24,7 @@ from cdl.registry.records import (
     is_record,
     short,
 )
-from cdl.registry.registry import Registry
+from cdl.registry.registry import TRIAL_REFS, Registry
 
 MADE = Made(who="a@example.org", when="2026-01-01T00:00:00Z")
 
@@ -179,3 +183,38 @@ def test_a_changed_or_removed_record_is_found(registry: Registry) -> None:
     registry.git.run("rm", "--quiet", path)
     registry.git.run("commit", "--quiet", "--message", "remove")
     assert "an immutable record was removed" in {f.what for f in check_registry(registry.git, "HEAD")}
+
+
+@pytest.mark.parametrize("many", [2, 30])
+def test_looking_again_takes_as_many_calls_of_git_for_few_refs_as_for_many(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    git = registry.git
+    tree = git.text("rev-parse", "HEAD^{tree}")
+    for number in range(many):
+        git.set_ref(f"{TRIAL_REFS}{number}", make_commit(git, tree, [git.head()], f"{number}\n"))
+    registry.observe()
+    asked = []
+    real = Git.call
+
+    def call(self: Git, *arguments: str, **more: Any) -> Any:
+        asked.append(arguments[0])
+        return real(self, *arguments, **more)
+
+    monkeypatch.setattr(Git, "call", call)
+    registry.commit(model(), command="x", line="x")
+    assert asked.count("rev-parse") <= 3 and len(asked) < 30
+    assert [m.name for _, m in registry.all(Model)] == ["toy"]
+
+
+def test_decisions_are_found_by_gate_and_subject_as_of_a_commit(registry: Registry) -> None:
+    def decided(gate: Gate, subject: str) -> Decision:
+        return Decision(gate=gate, subject=subject, verdict="approve", made=MADE, policy=None, seen={})
+
+    first = registry.commit(decided("data", "d-1"), decided("model", "m-1"), command="x", line="x")
+    second = registry.commit(decided("model", "m-2"), command="x", line="x")
+    found = registry.decisions(first.commit)
+    assert {gate: sorted(subjects) for gate, subjects in found.items()} == {"data": ["d-1"], "model": ["m-1"]}
+    assert [i for i, _ in found["model"]["m-1"]] == [first.ids[1]]
+    assert sorted(registry.decisions(second.commit)["model"]) == ["m-1", "m-2"]
+    assert "m-2" not in registry.decisions(first.commit)["model"]

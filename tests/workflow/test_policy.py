@@ -238,12 +238,15 @@ def test_each_waiting_decision_is_told_once_by_the_approved_program_only(
     assert len(told.read_text().splitlines()) == 2 and not evil.exists()
 
 
-def test_a_program_that_fails_is_named_and_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    toy = project(tmp_path, monkeypatch, YAML + 'notify: "./nowhere.sh"\n')
+@pytest.mark.parametrize(("program", "named"), [("./nowhere.sh", "nowhere.sh"), ("say 'it", "No closing quotation")])
+def test_a_program_that_fails_is_named_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, named: str
+) -> None:
+    toy = project(tmp_path, monkeypatch, YAML + f'notify: "{program}"\n')
     toy.write("incoming/points.csv", table(90))
     toy.become(DATA)
     said = subprocess.run([str(CDL), "data", "run"], cwd=toy.root, capture_output=True, text=True, check=True)
-    assert "notify: " in said.stderr and "nowhere.sh" in said.stderr
+    assert "notify: " in said.stderr and named in said.stderr
 
 
 def test_two_work_trees_of_a_clone_share_what_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
-"""What follows a command that changed something: triggers that it made due, then notices of decisions that wait."""
+"""What follows a command that changed something: events of what it made true, triggers that these made due, then notices."""
 
 from cdl.cli.output import say
-from cdl.cycle import CYCLE, TRIGGERS
+from cdl.cycle import CYCLE, TRIGGERS, announce
 from cdl.workflow.notify import notify
 from cdl.workflow.trigger import fire, waiting
 from cdl.workflow.workspace import Workspace
@@ -9,6 +9,7 @@ from cdl.workflow.workspace import Workspace
 
 def after(workspace: Workspace, *, no_triggers: bool = False) -> None:
     """Runs the triggers that this person can run, or names them, and tells whoever must decide."""
+    announce(workspace)
     if no_triggers:
         for due in waiting(workspace, TRIGGERS):
             say(f"trigger {due.line} waits: cdl run")

@@ -12,8 +12,9 @@ from cdl.errors import NotFound
 from cdl.monitoring.select import bring_back
 from cdl.project import open_workspace
 from cdl.registry.records import Dataset, DatasetHead, short
+from cdl.workflow.request import request_id
 from cdl.workflow.step import Work
-from cdl.workflow.workspace import Workspace, named
+from cdl.workflow.workspace import named
 
 
 @click.group(invoke_without_command=True)
@@ -31,7 +32,7 @@ def list_datasets(as_json: bool = False) -> None:
     workspace = open_workspace(here(), tell=say)
     rows = []
     for name, head in workspace.registry.heads(DatasetHead).items():
-        record = _dataset(workspace, head.version)
+        record = workspace.registry.record(Dataset, head.version)
         rows.append({"name": name, "version": short(head.version), **measures(record)})
     columns = ["name", "version", "items", "train", "test", "rejected", "set_aside"]
     show(rows, lambda: table(rows, columns) if rows else ["no dataset yet: cdl data run"], as_json=as_json)
@@ -44,12 +45,12 @@ def list_datasets(as_json: bool = False) -> None:
 def run(name: str | None, answers: str | None, as_json: bool) -> None:
     """Collect, split, ingest, clean and validate; commits a new version where anything changed."""
     workspace = open_workspace(here(), tell=say)
-    dataset = named(dict(workspace.config.data), "dataset", name)
-    request = workspace.registry.get(answers).id if answers else None
+    dataset = named(workspace.config.data, "dataset", name)
+    request = request_id(workspace, answers) if answers else None
     before = workspace.registry.head(DatasetHead, dataset)
     work = Work(step="collection", subject=dataset, line="", options={"answers": request} if request else {})
     made = steps.make(workspace, work)
-    record = _dataset(workspace, made)
+    record = workspace.registry.record(Dataset, made)
     found = measures(record)
     counts = f"{found['items']:,} items: train {found['train']:,}, test {found['test']:,}"
     lines = [f"{dataset} {short(made)}, {counts}; {found['rejected']} rejected, {found['set_aside']} set aside"]
@@ -65,11 +66,11 @@ def run(name: str | None, answers: str | None, as_json: bool) -> None:
 def rejected(name: str | None, as_json: bool) -> None:
     """Rejected items of the current version with their reasons; opens the sealed side, which needs the key."""
     workspace = open_workspace(here(), tell=say)
-    dataset = named(dict(workspace.config.data), "dataset", name)
+    dataset = named(workspace.config.data, "dataset", name)
     head = workspace.registry.head(DatasetHead, dataset)
     if head is None:
         raise NotFound(f"{dataset} has no version", remedy="cdl data run")
-    found = stages.rejections(workspace.vault(dataset, by="data"), _dataset(workspace, head.version))
+    found = stages.rejections(workspace.vault(dataset, by="data"), workspace.registry.record(Dataset, head.version))
     rows = [{"item": i[:12], "step": step, "reason": reason} for i, (step, reason) in sorted(found.items())]
     show(rows, lambda: table(rows, ["item", "step", "reason"]) if rows else ["nothing was rejected"], as_json=as_json)
 
@@ -80,7 +81,7 @@ def rejected(name: str | None, as_json: bool) -> None:
 def logs(log: str, name: str | None) -> None:
     """What a job printed that saw test items: its log is sealed, and opening it needs the key."""
     workspace = open_workspace(here(), tell=say)
-    vault = workspace.vault(named(dict(workspace.config.data), "dataset", name), by="data")
+    vault = workspace.vault(named(workspace.config.data, "dataset", name), by="data")
     lines = vault.get(log).decode("utf-8", "replace").splitlines()
     workspace.journal.append("sealed.opened", who=workspace.person.email, tree=log, by="data", items=0)
     show(None, lambda: lines or ["it printed nothing"], as_json=False)
@@ -92,7 +93,7 @@ def logs(log: str, name: str | None) -> None:
 def analyze_data(name: str | None, as_json: bool) -> None:
     """Write a page about the training set; masked fields hidden, the test set not read."""
     workspace = open_workspace(here(), tell=say)
-    path = analyze(workspace, named(dict(workspace.config.data), "dataset", name))
+    path = analyze(workspace, named(workspace.config.data, "dataset", name))
     show({"page": str(path)}, lambda: [f"written: {path.relative_to(workspace.root)}"], as_json=as_json)
 
 
@@ -102,7 +103,7 @@ def analyze_data(name: str | None, as_json: bool) -> None:
 def submit_data(name: str | None, as_json: bool) -> None:
     """Offer the commit checked out, whose steps made this branch's version; the data gate merges it."""
     workspace = open_workspace(here(), tell=say)
-    made = submit(workspace, named(dict(workspace.config.data), "dataset", name))
+    made = submit(workspace, named(workspace.config.data, "dataset", name))
     show({"version": made}, lambda: [f"offered {short(made)}; waits at the data gate"], as_json=as_json)
     after(workspace)
 
@@ -114,13 +115,6 @@ def submit_data(name: str | None, as_json: bool) -> None:
 def collect_request(request: str, name: str | None, as_json: bool) -> None:
     """Write the inputs that a request selected into the declared source; `cdl data run --answers REQUEST` takes them in."""
     workspace = open_workspace(here(), tell=say)
-    files = bring_back(workspace, request, named(dict(workspace.config.data), "dataset", name))
+    files = bring_back(workspace, request, named(workspace.config.data, "dataset", name))
     line = f"{len(files)} files written into the source; next: cdl data run --answers {request}"
     show({"files": files}, lambda: [line], as_json=as_json)
-
-
-def _dataset(workspace: Workspace, identity: str) -> Dataset:
-    record = workspace.registry.get(identity).record
-    if not isinstance(record, Dataset):
-        raise NotFound(f"{identity} is no dataset version", remedy="cdl log")
-    return record

@@ -142,7 +142,7 @@ def _said(found: Stage, as_json: bool, verb: str) -> None:
 def _model(workspace: Workspace, what: str | None) -> str:
     if what is not None and what not in workspace.config.model:
         return workspace.registry.get(what).id
-    name = named(dict(workspace.config.model), "model", what)
+    name = named(workspace.config.model, "model", what)
     found = current(workspace, name)
     if found is None:
         raise NotFound(f"no model {name} is promoted", remedy="cdl model list, and give an id")

@@ -41,7 +41,7 @@ def key() -> None:
 def create(dataset: str | None) -> None:
     """Draw the secret of a dataset that cdl.yaml names since `cdl init`."""
     workspace = open_workspace(here(), tell=say)
-    name = named(dict(workspace.config.data), "dataset", dataset)
+    name = named(workspace.config.data, "dataset", dataset)
     create_key(workspace, name)
     say(f"secret of {name} in {workspace.keyring.path} (0600): without it the test set is lost.")
     say("Copy it now: cdl key backup")
@@ -52,7 +52,7 @@ def create(dataset: str | None) -> None:
 def backup(dataset: str | None) -> None:
     """Print one line that restores the keys of a dataset. Keep it secret."""
     workspace = open_workspace(here(), tell=say)
-    name = named(dict(workspace.config.data), "dataset", dataset)
+    name = named(workspace.config.data, "dataset", dataset)
     workspace.keys(name)  # says what to do where there are none
     click.echo(workspace.keyring.backup(workspace.config.project, name))
 

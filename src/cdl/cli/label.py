@@ -10,7 +10,7 @@ import click
 from cdl.cli.after import after
 from cdl.cli.output import here, json_option, say, show
 from cdl.data import labels
-from cdl.data.ready import announce, ready
+from cdl.data.ready import ready
 from cdl.project import open_workspace
 from cdl.registry.records import short
 from cdl.workflow.workspace import named
@@ -32,7 +32,7 @@ def label() -> None:
 def next_items(name: str | None, count: int | None, as_json: bool) -> None:
     """Show items that nobody labeled, one after another, and ask for their class. With --json: only show them."""
     workspace = open_workspace(here(), tell=say)
-    dataset = named(dict(workspace.config.data), "dataset", name)
+    dataset = named(workspace.config.data, "dataset", name)
     classes = workspace.config.data[dataset].labels.classes
     todo = labels.unlabeled(workspace, dataset)[: count or None]
     if as_json:
@@ -59,7 +59,7 @@ def next_items(name: str | None, count: int | None, as_json: bool) -> None:
 def import_labels(name: str | None, as_json: bool) -> None:
     """Keep the labels that cdl.yaml's origin gives and did not give before: folders, the source, CSV, Label Studio's JSON."""
     workspace = open_workspace(here(), tell=say)
-    dataset = named(dict(workspace.config.data), "dataset", name)
+    dataset = named(workspace.config.data, "dataset", name)
     found = labels.not_said_before(workspace, dataset, labels.from_source(workspace, dataset))
     count = labels.record(workspace, dataset, found, by=labels.SOURCE)
     line = f"{count:,} new labels kept; next: cdl label release"
@@ -73,7 +73,7 @@ def import_labels(name: str | None, as_json: bool) -> None:
 def set_label(item: str, value: str, name: str | None) -> None:
     """Label one item by its id."""
     workspace = open_workspace(here(), tell=say)
-    dataset = named(dict(workspace.config.data), "dataset", name)
+    dataset = named(workspace.config.data, "dataset", name)
     labels.record(workspace, dataset, {item: value})
     say("1 label kept; next: cdl label release")
 
@@ -85,9 +85,8 @@ def set_label(item: str, value: str, name: str | None) -> None:
 def release(name: str | None, no_triggers: bool, as_json: bool) -> None:
     """Make a snapshot of all labels; training reads only snapshots."""
     workspace = open_workspace(here(), tell=say)
-    dataset = named(dict(workspace.config.data), "dataset", name)
+    dataset = named(workspace.config.data, "dataset", name)
     made = labels.release(workspace, dataset)
-    announce(workspace)
     coverage = made.record.coverage
     lines = [f"released {short(made.id)}: train {coverage['train']:.2%}, test {coverage['test']:.2%} covered"]
     if made.conflicts:

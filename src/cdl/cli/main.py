@@ -107,6 +107,12 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:  # a full disk, a folder that may not be written: the system says what, and where
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(
+            f"error: {place}{error.strerror or error}\n  make room or give access, then the command again", err=True
+        )
+        sys.exit(1)
 
 
 def _kind(error: CdlError) -> str:

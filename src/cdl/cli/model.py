@@ -13,12 +13,13 @@ from cdl.model import current as counting
 from cdl.model import submit as submitting
 from cdl.model.evaluate import evaluate as evaluate_once
 from cdl.model.register import register as register_trial
-from cdl.model.results import Evaluation, last_evaluation
+from cdl.model.results import Evaluation, last_evaluations
 from cdl.model.trials import load
 from cdl.project import open_workspace
 from cdl.registry.records import Model, short
 from cdl.workflow.decide import decide
 from cdl.workflow.policy import in_force, verdict_on
+from cdl.workflow.request import request_id
 from cdl.workflow.workspace import Workspace
 
 
@@ -36,8 +37,10 @@ def list_models(as_json: bool = False) -> None:
     """Every registered model, from any branch, and where it stands."""
     workspace = open_workspace(here(), tell=say)
     rows = []
-    for identity, record in sorted(workspace.registry.all(Model), key=lambda pair: pair[1].made.when):
-        found = last_evaluation(workspace, identity)
+    every = sorted(workspace.registry.all(Model), key=lambda pair: pair[1].made.when)
+    evaluations = last_evaluations(workspace, [identity for identity, _ in every])
+    for identity, record in every:
+        found = evaluations[identity]
         accuracy = found.measures()["test.accuracy"] if found else None
         stands = _standing(workspace, identity, record)
         by = record.origin["by"] if record.origin else f"trial {record.trial['id'].partition('-')[0]}"
@@ -55,7 +58,7 @@ def list_models(as_json: bool = False) -> None:
 def register(trial: str, answers: str | None, as_json: bool) -> None:
     """Make a trial a model: a record complete in itself. Evaluated at once by those who hold the key."""
     workspace = open_workspace(here(), tell=say)
-    request = workspace.registry.get(answers).id if answers else None
+    request = request_id(workspace, answers) if answers else None
     found = load(workspace, trial)
     identity = register_trial(workspace, found, answers=request)
     line = f"{short(identity)} {found.model}: code {found.code['closure'][:8]}"

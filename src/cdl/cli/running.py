@@ -8,10 +8,9 @@ from typing import NoReturn
 import click
 
 from cdl.cli.output import confirmed, here, json_option, say, show
-from cdl.cycle import CYCLE
+from cdl.cycle import CYCLE, announce
 from cdl.data.analyze import analyze
-from cdl.data.ready import announce
-from cdl.errors import CdlError, NotFound
+from cdl.errors import CdlError
 from cdl.model.page import review_page
 from cdl.monitoring.page import stage_page
 from cdl.monitoring.steps import stages_of
@@ -20,6 +19,7 @@ from cdl.registry.records import DatasetHead, Model, short
 from cdl.workflow.decide import waiting
 from cdl.workflow.notify import notify
 from cdl.workflow.policy import in_force
+from cdl.workflow.request import request_id
 from cdl.workflow.run import PIPELINES, Planned, for_others, plan
 from cdl.workflow.run import run as run_all
 from cdl.workflow.step import Cycle, Work
@@ -43,7 +43,7 @@ def run(pipeline: str | None, yes: bool, answers: str | None, watch: bool, no_tr
     if watch:
         _watch(cycle, pipeline)
     workspace = open_workspace(here(), tell=say)
-    options = {"answers": workspace.registry.get(answers).id} if answers else {}
+    options = {"answers": request_id(workspace, answers)} if answers else {}
     done = _once(workspace, _answering(cycle, options), pipeline, yes=yes)
     notify(workspace, CYCLE)
     found = [{"step": p.step.name, "subject": p.work.subject} for p in done]
@@ -108,10 +108,8 @@ def report(name: str, as_json: bool) -> None:
     elif name in stages_of(workspace):
         path = stage_page(workspace, name)
     else:
-        stored = workspace.registry.get(name)
-        if not isinstance(stored.record, Model):
-            raise NotFound(f"{name} has no page", remedy="a dataset's or stage's name, or a model's id")
-        path = review_page(workspace, stored.id)
+        workspace.registry.record(Model, name)
+        path = review_page(workspace, workspace.registry.get(name).id)
     show({"page": str(path)}, lambda: [f"written: {path.relative_to(workspace.root)}"], as_json=as_json)
 
 

@@ -72,7 +72,7 @@ def train(
 ) -> None:
     """Train once; or run an unchanged script as a trial: cdl train -- python train.py --lr 0.1"""
     workspace = open_workspace(here(), tell=say)
-    model = named(dict(workspace.config.model), "model", name)
+    model = named(workspace.config.model, "model", name)
     given = _sets(sets)
     found = [
         train_once(workspace, model, sets={**c, **given}, seed=seed, epochs=epochs, command=command or None)
@@ -89,7 +89,7 @@ def train(
 def search(name: str | None, sets: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Search for hyperparameters as cdl.yaml describes it; goes on where a stopped search ended."""
     workspace = open_workspace(here(), tell=say)
-    model = named(dict(workspace.config.model), "model", name)
+    model = named(workspace.config.model, "model", name)
     section = workspace.config.model[model].search
     if section:
         say(f"plan: {described(section)} ({expected_cost(workspace, model, section)})")

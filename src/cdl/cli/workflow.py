@@ -7,9 +7,8 @@ import msgspec
 
 from cdl.cli.after import after
 from cdl.cli.output import here, json_option, say, show
-from cdl.cycle import CYCLE, TRIGGERS
+from cdl.cycle import CYCLE, TRIGGERS, announce
 from cdl.data.exposed import exposed
-from cdl.data.ready import announce
 from cdl.deployment.stages import look as look_at_stage
 from cdl.model.source import describe
 from cdl.model.submit import retrained_branch, unsubmitted

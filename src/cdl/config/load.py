@@ -17,7 +17,6 @@ NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 CALL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
 PLACE = re.compile(r" - at (`key` in )?`\$(?P<path>[^`]*)`$")
-ENUM = re.compile(r"Invalid enum value '(?P<value>[^']*)'")
 PART = re.compile(r"\.(\w[\w-]*)|\[(\d+)\]|\[\.\.\.\]")
 STARTED = {"dataset.ready": ("evaluate", "train"), "monitor.drift": ("collect",), "model.promoted": ("deployment",)}
 LAST_PORT = 65535

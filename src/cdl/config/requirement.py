@@ -7,8 +7,9 @@ Values are kept in seconds, bytes and shares.
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from cdl.errors import ConfigError
 
@@ -56,3 +57,14 @@ def parse_requirement(text: str, *, where: str = "cdl.yaml") -> Requirement:
     if unit not in UNITS:
         raise ConfigError(f"unknown unit '{unit}'", where=where, remedy="units: " + " ".join(u for u in UNITS if u))
     return Requirement(measure, compare, round(float(number) * UNITS[unit], 12), text.strip())
+
+
+def judged(asked: Iterable[Requirement], measures: Mapping[str, float], *prefixes: str) -> tuple[dict[str, Any], ...]:
+    """Each requirement with its value and whether it held; `later` where its measure begins otherwise and has no value yet."""
+    found: list[dict[str, Any]] = []
+    for r in asked:
+        value = measures.get(r.measure)
+        later = value is None and not r.measure.startswith(prefixes)
+        held = "later" if later else value is not None and r.holds(value)
+        found.append({"require": r.text, "value": value, "held": held})
+    return tuple(found)

@@ -57,18 +57,12 @@ class Items:
 
 def dataset_record(workspace: Workspace, identity: str) -> Dataset:
     """A dataset version. NotFound."""
-    record = workspace.registry.get(identity).record
-    if not isinstance(record, Dataset):
-        raise NotFound(f"{identity} is no dataset version", remedy="cdl data list")
-    return record
+    return workspace.registry.record(Dataset, identity)
 
 
 def labels_record(workspace: Workspace, identity: str) -> Labels:
     """A label snapshot. NotFound."""
-    record = workspace.registry.get(identity).record
-    if not isinstance(record, Labels):
-        raise NotFound(f"{identity} is no label snapshot", remedy="cdl log")
-    return record
+    return workspace.registry.record(Labels, identity)
 
 
 def training(

@@ -86,10 +86,10 @@ def _records(name: str, data: bytes, rows: Rows) -> Iterator[dict[str, Any]]:
                 yield row
         except csv.Error as error:
             raise ConfigError(
-                f"not CSV: {error}", where=f"{name}: line {reader.line_num}", remedy="mend the row"
+                f"not CSV: {error}", where=f"{name}: line {reader.reader.line_num}", remedy="mend the row"
             ) from error
         return
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(io.StringIO(text), start=1):  # a line separator of Unicode ends no line
         try:
             row = json.loads(line)
             if not isinstance(row, dict):

@@ -1,14 +1,12 @@
 """The data gate: enough data, good enough? Decided by the one whose work it is; approval releases it for labeling."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from cdl.config.requirement import parse_requirement
+from cdl.config.requirement import judged, parse_requirement
 from cdl.data import labels
 from cdl.data.dataset import labels_record
 from cdl.data.ready import announce
 from cdl.data.submit import merge_offer, offered
-from cdl.errors import NotFound
 from cdl.registry.chain import Chain
 from cdl.registry.records import Dataset, DatasetHead, LabelsHead, short
 from cdl.workflow.policy import verdict_on
@@ -31,15 +29,13 @@ def waiting(workspace: Workspace) -> list[Open]:
 
 def look(workspace: Workspace, subject: str) -> Sight:
     """What the gate sees: counts of items by set and of rejected ones, held against `require`. NotFound."""
-    record = workspace.registry.get(subject).record
-    if not isinstance(record, Dataset):
-        raise NotFound(f"{subject} is no dataset version", remedy="cdl log")
+    record = workspace.registry.record(Dataset, subject)
     found = measures(record)
     config = workspace.config.data.get(record.name)
     asked = config.require if config else []
     return Sight(
         seen={"test": record.test, "source": offered(workspace, subject)},
-        requirements=tuple(_judged(text, found) for text in asked),
+        requirements=judged(map(parse_requirement, asked), found, ""),
     )
 
 
@@ -52,13 +48,6 @@ def measures(record: Dataset) -> dict[str, float]:
         "rejected": sum(record.rejected["reasons"].values()),
         "set_aside": record.split.set_aside["count"],
     }
-
-
-def _judged(text: str, found: Mapping[str, float]) -> dict[str, Any]:
-    requirement = parse_requirement(text)
-    value = found.get(requirement.measure)
-    held = value is not None and requirement.holds(value)
-    return {"require": requirement.text, "value": value, "held": held}
 
 
 def take(workspace: Workspace, chain: Chain, subject: str, ruling: Ruling) -> None:
@@ -111,9 +100,9 @@ def _release(workspace: Workspace, record: Dataset, found: Mapping[str, str]) ->
 
 def _given(workspace: Workspace, subject: str) -> tuple[Dataset, dict[str, str]] | None:
     """The version checked out and the labels of its source, where there are some and the key is here."""
-    record = workspace.registry.get(subject).record
-    head = workspace.registry.head(DatasetHead, record.name) if isinstance(record, Dataset) else None
-    if not isinstance(record, Dataset) or head is None or head.version != subject:
+    record = workspace.registry.record(Dataset, subject)
+    head = workspace.registry.head(DatasetHead, record.name)
+    if head is None or head.version != subject:
         return None
     origin = workspace.config.data[record.name].labels.origin
     if origin is None or not workspace.holds_key(record.name):

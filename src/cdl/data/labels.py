@@ -15,7 +15,7 @@ from typing import Any
 from cdl.config.schema import LabelConfig
 from cdl.data import ledger as ledgers
 from cdl.data.split import TEST, TRAIN
-from cdl.errors import ConfigError, Corrupt, NotFound
+from cdl.errors import ConfigError, NotFound
 from cdl.journal import batch
 from cdl.registry.records import Dataset, DatasetHead, Labels, LabelsHead, encode, short
 from cdl.store.store import SEALED
@@ -53,10 +53,7 @@ def current(workspace: Workspace, name: str) -> tuple[str, Dataset]:
     head = workspace.registry.head(DatasetHead, name)
     if head is None:
         raise NotFound(f"{name} has no version", remedy="cdl data run")
-    record = workspace.registry.get(head.version).record
-    if not isinstance(record, Dataset):
-        raise Corrupt("not a dataset", where=head.version)
-    return head.version, record
+    return head.version, workspace.registry.record(Dataset, head.version)
 
 
 def sides(workspace: Workspace, record: Dataset) -> dict[str, Side]:
@@ -239,9 +236,7 @@ def snapshot(
     values: Mapping[str, Any],
 ) -> tuple[Labels, list[str]]:
     """The record of a version's rows, given in the journal's order, and the items whose labelers disagree. Needs the key."""
-    dataset = workspace.registry.get(dataset_id).record
-    if not isinstance(dataset, Dataset):
-        raise Corrupt("not a dataset", where=dataset_id)
+    dataset = workspace.registry.record(Dataset, dataset_id)
     known = sides(workspace, dataset)
     vault = workspace.vault(dataset.name, by="labeling")
     kept, coverage, conflicts = {}, {}, []
@@ -287,7 +282,7 @@ def _table(workspace: Workspace, config: LabelConfig) -> dict[str, str]:
     origin = config.origin
     path = (origin.table() if origin else None) or ""
     try:
-        text = (workspace.root / path).read_text(encoding="utf-8")
+        text = (workspace.root / path).read_text(encoding="utf-8-sig")
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigError("there is no such file", where=path, remedy="correct `labels.origin` in cdl.yaml") from error
     except UnicodeDecodeError as error:
@@ -298,13 +293,16 @@ def _table(workspace: Workspace, config: LabelConfig) -> dict[str, str]:
 
 
 def _csv(text: str, path: str, item: str, label: str) -> dict[str, str]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [c for c in (item, label) if c not in (reader.fieldnames or [])]
-    if missing:
-        raise ConfigError(
-            f"no column '{missing[0]}'", where=path, remedy="there are: " + ", ".join(reader.fieldnames or [])
-        )
-    return {row[item]: row[label] for row in reader if row[label]}
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        columns = reader.fieldnames or []
+        missing = [c for c in (item, label) if c not in columns]
+        if missing:
+            raise ConfigError(f"no column '{missing[0]}'", where=path, remedy="there are: " + ", ".join(columns))
+        return {row[item]: row[label] for row in reader if row[label]}
+    except csv.Error as error:
+        where = f"{path}: line {reader.reader.line_num}"
+        raise ConfigError(f"not CSV: {error}", where=where, remedy="mend the row") from error
 
 
 def _label_studio(text: str, path: str) -> dict[str, str]:

@@ -61,9 +61,9 @@ def fingerprint(workspace: Workspace, name: str) -> str:
 
 
 def _seen(path: Path) -> list[Any]:
-    """Names, sizes and times of the files at a path."""
+    """Names (below it), sizes and times of the files at a path."""
     every = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in every if p.exists()]
+    return [[p.relative_to(path).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in every if p.exists()]
 
 
 def _place(workspace: Workspace, name: str) -> Path:

@@ -39,9 +39,6 @@ class Rejected:
     reason: str
 
 
-Outcomes = Mapping[str, Content | Rejected]
-
-
 def key(vault: Vault, item: Content) -> str:
     """What an item is to a step: a keyed digest of its bytes and fields."""
     return vault.digest(document.canonical(dict(item.fields)) + b"\0" + item.data)

@@ -4,9 +4,9 @@ It is an event of its own, named by the two records, so that it happens once how
 pull or a merge.
 """
 
-from cdl.errors import Corrupt, NotFound
+from cdl.errors import NotFound
 from cdl.journal.events import Event, record_event_id
-from cdl.registry.records import Dataset, DatasetHead, Labels, LabelsHead
+from cdl.registry.records import DatasetHead, Labels, LabelsHead
 from cdl.workflow.policy import verdict_on
 from cdl.workflow.workspace import Workspace
 
@@ -19,8 +19,8 @@ def ready(workspace: Workspace, name: str) -> tuple[str, str] | None:
     data, released = registry.head(DatasetHead, name, at=tip), registry.head(LabelsHead, name, at=tip)
     if data is None or released is None or verdict_on(workspace, "data", data.version) != "approve":
         return None
-    record, labels = registry.get(data.version).record, registry.get(released.version).record
-    if not isinstance(labels, Labels) or not isinstance(record, Dataset) or labels.dataset != data.version:
+    labels = registry.record(Labels, released.version)
+    if labels.dataset != data.version:
         return None
     asked = workspace.config.data[name].labels.coverage
     return (data.version, released.version) if min(labels.coverage.values()) >= asked else None
@@ -37,10 +37,7 @@ def released(workspace: Workspace, name: str, *, at: str | None = None) -> tuple
         data = registry.head(DatasetHead, name, at=at)
         remedy = "cdl label release" if data else "cdl data run, cdl approve, cdl label release"
         raise NotFound(f"{name} has no released labels on this branch", remedy=remedy)
-    labels = registry.get(head.version).record
-    if not isinstance(labels, Labels):
-        raise Corrupt("not labels", where=head.version)
-    return labels.dataset, head.version
+    return registry.record(Labels, head.version).dataset, head.version
 
 
 def fired_here(workspace: Workspace) -> list[Event]:

@@ -23,10 +23,8 @@ def submit(workspace: Workspace, name: str) -> str:
     head = workspace.registry.head(DatasetHead, name)
     if head is None:
         raise NotFound(f"{name} has no version on this branch", remedy="cdl data run")
-    record = workspace.registry.get(head.version).record
     commit = workspace.git.head()
-    if isinstance(record, Dataset):
-        _same_steps(workspace, name, record, commit)
+    _same_steps(workspace, name, workspace.registry.record(Dataset, head.version), commit)
     workspace.git.set_ref(OFFER_REFS + head.version, commit)
     return head.version
 

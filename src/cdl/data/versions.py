@@ -78,7 +78,7 @@ def begin(workspace: Workspace, name: str, config_file: Config, commit_: str, pa
     lock = workspace.git.read(commit_, lock_path) if lock_path else None
     keys = workspace.keys(name)
     vault = workspace.vault(name, by="data")
-    parent = _dataset(workspace, parent_id) if parent_id else None
+    parent = workspace.registry.record(Dataset, parent_id) if parent_id else None
     return Draft(
         workspace=workspace,
         name=name,
@@ -118,7 +118,7 @@ def finish(draft: Draft, parent_id: str | None, answers: str | None) -> Dataset:
         SealedItem(i, o.item.data, {"step": step, "reason": o.reason, "fields": dict(o.item.fields)})
         for i, (step, o) in draft.rejected.items()
     ]
-    record = Dataset(
+    return Dataset(
         name=draft.name,
         parent=parent_id,
         answers=answers,
@@ -130,7 +130,6 @@ def finish(draft: Draft, parent_id: str | None, answers: str | None) -> Dataset:
         data_key=draft.vault.name,
         rejected={"reasons": _reasons(draft), "tree": draft.vault.put_tree(kept) if kept else None},
     )
-    return record
 
 
 def _reasons(draft: Draft) -> dict[str, int]:
@@ -141,7 +140,7 @@ def _reasons(draft: Draft) -> dict[str, int]:
 
 def commit(workspace: Workspace, record: Dataset, head: DatasetHead | None) -> str:
     """Commits a version and moves its head; the version that stands already where nothing differs."""
-    if head is not None and same(_dataset(workspace, head.version), record):
+    if head is not None and same(workspace.registry.record(Dataset, head.version), record):
         return head.version
     identity = encode(record)[0]
     line = f"{record.name} {short(identity)}, {sum(record.items.values()):,} items"
@@ -154,10 +153,3 @@ def same(first: Dataset, second: Dataset) -> bool:
     """Whether two versions differ in nothing but their parent and the request they answer."""
     fields = ("sources", "split", "steps", "items", "skipped", "data_key", "rejected")
     return second.answers is None and all(getattr(first, f) == getattr(second, f) for f in fields)
-
-
-def _dataset(workspace: Workspace, identity: str) -> Dataset:
-    record = workspace.registry.get(identity).record
-    if not isinstance(record, Dataset):
-        raise Corrupt("not a dataset", where=identity)
-    return record

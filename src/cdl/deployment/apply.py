@@ -8,11 +8,11 @@ from pathlib import Path
 
 from cdl.deployment import control, manifest, package
 from cdl.deployment.base import Line, approval_stands, candidate, line_of_stage
-from cdl.deployment.stages import Stage, alone, branch, declared, finish, folder, look, package_record, status
+from cdl.deployment.stages import Stage, alone, declared, finish, folder, look, status
 from cdl.errors import CdlError, Conflict, NotFound, Refused
 from cdl.git.commit import merge_in_memory
 from cdl.registry.chain import Chain
-from cdl.registry.records import DeploymentHead, short
+from cdl.registry.records import DeploymentHead, Package, short
 from cdl.store.store import digest
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
@@ -80,7 +80,7 @@ def stop(workspace: Workspace, stage: str) -> None:
 
 def checkout(workspace: Workspace, stage: str, identity: str) -> Path:
     """The folder of a package, read-only, written once; again where it holds not exactly what its record says."""
-    record = package_record(workspace, identity)
+    record = workspace.registry.record(Package, identity)
     target = folder(workspace, stage) / "packages" / identity
     if target.exists() and not _holds(workspace, record.tree, target):
         workspace.tell(f"{short(identity)} was changed on disk; it is written again")
@@ -106,8 +106,9 @@ def _deploy(workspace: Workspace, line: Line, stage: str, identity: str, *, comm
     place, config = folder(workspace, stage), line.config.stages[stage]
     before = declared(workspace, stage)
     described = manifest.write(workspace, line, stage, identity)
-    if branch(workspace, stage) != workspace.registry.integration:
-        _merge(workspace, branch(workspace, stage), command)
+    branch = workspace.registry.branch_of(stage)
+    if branch != workspace.registry.integration:
+        _merge(workspace, branch, command)
     target = checkout(workspace, stage, identity)
     running = control.running(place)
     if running is None:
@@ -142,7 +143,7 @@ def _commit(
     change = f"{short(old)} -> {short(identity)}" if old and because else short(identity)
     try:
         workspace.registry.commit(
-            heads=[(stage, head)], command=command, line=f"{stage} {change}", branch=branch(workspace, stage)
+            heads=[(stage, head)], command=command, line=f"{stage} {change}", branch=workspace.registry.branch_of(stage)
         )
     except CdlError:
         finish(workspace, stage)

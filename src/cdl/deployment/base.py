@@ -84,15 +84,6 @@ def children(workspace: Workspace, model_id: str, by: str) -> list[tuple[str, Mo
     return sorted(found, key=lambda pair: (pair[1].made.when, pair[0]))
 
 
-def original(workspace: Workspace, model_id: str) -> str:
-    """The model that a changed one is compared with: the promoted one that it was made from, at last itself."""
-    model = model_record(workspace, model_id)
-    while model.origin and model.origin["by"] in OPTIONAL:
-        model_id = model.origin["model"]
-        model = model_record(workspace, model_id)
-    return model_id
-
-
 def left_out(workspace: Workspace, model_id: str) -> list[str]:
     """The optional steps that were not done on the way from the promoted model to this one."""
     done = set()

@@ -1,17 +1,17 @@
 """The gates of the deployment pipeline: the implementation's and the revision's. Both are the Model Validator's."""
 
-import json
 from typing import Any
 
 from blake3 import blake3
 
 from cdl import document
-from cdl.deployment.base import approved_lines, candidate, original
+from cdl.config.requirement import judged
+from cdl.deployment.base import approved_lines, candidate
 from cdl.errors import Refused
 from cdl.git.commit import make_commit, merge_in_memory
-from cdl.model.current import deployed, promoted
-from cdl.model.results import Evaluation, check_signature, evaluated
-from cdl.model.review import author_of, judged
+from cdl.model.current import deployed, original, promoted
+from cdl.model.results import Evaluation, claimed_result, evaluated
+from cdl.model.review import author_of
 from cdl.model.source import describe, model_record
 from cdl.model.submit import same_source
 from cdl.registry.chain import Chain
@@ -79,10 +79,7 @@ def look_at_revision(workspace: Workspace, subject: str) -> Sight:
     model = model_record(workspace, subject)
     result, found = revised(workspace, subject), evaluated(workspace, subject)
     values = (found.measures() if found else {}) | (measures(result) if result else {})
-    asked = in_force(workspace).requirements()
-    requirements = [
-        r for q in asked for r in judged([q], values, "revision." if q.measure.startswith("revision.") else "test.")
-    ]
+    requirements = judged(in_force(workspace).requirements(), values, "test.", "revision.")
     seen = {
         "test": found.result["test"] if found else None,
         "labels": found.result["labels"] if found else None,
@@ -92,7 +89,7 @@ def look_at_revision(workspace: Workspace, subject: str) -> Sight:
         "revision": result["object"] if result else None,
     }
     stale = None if result else UNREVISED
-    return Sight(seen=seen, authors=(author_of(workspace, model),), requirements=tuple(requirements), stale=stale)
+    return Sight(seen=seen, authors=(author_of(workspace, model),), requirements=requirements, stale=stale)
 
 
 def revised(workspace: Workspace, model_id: str) -> dict[str, Any] | None:
@@ -100,12 +97,7 @@ def revised(workspace: Workspace, model_id: str) -> dict[str, Any] | None:
     first, second = (evaluated(workspace, m) for m in (original(workspace, model_id), model_id))
     if first is None or second is None:
         return None
-    taken = workspace.store.claimed(revision_key(model_id, first, second))
-    if taken is None:
-        return None
-    found: dict[str, Any] = json.loads(workspace.store.get(taken.decode()))
-    check_signature(workspace, found)
-    return found | {"object": taken.decode()}
+    return claimed_result(workspace, revision_key(model_id, first, second))
 
 
 def measures(result: dict[str, Any]) -> dict[str, float]:
@@ -119,6 +111,7 @@ def measures(result: dict[str, Any]) -> dict[str, float]:
 
 
 def revision_key(model_id: str, first: Evaluation, second: Evaluation) -> str:
+    """The name under which a revision is claimed."""
     content = {"model": model_id, "first": first.object, "second": second.object}
     return "revisions/" + blake3(document.canonical(content)).hexdigest()
 

@@ -13,7 +13,6 @@ from cdl.deployment import package as packages
 from cdl.deployment.compress import export
 from cdl.deployment.stages import declared
 from cdl.errors import NotFound
-from cdl.model.current import PRODUCTION
 from cdl.model.source import model_record, source
 from cdl.model.train import reproduce as train_again
 from cdl.model.transform import Learned, Prepared, prepare
@@ -29,6 +28,7 @@ from cdl.registry.records import (
     encode,
     short,
 )
+from cdl.registry.registry import PRODUCTION
 from cdl.store.tree import Entry
 from cdl.workflow.workspace import Workspace
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cdl.data.dataset import dataset_record
-from cdl.deployment.base import original
 from cdl.deployment.gates import revised, revision_key
 from cdl.deployment.validation import validation
 from cdl.model.arrays import array
+from cdl.model.current import original
 from cdl.model.evaluate import compare, evaluate, signed
 from cdl.model.loading import Predictor, with_predictor
 from cdl.model.source import model_record

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdl.deployment import control
-from cdl.errors import Corrupt
-from cdl.model.current import PRODUCTION
-from cdl.registry.records import DeploymentHead, Package, short
+from cdl.registry.records import DeploymentHead, short
 from cdl.workflow.workspace import Workspace
 
 LOCK = ".lock"  # in a service's folder
@@ -95,24 +93,10 @@ def finish(workspace: Workspace, stage: str) -> None:
 
 def declared(workspace: Workspace, stage: str) -> DeploymentHead | None:
     """The head of a stage on its branch."""
-    tip = workspace.git.resolve(f"refs/heads/{branch(workspace, stage)}")
+    tip = workspace.git.resolve(f"refs/heads/{workspace.registry.branch_of(stage)}")
     return workspace.registry.head(DeploymentHead, stage, at=tip) if tip else None
-
-
-def branch(workspace: Workspace, stage: str) -> str:
-    """The branch that names what a stage runs."""
-    branches = workspace.config.branches
-    return branches.production or branches.integration if stage == PRODUCTION else branches.integration
 
 
 def folder(workspace: Workspace, stage: str) -> Path:
     """Where a stage's service lives."""
     return workspace.folder / "services" / stage
-
-
-def package_record(workspace: Workspace, identity: str) -> Package:
-    """A package. Corrupt when the id names something else."""
-    record = workspace.registry.get(identity).record
-    if not isinstance(record, Package):
-        raise Corrupt("not a package", where=identity)
-    return record

@@ -50,10 +50,9 @@ def commit_files(
     one of the files there.
     """
     with _alone(git):
-        first = git.resolve(f"refs/heads/{branch}")
+        first = tip = git.resolve(f"refs/heads/{branch}")
         if first is None and git.resolve("HEAD") is not None:
-            raise NotFound(f"no branch {branch}", remedy=f"git branch {branch}")
-        tip = first
+            raise _no_branch(branch)
         for _ in range(ATTEMPTS):
             if expect is not None and tip != expect:
                 raise Conflict(f"{branch} was moved by somebody else", remedy="the command again")
@@ -178,12 +177,8 @@ def _move(git: Git, branch: str, old: str | None, new: str) -> None:
             intent.unlink(missing_ok=True)
             raise
         for tree, stand in found:
-            _follow(tree, stand)
+            follow(tree, stand)
     intent.unlink(missing_ok=True)
-
-
-def _follow(tree: Git, found: Mapping[str, State]) -> None:
-    follow(tree, found)
 
 
 def _finish(tree: Git, old: str | None, new: str, tip: str) -> None:
@@ -252,5 +247,9 @@ def tip_of(git: Git, branch: str) -> str:
     """The commit of a branch. NotFound."""
     found = git.resolve(f"refs/heads/{branch}")
     if found is None:
-        raise NotFound(f"no branch {branch}", remedy=f"git branch {branch}")
+        raise _no_branch(branch)
     return found
+
+
+def _no_branch(branch: str) -> NotFound:
+    return NotFound(f"no branch {branch}", remedy=f"git branch {branch}")

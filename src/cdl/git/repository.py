@@ -25,6 +25,8 @@ QUIET = (  # update-ref alone would run reference-transaction, an index that is 
 )  # fmt: skip
 PULLED = re.compile(r"pull\b.*: Fast-forward|fetch|clone|branch: Created")  # what a reflog says of others' commits
 REF = re.compile(r"refs/[\w./+-]+")  # a ref's own name, without the marks of a revision (~ ^ @{ :)
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a whole id: what it names never changes
+REMEMBERED, LARGEST_REMEMBERED = 512, 1 << 16  # small files of commits that are not read from git again; bytes of one
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Git:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._remembered: dict[tuple[str, str], bytes | None] = {}
 
     @classmethod
     def init(cls, root: Path, branch: str = "main") -> "Git":
@@ -160,6 +163,15 @@ class Git:
         name = self.text("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}", check=False)
         return name or None
 
+    def present(self, commits: Iterable[str]) -> list[str]:
+        """Those of some commits, by their whole ids, that are here; in one process."""
+        wanted = list(commits)
+        if not wanted:
+            return []
+        asked = "".join(f"{commit}\n" for commit in wanted).encode()
+        found = self.run("cat-file", "--batch-check=%(objecttype)", input=asked).splitlines()
+        return [commit for commit, kind in zip(wanted, found, strict=True) if kind == b"commit"]
+
     def worktrees(self) -> list[Worktree]:
         """All work trees with their branches."""
         found: list[Worktree] = []
@@ -176,7 +188,12 @@ class Git:
 
     def read(self, commit: str, path: str) -> bytes | None:
         """A file in a commit; None when it is not there."""
-        return self.read_many(commit, [path]).get(path)
+        if (commit, path) in self._remembered:
+            return self._remembered[commit, path]
+        data = self.read_many(commit, [path]).get(path)
+        if COMMIT.fullmatch(commit) and len(data or b"") <= LARGEST_REMEMBERED and len(self._remembered) < REMEMBERED:
+            self._remembered[commit, path] = data
+        return data
 
     def read_many(self, commit: str, paths: Iterable[str]) -> dict[str, bytes]:
         """Files in a commit by path; those that are not there are left out."""
@@ -234,7 +251,11 @@ class Git:
 
     def refs(self, prefix: str) -> dict[str, str]:
         """Branches or own refs below a prefix with a final slash, and what they name."""
-        return {name: commit for name, commit in self._known.now().items() if name.startswith(prefix)}
+        return {name: commit for name, commit in self.every_ref().items() if name.startswith(prefix)}
+
+    def every_ref(self) -> Mapping[str, str]:
+        """All branches and own refs, and what they name; the same object again while none of them moved."""
+        return self._known.now()
 
     def set_ref(self, ref: str, commit: str, old: str | None = None) -> None:
         """Points a ref at a commit; with `old`, only when it points there now (Conflict otherwise)."""

@@ -81,11 +81,10 @@ def _module(files: Mapping[str, str], name: str) -> list[str]:
     parts = name.split(".")
     base = "/".join(parts)
     own = next((p for p in (base + ".py", base + "/__init__.py") if p in files), None)
-    folder = any(p.startswith(base + "/") for p in files)
-    if own is None and not folder:
+    if own is None:
         return []
     around = ["/".join(parts[:i]) + "/__init__.py" for i in range(1, len(parts))]
-    return [p for p in [own, *around] if p in files] if own else []
+    return [own, *(p for p in around if p in files)]
 
 
 def _imported(files: Mapping[str, str], path: str, data: bytes) -> list[str]:

@@ -167,9 +167,7 @@ class Jobs:
             devices = None
             if job.need is not None:
                 devices = held.enter_context(self.slots.taken(job.need, tell=tell, stop=self._together.stop))
-                known = (
-                    None if fresh else self._known(job)
-                )  # another process may have done the same while this one waited
+                known = None if fresh else self._known(job)  # another process may have done it while this one waited
                 if known is not None:
                     return known
             start = time.monotonic()

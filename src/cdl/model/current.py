@@ -1,10 +1,10 @@
 """Which models count now: the one in production and the promoted one."""
 
-from cdl.errors import Corrupt
 from cdl.registry.records import DeploymentHead, Model, ModelHead, Package
+from cdl.registry.registry import PRODUCTION
 from cdl.workflow.workspace import Workspace
 
-PRODUCTION = "production"
+CHANGED = ("compression", "implementation")  # ways to make a model of another that stay compared with it
 
 
 def promoted(workspace: Workspace, name: str) -> str | None:
@@ -16,16 +16,12 @@ def promoted(workspace: Workspace, name: str) -> str | None:
 
 def deployed(workspace: Workspace, name: str) -> str | None:
     """The model in production: the one of the package that the production branch names."""
-    branch = workspace.config.branches.production or workspace.config.branches.integration
-    tip = workspace.git.resolve(f"refs/heads/{branch}")
+    tip = workspace.git.resolve(f"refs/heads/{workspace.registry.branch_of(PRODUCTION)}")
     head = workspace.registry.head(DeploymentHead, PRODUCTION, at=tip) if tip else None
     if head is None:
         return None
-    package = workspace.registry.get(head.package).record
-    if not isinstance(package, Package):
-        raise Corrupt("not a package", where=head.package)
-    model = workspace.registry.get(package.model).record
-    return package.model if isinstance(model, Model) and model.name == name else None
+    model = workspace.registry.record(Package, head.package).model
+    return model if workspace.registry.record(Model, model).name == name else None
 
 
 def current(workspace: Workspace, name: str) -> str | None:
@@ -36,13 +32,12 @@ def current(workspace: Workspace, name: str) -> str | None:
 def rivals(workspace: Workspace, name: str) -> list[str]:
     """The models that a candidate is compared with: the one in production, and the promoted one where that is another."""
     running, chosen = deployed(workspace, name), promoted(workspace, name)
-    if running is not None and chosen == _original(workspace, running):
+    if running is not None and chosen == original(workspace, running):
         chosen = None
     return list(dict.fromkeys(m for m in (running, chosen) if m is not None))
 
 
-def _original(workspace: Workspace, identity: str) -> str:
-    """The model that a compressed form or an implementation was made from; any other itself."""
-    record = workspace.registry.get(identity).record
-    origin = (record.origin if isinstance(record, Model) else None) or {}
-    return _original(workspace, origin["model"]) if origin.get("by") in ("compression", "implementation") else identity
+def original(workspace: Workspace, identity: str) -> str:
+    """The model that a compressed form or an implementation was made from, at last; any other itself."""
+    origin = workspace.registry.record(Model, identity).origin
+    return original(workspace, origin["model"]) if origin and origin["by"] in CHANGED else identity

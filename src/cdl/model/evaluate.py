@@ -19,6 +19,7 @@ from cdl.jobs.closure import closure
 from cdl.jobs.environment import environment
 from cdl.jobs.job import Job
 from cdl.jobs.local import Worker
+from cdl.journal.events import record_event_id
 from cdl.model.arrays import array, array_bytes
 from cdl.model.code import lock_bytes
 from cdl.model.loading import Predictor, readable, with_predictor
@@ -62,11 +63,16 @@ def evaluate(workspace: Workspace, model_id: str, *, cause: str | None = None) -
         require_code(workspace, called, entry)
     content = _judge(workspace, model_id, model, on)
     identity = signed(workspace, on.dataset.name, content)
-    _count(workspace, on.dataset.test, identity)  # first: what is found under its key was counted
-    workspace.store.claim(name, identity.encode())
+    _count(workspace, on.dataset.test, identity)
     workspace.journal.append(
-        "model.evaluated", who=workspace.person.email, cause=cause, model=model_id, result=identity
+        "model.evaluated",
+        who=workspace.person.email,
+        cause=cause,
+        event_id=record_event_id("model.evaluated", identity),
+        model=model_id,
+        result=identity,
     )
+    workspace.store.claim(name, identity.encode())  # at last: who finds it finds its number and its event too
     return read_result(workspace, (workspace.store.claimed(name) or b"").decode())
 
 

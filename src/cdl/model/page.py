@@ -24,7 +24,7 @@ def review_page(workspace: Workspace, model_id: str) -> Path:
     model = model_record(workspace, model_id)
     found = last_evaluation(workspace, model_id)
     page = Page(f"{short(model_id)} {describe(model)}")
-    page.facts(_facts(workspace, model, found))
+    page.facts(_facts(model, found))
     made = [(i, d) for gate in GATES for i, d in decisions(workspace, gate, model_id)]
     requirements: Sequence[Mapping[str, Any]] = made[-1][1].requirements if made else ()
     if not any(d.gate != "submission" for _, d in made) and (model.origin or {}).get("by") not in CHANGED:
@@ -55,14 +55,14 @@ def review_page(workspace: Workspace, model_id: str) -> Path:
     return target
 
 
-def _facts(workspace: Workspace, model: Model, found: Evaluation | None) -> dict[str, Any]:
+def _facts(model: Model, found: Evaluation | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "made by": f"{model.made.who}, {model.made.when}",
         "dataset, labels": f"{short(model.data['dataset'])}, {short(model.data['labels'])}",
         "source": f"closure {model.code['closure'][:8]} in commit {model.code['commit'][:8]}",
         "hyperparameters": ", ".join(f"{k} {v}" for k, v in model.trial["hyperparameters"].items()),
         "epochs, seed, threads": ", ".join(str(model.trial[k]) for k in ("epochs", "seed", "threads")),
-        **{k: v for k, v in model.metrics.items()},
+        **model.metrics,
     }
     if found is not None:
         facts |= {"evaluation": f"{found.number} of {found.limit} on this test, {found.result['items']} sealed items"}

@@ -5,12 +5,15 @@ training items are in the same snapshot and do not matter to it.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from blake3 import blake3
 
 from cdl import document
+from cdl.config.schema import Evaluation as EvaluationConfig
 from cdl.data.dataset import dataset_record, labels_record
 from cdl.data.ready import released
 from cdl.data.split import TEST
@@ -20,8 +23,6 @@ from cdl.model.source import model_record
 from cdl.registry.records import Dataset, Labels, Model, key_path
 from cdl.workflow.policy import in_force
 from cdl.workflow.workspace import Workspace
-
-DEFAULT_LIMIT = 20  # evaluations of one test version before the Model Validator must allow more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +113,18 @@ def evaluated(workspace: Workspace, model_id: str) -> Evaluation | None:
 
 def last_evaluation(workspace: Workspace, model_id: str) -> Evaluation | None:
     """The result on the current test; else the last one on an earlier test. Needs no key."""
-    found = evaluated(workspace, model_id)
-    if found is not None:
-        return found
-    told = [e.fields["result"] for e in workspace.journal.events("model.evaluated") if e.fields["model"] == model_id]
-    return read_result(workspace, told[-1]) if told else None
+    return last_evaluations(workspace, [model_id])[model_id]
+
+
+def last_evaluations(workspace: Workspace, models: Iterable[str]) -> dict[str, Evaluation | None]:
+    """The same of each of some models."""
+    told = {e.fields["model"]: e.fields["result"] for e in workspace.journal.events("model.evaluated")}
+
+    def last(model: str) -> Evaluation | None:
+        found = evaluated(workspace, model)
+        return read_result(workspace, told[model]) if found is None and model in told else found
+
+    return {model: last(model) for model in models}
 
 
 def read_result(workspace: Workspace, identity: str) -> Evaluation:
@@ -131,12 +139,12 @@ def counted(workspace: Workspace, test: str) -> list[str]:
     """The results that a test version has answered, in order."""
     folder = f"counted/{test[2:]}"
     found = [workspace.store.claimed(name) or b"" for name in workspace.store.claims(folder)]
-    return [f.decode() for f in found]
+    return list(dict.fromkeys(f.decode() for f in found))
 
 
 def limit(workspace: Workspace) -> int:
     """How many evaluations one test version may answer, as the policy in force says."""
-    return int((in_force(workspace).parts.get("evaluation") or {}).get("evaluations", DEFAULT_LIMIT))
+    return msgspec.convert(in_force(workspace).parts.get("evaluation", {}), EvaluationConfig).evaluations
 
 
 def check_signature(workspace: Workspace, result: dict[str, Any]) -> None:
@@ -152,7 +160,12 @@ def check_signature(workspace: Workspace, result: dict[str, Any]) -> None:
 
 def compared(workspace: Workspace, first: Evaluation, second: Evaluation) -> dict[str, Any] | None:
     """The paired comparison of two results, with its object, where it was made already."""
-    taken = workspace.store.claimed(comparison_key(first, second))
+    return claimed_result(workspace, comparison_key(first, second))
+
+
+def claimed_result(workspace: Workspace, name: str) -> dict[str, Any] | None:
+    """The result that was claimed under a name, with its object; None when there is none. Corrupt as in `read_result`."""
+    taken = workspace.store.claimed(name)
     if taken is None:
         return None
     result: dict[str, Any] = json.loads(workspace.store.get(taken.decode()))

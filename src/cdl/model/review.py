@@ -4,18 +4,18 @@ Approval and merge are two commits and one move of the integration branch: the m
 when its source is not the model's.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cdl.config.requirement import Requirement
-from cdl.errors import NotFound, Refused
+from cdl.config.requirement import judged
+from cdl.errors import Refused
 from cdl.git.commit import make_commit, merge_in_memory
 from cdl.model.current import deployed, promoted, rivals
 from cdl.model.results import Evaluation, compared, evaluated
-from cdl.model.source import describe, model_record, source
+from cdl.model.source import describe, model_record, source, transformation_of
 from cdl.model.submit import offered, same_source, submitted
 from cdl.registry.chain import Chain
-from cdl.registry.records import Model, ModelHead, Transformation, short
+from cdl.registry.names import Thing, numbers
+from cdl.registry.records import Model, ModelHead, short
 from cdl.workflow.policy import in_force
 from cdl.workflow.step import Gate, Open, Ruling, Sight
 from cdl.workflow.workspace import Workspace
@@ -90,20 +90,6 @@ def comparisons(
     return made
 
 
-def judged(
-    requirements: Sequence[Requirement], measures: Mapping[str, float], prefix: str
-) -> tuple[dict[str, Any], ...]:
-    """Each requirement with its value; those whose measure begins otherwise read `later`."""
-    found: list[dict[str, Any]] = []
-    for r in requirements:
-        value = measures.get(r.measure)
-        if not r.measure.startswith(prefix) and value is None:
-            found.append({"require": r.text, "value": None, "held": "later"})
-        else:
-            found.append({"require": r.text, "value": value, "held": value is not None and r.holds(value)})
-    return tuple(found)
-
-
 def author_of(workspace: Workspace, model: Model) -> str:
     """Who must not decide: the maker; of a triggered training the last author of the source."""
     if model.origin is None or model.origin.get("by") != "retraining":
@@ -129,7 +115,7 @@ def promote(workspace: Workspace, chain: Chain, subject: str, ruling: Ruling) ->
     )  # to be looked at; nothing names it
     same_source(workspace, model, made, "the merge")
     # the merge of the tip before the approval; the approval's own files are added to it
-    transformation = _transformation(workspace, model)
+    transformation = transformation_of(workspace, model)
     before = promoted(workspace, model.name)
     heads = [] if before == subject else [(model.name, ModelHead(promoted=subject, before=before))]
     chain.commit(
@@ -143,15 +129,6 @@ def promote(workspace: Workspace, chain: Chain, subject: str, ruling: Ruling) ->
     )
 
 
-def _transformation(workspace: Workspace, model: Model) -> Transformation | None:
-    if model.transformation is None:
-        return None
-    record = workspace.registry.get(model.transformation).record
-    if not isinstance(record, Transformation):
-        raise NotFound(f"{model.transformation} is no transformation")
-    return record
-
-
 def _tests(found: Evaluation | None) -> list[dict[str, Any]]:
     """Test cases stand beside the requirements: a failed one blocks as well."""
     tests = found.result["tests"] if found else {}
@@ -161,7 +138,7 @@ def _tests(found: Evaluation | None) -> list[dict[str, Any]]:
 def say_promoted(workspace: Workspace, subject: str) -> None:
     """Tells the person what the approval did."""
     model = model_record(workspace, subject)
-    number = sum(e.fields["name"] == model.name for e in workspace.journal.events("model.promoted"))
+    number = numbers(workspace.registry, Thing(kind="model", name=model.name))[subject]
     branch = workspace.registry.integration
     workspace.tell(f"merged into {branch}; merged source equals the model's; {model.name} v{number} is promoted")
 

@@ -1,6 +1,6 @@
 """A registered model and its own source, as the record names them."""
 
-from cdl.errors import Corrupt, NotFound
+from cdl.errors import Corrupt
 from cdl.model.code import ModelCode, model_code
 from cdl.registry.records import Model, Transformation, short
 from cdl.workflow.workspace import Workspace
@@ -8,20 +8,12 @@ from cdl.workflow.workspace import Workspace
 
 def model_record(workspace: Workspace, identity: str) -> Model:
     """A registered model. NotFound."""
-    record = workspace.registry.get(identity).record
-    if not isinstance(record, Model):
-        raise NotFound(f"{identity} is no model", remedy="cdl model list")
-    return record
+    return workspace.registry.record(Model, identity)
 
 
 def transformation_of(workspace: Workspace, model: Model) -> Transformation | None:
-    """The fitted transformation that a model names, if any. NotFound, Corrupt."""
-    if model.transformation is None:
-        return None
-    record = workspace.registry.get(model.transformation).record
-    if not isinstance(record, Transformation):
-        raise Corrupt("not a transformation", where=model.transformation)
-    return record
+    """The fitted transformation that a model names, if any. NotFound."""
+    return None if model.transformation is None else workspace.registry.record(Transformation, model.transformation)
 
 
 def source(workspace: Workspace, model: Model) -> ModelCode:

@@ -25,7 +25,8 @@ TRAINED = "trained/"  # claims: what `cdl run model` did already
 def unevaluated(workspace: Workspace) -> list[Work]:
     """Models that wait for an evaluation, or for a comparison with those that count now, and whose key is here."""
     reviewed = [i for i, _ in submitted(workspace)]
-    fresh = [i for i, m in workspace.registry.all(Model) if _never_evaluated(workspace, i, m)]
+    known = {e.fields["model"] for e in workspace.journal.events("model.evaluated")}
+    fresh = [i for i, m in workspace.registry.all(Model) if i not in known and _never_judged(workspace, i, m)]
     wanted = dict.fromkeys([*reviewed, *fresh])
     for identity in reviewed:
         wanted |= dict.fromkeys(rivals(workspace, model_record(workspace, identity).name))
@@ -107,12 +108,10 @@ def training_key(workspace: Workspace, name: str) -> str | None:
     return f"{TRAINED}{name}-{model_code(workspace, name).closure.id[:32]}-{dataset[2:18]}-{labels[2:18]}"
 
 
-def _never_evaluated(workspace: Workspace, identity: str, model: Model) -> bool:
-    """A registered model that no test version has seen: the person who registered it had no key."""
-    if model.origin is not None and model.origin["by"] != "retraining":
-        return False
-    known = {e.fields["model"] for e in workspace.journal.events("model.evaluated")}
-    return identity not in known and verdict_on(workspace, "model", identity) is None
+def _never_judged(workspace: Workspace, identity: str, model: Model) -> bool:
+    """A model of a trial that nobody decided on: where it was never evaluated, who registered it had no key."""
+    trained = model.origin is None or model.origin["by"] == "retraining"
+    return trained and verdict_on(workspace, "model", identity) is None
 
 
 def _evaluation(workspace: Workspace, identity: str) -> Work | None:

@@ -17,7 +17,7 @@ from cdl.journal.events import Event
 from cdl.monitoring.scoring import Row, dataset_of
 from cdl.registry.records import Request, short
 from cdl.workflow.policy import require_role
-from cdl.workflow.request import open_request
+from cdl.workflow.request import open_request, request_id
 from cdl.workflow.workspace import Workspace
 
 
@@ -32,7 +32,7 @@ def least_confident(workspace: Workspace, model: str, rows: Sequence[Row], count
     return workspace.vault(dataset_of(workspace, model), by="monitoring").put(batch.write(columns))
 
 
-def ask(workspace: Workspace, event: Event, dataset: str) -> str:
+def ask(workspace: Workspace, event: Event) -> str:
     """Opens the request of a drift at collection; its id."""
     fields = event.fields
     drifted = ", ".join(f"{name} {value:.3f}" for name, value in fields["measures"].items())
@@ -50,24 +50,22 @@ def ask(workspace: Workspace, event: Event, dataset: str) -> str:
     )
 
 
-def bring_back(workspace: Workspace, request_id: str, dataset: str) -> list[str]:
+def bring_back(workspace: Workspace, what: str, dataset: str) -> list[str]:
     """Writes the inputs that a request selected into the dataset's declared folder; the names of the new files.
 
     Refused for another role; NotFound for a request that selected nothing; ConfigError where no source is a folder.
     """
     require_role(workspace, ("data_engineer",), "data collect")
-    stored = workspace.registry.get(request_id)
-    if not isinstance(stored.record, Request):
-        raise NotFound(f"{request_id} is no request", remedy="cdl request list")
-    sealed = [e for e in stored.record.evidence if e.startswith("s:")]
+    called = short(request_id(workspace, what))
+    sealed = [e for e in workspace.registry.record(Request, what).evidence if e.startswith("s:")]
     if not sealed:
-        raise NotFound(f"{short(stored.id)} selected no inputs", remedy=f"cdl show {short(stored.id)}")
+        raise NotFound(f"{called} selected no inputs", remedy=f"cdl show {called}")
     config = workspace.config.data[dataset]
     folder = next((s.path for s in config.sources() if s.path and (workspace.root / s.path).is_dir()), None)
     if folder is None:
         raise ConfigError("no source is a folder", where=f"cdl.yaml: data.{dataset}", remedy="source: {path: FOLDER}")
-    columns = batch.read(workspace.vault(dataset, by="data").get(sealed[0]), where=short(stored.id))
-    files = _files(config, short(stored.id), columns["id"], columns["input"])
+    columns = batch.read(workspace.vault(dataset, by="data").get(sealed[0]), where=called)
+    files = _files(config, called, columns["id"], columns["input"])
     for name, data in files.items():
         (workspace.root / folder / name).write_bytes(data)
     return sorted(files)

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from cdl.config.schema import TriggerConfig
 from cdl.data.ready import fired_here
-from cdl.deployment.stages import declared, package_record
+from cdl.deployment.stages import declared
 from cdl.deployment.steps import compress, revise, uncompressed, unrevised
 from cdl.errors import NotFound
 from cdl.journal.events import Event
 from cdl.journal.stream import own_stream
 from cdl.model.current import promoted
 from cdl.monitoring import scoring, select
-from cdl.registry.records import short
+from cdl.registry.records import Package, short
 from cdl.workflow.step import Step, Work, late
 from cdl.workflow.trigger import Kind, Outcome, fire, running, waiting
 from cdl.workflow.workspace import Workspace
@@ -48,7 +48,7 @@ def alarm(workspace: Workspace, stage: str) -> str | None:
     if head is None or not raised:
         return None
     last = max(raised, key=lambda e: e.count)
-    if last.fields["model"] != package_record(workspace, head.package).model:
+    if last.fields["model"] != workspace.registry.record(Package, head.package).model:
         return None
     what = last.fields.get("measure") or ", ".join(last.fields["measures"])
     return f"{stage}: ALARM {what} in window {last.fields['window']}: cdl report {stage}"
@@ -96,7 +96,7 @@ def _retrain(workspace: Workspace, trigger: TriggerConfig, event: Event) -> Outc
 
 
 def _collect(workspace: Workspace, trigger: TriggerConfig, event: Event) -> Outcome:
-    made = select.ask(workspace, event, trigger.of)
+    made = select.ask(workspace, event)
     lines = [f"the {trigger.count} least confident inputs selected; {short(made)} opened at collection"]
     return [made], [*lines, f"bring them back: cdl data collect {short(made)}"]
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from cdl.deployment.stages import declared, package_record
+from cdl.config.schema import DeployConfig
+from cdl.deployment.stages import declared
 from cdl.journal.events import Event, record_event_id
 from cdl.model.loading import Predictor, with_predictor
 from cdl.model.source import model_record
 from cdl.monitoring import drift, scoring, select
 from cdl.monitoring.drift import DRIFT, FAILING
 from cdl.monitoring.scoring import Row
+from cdl.registry.records import Package
 from cdl.workflow.policy import in_force, require_role
 from cdl.workflow.workspace import Workspace
 
@@ -44,7 +46,7 @@ def monitor(workspace: Workspace, stage: str) -> list[Window]:
     if head is None:
         return []
     scoring.collect(workspace, stage)
-    package = package_record(workspace, head.package)
+    package = workspace.registry.record(Package, head.package)
     size = _size(workspace, package.model)
     known = measured(workspace, stage, package.model)
     rows = [r for r in scoring.rows(workspace, stage, package.model) if r.error != REFUSED]
@@ -69,7 +71,7 @@ def waiting_rows(workspace: Workspace, stage: str) -> tuple[int, int]:
     head = declared(workspace, stage)
     if head is None:
         return 0, 0
-    model = package_record(workspace, head.package).model
+    model = workspace.registry.record(Package, head.package).model
     rows = [r for r in scoring.rows(workspace, stage, model) if r.error != REFUSED]
     size = _size(workspace, model)
     return len(rows) - size * len(measured(workspace, stage, model)), size
@@ -174,4 +176,6 @@ def _tell(
 
 def _size(workspace: Workspace, model_id: str) -> int:
     name = model_record(workspace, model_id).name
-    return next((d.window for d in workspace.config.deploy.values() if d.model == name), 500)
+    return next(
+        (d.window for d in workspace.config.deploy.values() if d.model == name), DeployConfig(model=name).window
+    )

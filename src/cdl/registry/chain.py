@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from cdl.errors import NotFound
-from cdl.git.commit import advance, make_commit, make_tree
+from cdl.git.commit import advance, make_commit, make_tree, tip_of
 from cdl.registry.records import Head, Record
 from cdl.registry.registry import Registry, contents, message
 
@@ -14,10 +13,7 @@ class Chain:
     def __init__(self, registry: Registry, branch: str) -> None:
         self.registry = registry
         self.branch = branch
-        tip = registry.git.resolve(f"refs/heads/{branch}")
-        if tip is None:
-            raise NotFound(f"no branch {branch}", remedy=f"git branch {branch}")
-        self.start = self.tip = tip
+        self.start = self.tip = tip_of(registry.git, branch)
 
     def commit(
         self,

@@ -20,7 +20,6 @@ from cdl.registry.registry import Registry, Stored
 
 FOLDERS = {"dataset": "datasets", "labels": "labels", "model": "models", "stage": "deployments"}
 PREFIXES = {"d": "dataset", "l": "labels", "m": "model", "p": "stage"}
-PRODUCTION = "production"  # the stage whose head stands on a branch of its own
 VERSION = re.compile(r"v[1-9][0-9]*|~[0-9]+|[a-z]-[0-9a-f]{8,32}")
 TOGETHER = {"dataset", "labels"}  # these share a name by design
 
@@ -135,8 +134,7 @@ def current(registry: Registry, wanted: Sequence[Thing]) -> Mapping[Thing, tuple
 
 def own_branch(registry: Registry, thing: Thing) -> str:
     """The branch that says what counts: production's for the stage of that name, else the integration branch."""
-    production = thing.kind == "stage" and thing.name == PRODUCTION
-    return (registry.production if production else None) or registry.integration
+    return registry.branch_of(thing.name) if thing.kind == "stage" else registry.integration
 
 
 def registered(registry: Registry, name: str) -> list[str]:

@@ -5,7 +5,8 @@ Git is the truth. What every ref holds is found by one incremental scan of the c
 that was pulled, merged or reverted speaks exactly like one made here.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from cdl.registry.records import (
     ID_PATTERN,
     AnyHead,
     AnyRecord,
+    Decision,
     Head,
     Record,
     decode,
@@ -34,12 +36,15 @@ from cdl.registry.records import (
     is_head,
     is_record,
     pointed,
+    short,
 )
 
 MODEL_REFS = "refs/cdl/models/"
 OFFER_REFS = "refs/cdl/offers/"
 TRIAL_REFS = "refs/cdl/trials/"
+PRODUCTION = "production"  # the stage whose head stands on a branch of its own
 COMMITS = 500  # read from one git process
+Decisions = Mapping[str, Mapping[str, Sequence[tuple[str, Decision]]]]
 Changed = tuple[ScannedChange, AnyHead | None, AnyRecord | AnyHead]
 R = TypeVar("R", bound=Record)
 H = TypeVar("H", bound=Head)
@@ -77,9 +82,11 @@ class Registry:
         self.production = production
         self._file = folder / "observed.json"
         self._observed: Observed | None = None
+        self._looked_at: tuple[Mapping[str, str], str] | None = None  # refs and integration branch of the last look
         self._decoded: dict[str, Stored] = {}
         self._listing: tuple[str, tuple[str, ...]] = ("", ())  # the records of the commit that was asked for last
         self._lines: dict[str, frozenset[str]] = {}
+        self._decisions: tuple[str, Decisions] = ("", {})  # of the commit that was asked for last
 
     # reading
 
@@ -89,12 +96,21 @@ class Registry:
             raise NotFound(
                 f"'{what}' is not an id", remedy="an id is a letter, '-' and at least 8 hex digits: m-0c5e8b37"
             )
-        found = [i for i in self._index() if i.startswith(what)]
+        index = self._index()
+        found = [what] if what in index else [i for i in index if i.startswith(what)]
         if len(found) > 1:
             raise Conflict(f"{what} is short for {len(found)} records", remedy="type more digits: " + ", ".join(found))
         for stored in self._load(found):
             return stored
         raise NotFound(f"no record {what} on any branch", remedy="cdl log lists versions; git fetch brings others")
+
+    def record(self, kind: type[R], what: str) -> R:
+        """The record of a kind with an id or a unique prefix of one. NotFound, also where it is of another kind."""
+        found = self.get(what)
+        if not isinstance(found.record, kind):
+            there = type(found.record).__name__.lower()
+            raise NotFound(f"{short(found.id)} is no {kind.__name__.lower()} but a {there}", remedy=f"cdl show {what}")
+        return found.record
 
     def all(self, kind: type[R], name: str | None = None, *, at: str | None = None) -> list[tuple[str, R]]:
         """Records of a kind as (id, record), from any ref or only those in the commit `at`; in no particular order."""
@@ -107,6 +123,15 @@ class Registry:
             self._refuse(at, [p for p in paths if _id_of(p) not in known])
             ids = [_id_of(p) for p in paths]
         return [(s.id, s.record) for s in self._load(ids) if isinstance(s.record, kind)]
+
+    def decisions(self, at: str) -> Decisions:
+        """The decisions in the commit `at` by gate and subject: asked for each of many subjects, they are sorted once."""
+        if self._decisions[0] != at:
+            found: dict[str, dict[str, list[tuple[str, Decision]]]] = defaultdict(lambda: defaultdict(list))
+            for identity, decision in self.all(Decision, at=at):
+                found[decision.gate][decision.subject].append((identity, decision))
+            self._decisions = at, found
+        return self._decisions[1]
 
     def everything(self) -> list[Stored]:
         """Every record from any ref, in no particular order."""
@@ -171,6 +196,10 @@ class Registry:
         data = self.git.cat(blobs.values())
         return {p: decode_head(p, data[blob]) for p, blob in blobs.items()}
 
+    def branch_of(self, stage: str) -> str:
+        """The branch whose head says what a stage runs: production's for the stage of that name, else the integration branch."""
+        return (self.production if stage == PRODUCTION else None) or self.integration
+
     def tip(self) -> str | None:
         """The commit of the integration branch."""
         return self.git.resolve(f"refs/heads/{self.integration}")
@@ -210,18 +239,22 @@ class Registry:
 
     def observe(self) -> list[Event]:
         """Tells the journal of every commit not seen yet, from any ref; returns the events that are new."""
-        observed = self._load_observed()
-        tips = sorted(set(self.git.refs("refs/heads/").values()) | set(self.git.refs("refs/cdl/").values()))
-        line_tip = self.tip()
-        if tips == observed.tips and line_tip == observed.line_tip:
+        refs = self.git.every_ref()
+        if self._looked_at is not None and refs is self._looked_at[0] and self.integration == self._looked_at[1]:
             return []
-        known = [t for t in observed.tips if self.git.resolve(t)]
+        observed = self._load_observed()
+        tips, line_tip = sorted(set(refs.values())), refs.get(f"refs/heads/{self.integration}")
+        if tips == observed.tips and line_tip == observed.line_tip:
+            self._looked_at = refs, self.integration
+            return []
+        known = self.git.present(observed.tips)
         events: list[Event] = []
         for commit, changed in self._read(scan(self.git, tips, known)):
             events += self._tell(commit, changed, observed)
         self._follow_line(observed, line_tip)
         observed.tips = tips
         cache.save(self._file, observed)
+        self._looked_at = refs, self.integration
         return events
 
     def line_commit(self, event_id: str) -> str | None:
@@ -289,7 +322,7 @@ class Registry:
         try:
             return self._decode(wanted)
         except NotFound:  # a branch is gone and its objects with it: what is left is found again
-            self._observed = Observed()
+            self._observed, self._looked_at = Observed(), None
             left = self._index()
             return self._decode([i for i in wanted if i in left])
 

@@ -20,14 +20,13 @@ from blake3 import blake3
 from cdl.errors import ConfigError, Corrupt, NotFound
 from cdl.store.tree import Entry, Tree, check_name, decode, encode
 
-OBJECT_DIGITS = 64  # hex digits of an object's name: 256 bits
 SEALED = "s:"  # prefix of objects named by the hash of their ciphertext
 NAME = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What `verify` found: an object or claim, and what is wrong with it."""
+    """What `verify` found: an object, and what is wrong with it."""
 
     object: str
     what: str
@@ -46,6 +45,7 @@ class Store:
         self._objects = root / "objects"
         self._claims = root / "claims"
         self._verified: set[str] = set()
+        self._taken: dict[str, bytes] = {}  # claims that were read: they never change
 
     # objects
 
@@ -60,10 +60,6 @@ class Store:
     def put_many(self, items: Iterable[bytes]) -> list[str]:
         """Stores each; their names in order."""
         return [self.put(item) for item in items]
-
-    def put_file(self, path: Path) -> str:
-        """Stores a file's bytes."""
-        return self.put(path.read_bytes())
 
     def get(self, name: str) -> bytes:
         """An object's bytes. NotFound, or Corrupt when they are not what the name says."""
@@ -152,16 +148,20 @@ class Store:
 
     def claimed(self, name: str) -> bytes | None:
         """What a name was taken with; None while it is free."""
-        try:
-            return self._claim_path(name).read_bytes()
-        except FileNotFoundError:
-            return None
+        if name not in self._taken:
+            try:
+                self._taken[name] = self._claim_path(name).read_bytes()
+            except FileNotFoundError:
+                return None
+        return self._taken[name]
 
     def claims(self, prefix: str) -> list[str]:
         """The names taken below a folder of names ('jobs/'), sorted."""
-        folder = self._claim_path(prefix.rstrip("/"))
-        found = [p.relative_to(self._claims).as_posix() for p in folder.rglob("*") if p.is_file()]
-        return sorted(n for n in found if not n.rsplit("/", 1)[-1].startswith(".tmp-"))
+        found = []
+        for folder, _, names in os.walk(self._claim_path(prefix.rstrip("/"))):
+            below = Path(folder).relative_to(self._claims).as_posix()
+            found += [f"{below}/{name}" for name in names if not name.startswith(".tmp-")]
+        return sorted(found)
 
     # checking
 

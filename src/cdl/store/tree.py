@@ -10,6 +10,7 @@ One line an entry, sorted by the UTF-8 bytes of the name, canonical JSON; equal 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from cdl import document
@@ -40,7 +41,7 @@ class Tree:
     def __getitem__(self, name: str) -> Entry:
         return self.by_name[name]
 
-    @property
+    @cached_property
     def by_name(self) -> dict[str, Entry]:
         """Entries by name."""
         return {e.name: e for e in self.entries}

@@ -44,9 +44,8 @@ def look_at_request(workspace: Workspace, subject: str) -> Sight:
     """A request that is open. NotFound when something answered it."""
     if subject not in {identity for identity, _ in open_requests(workspace)}:
         raise NotFound(f"{subject} is no open request", remedy="cdl request")
-    record = workspace.registry.get(subject).record
-    assert isinstance(record, Request)
-    return Sight(seen={"step": record.to["step"]}, role=record.to["role"])
+    asked = workspace.registry.record(Request, subject).to
+    return Sight(seen={"step": asked["step"]}, role=asked["role"])
 
 
 POLICY = Gate(

@@ -26,8 +26,8 @@ def notify(workspace: Workspace, cycle: Cycle) -> None:
         if not workspace.store.claim(f"notified/{opened.gate}/{opened.subject}/{number}", b""):
             continue
         holders = ",".join(policy.holders(opened.role or cycle.gates[opened.gate].role))
-        argv = [*shlex.split(workspace.config.notify), opened.gate, opened.subject, opened.title, holders]
         try:
+            argv = [*shlex.split(workspace.config.notify), opened.gate, opened.subject, opened.title, holders]
             subprocess.run(argv, cwd=workspace.root, stdin=subprocess.DEVNULL, stdout=2, timeout=SECONDS, check=True)
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             workspace.tell(f"notify: {error}")

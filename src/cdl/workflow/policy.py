@@ -15,7 +15,7 @@ from cdl import document
 from cdl.config.load import load, parse
 from cdl.config.policy import differing, policy_entries, policy_parts, with_parts
 from cdl.config.requirement import Requirement, parse_requirement
-from cdl.config.schema import Config
+from cdl.config.schema import ROLES, Config
 from cdl.errors import CdlError, NotFound, Refused
 from cdl.git.commit import merge_in_memory
 from cdl.jobs.closure import closure
@@ -25,7 +25,6 @@ from cdl.workflow.workspace import Workspace
 
 CI_FILES = (".gitlab-ci.yml", ".github/workflows/cdl.yml")
 MEMBERS = "registry/members.yaml"
-ROLES = ("data_engineer", "data_labeler", "data_scientist", "model_validator", "software_engineer", "devops")
 POLICY_DIGITS = 32
 
 
@@ -204,10 +203,10 @@ def require_code(workspace: Workspace, name: str, entry: str) -> None:
 def decisions(workspace: Workspace, gate: str, subject: str | None = None) -> list[tuple[str, Decision]]:
     """Decisions on a gate that stand on the integration branch."""
     tip = workspace.registry.tip()
-    if tip is None:
-        return []
-    found = workspace.registry.all(Decision, at=tip)
-    return [(i, d) for i, d in found if d.gate == gate and (subject is None or d.subject == subject)]
+    by_subject = workspace.registry.decisions(tip).get(gate, {}) if tip else {}
+    if subject is not None:
+        return list(by_subject.get(subject, ()))
+    return [pair for pairs in by_subject.values() for pair in pairs]
 
 
 def verdict_on(workspace: Workspace, gate: str, subject: str) -> str | None:

@@ -19,6 +19,12 @@ def open_requests(workspace: Workspace) -> list[tuple[str, Request]]:
     return sorted((i, r) for i, r in found if i not in answered)
 
 
+def request_id(workspace: Workspace, what: str) -> str:
+    """The whole id of the request that WHAT names. NotFound, also where it names another record."""
+    workspace.registry.record(Request, what)
+    return workspace.registry.get(what).id
+
+
 def open_request(
     workspace: Workspace,
     *,

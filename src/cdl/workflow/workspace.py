@@ -1,6 +1,6 @@
 """The handles that one command works with. It holds no state of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,7 +72,7 @@ class Workspace:
         return Made(who=self.person.email, role=role, when=when, cause=cause)
 
 
-def named(things: dict[str, object], kind: str, name: str | None) -> str:
+def named(things: Mapping[str, object], kind: str, name: str | None) -> str:
     """The one thing that is meant: `name`, or the only one there is. ConfigError otherwise."""
     if name is not None:
         if name not in things:

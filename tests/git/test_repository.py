@@ -1,5 +1,6 @@
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,40 @@ def test_many_files_and_blobs_at_once(git: Git) -> None:
     assert git.cat([files["bytes"], files["a b.txt"]]) == {files["bytes"]: found["bytes"], files["a b.txt"]: b""}
     with pytest.raises(NotFound, match="git has no object"):
         git.cat([files["bytes"], "0" * 40])
+
+
+def calls(git: Git, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """From now on, the git commands that are run."""
+    asked: list[str] = []
+    real = Git.call
+
+    def call(self: Git, *arguments: str, **more: Any) -> "subprocess.CompletedProcess[bytes]":
+        asked.append(arguments[0])
+        return real(self, *arguments, **more)
+
+    monkeypatch.setattr(Git, "call", call)
+    return asked
+
+
+def test_a_small_file_of_a_commit_is_read_once_and_one_of_head_again(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = git.head()
+    asked = calls(git, monkeypatch)
+    assert [git.read(before, "ü/missing") for _ in range(3)] == [b"1\n2\n"] * 3 and asked == ["cat-file"]
+    assert git.read(before, "nowhere") is None and git.read("HEAD", "ü/missing") == b"1\n2\n"
+    commit_files(git, "main", {"ü/missing": b"3\n", "large": bytes(1 << 17)}, "other\n")
+    assert git.read("HEAD", "ü/missing") == b"3\n" == git.read(git.head(), "ü/missing")
+    assert git.read(before, "ü/missing") == b"1\n2\n"
+    del asked[:]
+    head = "".join(git.refs("refs/heads/").values())
+    assert [len(git.read(head, "large") or b"") for _ in range(2)] == [1 << 17] * 2
+    assert asked.count("cat-file") == 2, "a large file is not kept in memory"
+
+
+def test_which_commits_are_here_is_asked_once(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    head, blob = git.head(), git.files(git.head())["bytes"]
+    asked = calls(git, monkeypatch)
+    assert git.present([head, "1" * 40, blob, head]) == [head, head] and git.present([]) == []
+    assert asked == ["cat-file"]
 
 
 def test_names_of_revisions_are_never_options(git: Git) -> None:
