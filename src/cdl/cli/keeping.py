@@ -5,10 +5,12 @@ import sys
 import click
 
 from cdl.cli.output import here, json_option, say, show
+from cdl.cycle import CYCLE
 from cdl.errors import Corrupt, NotFound
 from cdl.git.repository import Git
 from cdl.project import find_root, open_workspace
 from cdl.registry.check import check_registry
+from cdl.workflow.check import check_decisions
 from cdl.workflow.start import create_key
 from cdl.workflow.workspace import named
 
@@ -78,7 +80,7 @@ def check(revision: str, as_json: bool) -> None:
     commit = git.resolve(revision)
     if commit is None:
         raise NotFound(f"no commit '{revision}'", remedy="git fetch, or name a commit that is here")
-    findings = check_registry(git, commit)
+    findings = [*check_registry(git, commit), *check_decisions(git, CYCLE, commit)]
     lines = [f"{f.where}: {f.what}" for f in findings] or [f"the registry in {commit[:12]} is whole"]
     show({"commit": commit, "findings": [vars(f) for f in findings]}, lambda: lines, as_json=as_json)
     if findings:
