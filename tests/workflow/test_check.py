@@ -26,7 +26,7 @@ def forged(toy: Toy, gate: str, **changes: object) -> list[str]:
     workspace = toy.become(DATA)
     before = {f.where for f in check_decisions(workspace.git, CYCLE, "main")}
     real = decisions(workspace, gate)[-1][1]
-    fake: Decision = msgspec.structs.replace(real, because="forged", **changes)  # type: ignore[arg-type]
+    fake: Decision = msgspec.structs.replace(real, because="forged", **changes)
     toy.write(encode(fake)[1], encode(fake)[2].decode())
     toy.commit(toy.become(DATA), "a decision by hand")
     found = check_decisions(workspace.git, CYCLE, "main")
