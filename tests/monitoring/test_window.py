@@ -111,8 +111,10 @@ def test_fifty_windows_like_the_reference_raise_nothing_and_a_shift_after_exactl
     service = Service(toy)
     service.asked(draw(50 * 40, seed=1))
     workspace = toy.become(OPS)
+    started = workspace.journal.events()[-1].count
     found = monitor(workspace, "production")
     assert len(found) == 50 and [w.alarms for w in found] == [()] * 50
+    assert len([e for e in workspace.journal.events("job.finished") if e.count > started]) == 1, "one process for all"
     service.asked(draw(40, seed=2, shift=30))
     assert [w.alarms for w in monitor(workspace, "production")] == [()]
     service.asked(draw(40, seed=3, shift=30))

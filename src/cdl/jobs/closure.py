@@ -37,14 +37,12 @@ def closure(
     An entry is 'module:function', a file's path, or a command as a list. ConfigError names what is missing or no Python.
     """
     found: set[str] = set()
-    todo = [path for entry in entries for path in _start(files, entry)]
+    todo = {path for entry in entries for path in _start(files, entry)}
     while todo:
-        path = todo.pop()
-        if path in found:
-            continue
-        found.add(path)
-        if path.endswith(".py"):
-            todo += _imported(files, path, cat([files[path]])[files[path]])
+        found |= todo
+        read = sorted(path for path in todo if path.endswith(".py"))
+        sources = cat([files[path] for path in read])  # all that one step reaches, at once
+        todo = {p for path in read for p in _imported(files, path, sources[files[path]])} - found
     for pattern in declared:
         matched = [p for p in files if fnmatch.fnmatchcase(p, pattern)]
         if not matched:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cdl.errors import NotFound
 from cdl.model import trials
 from cdl.model.results import Evaluation, evaluated, last_evaluation
 from cdl.model.review import comparisons, look
@@ -104,10 +105,10 @@ def _held(requirement: Mapping[str, Any]) -> Any:
 
 def _curves(workspace: Workspace, page: Page, model: Model) -> None:
     """The trial's curves, where this clone has the trial."""
-    mine = [t for t in trials.trials(workspace) if t.id == model.trial["id"]]
-    if not mine:
+    try:
+        curves = trials.points(workspace, trials.load(workspace, model.trial["id"]))
+    except NotFound:
         return
-    curves = trials.points(workspace, mine[0])
     page.heading("Training")
     page.figures(*(chart.lines(name, {name: points}, x="epoch") for name, points in curves.items()))
 

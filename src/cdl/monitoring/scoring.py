@@ -12,7 +12,7 @@ from cdl.deployment.serve.scoring import FEEDBACK, SCORING, read
 from cdl.deployment.stages import folder
 from cdl.errors import Corrupt
 from cdl.journal import batch
-from cdl.journal.events import record_event_id
+from cdl.journal.events import Event, record_event_id
 from cdl.model.code import section
 from cdl.model.source import model_record
 from cdl.workflow.workspace import Workspace
@@ -65,6 +65,16 @@ def waiting(workspace: Workspace, stage: str) -> bool:
     return any((folder(workspace, stage) / "scoring").glob("*.batch"))
 
 
+def count(workspace: Workspace, stage: str, model: str) -> int:
+    """How many requests that a model answered or refused at a stage were collected. Needs no key."""
+    return sum(e.fields["rows"] for e in _collected(workspace, stage, model))
+
+
+def _collected(workspace: Workspace, stage: str, model: str) -> list[Event]:
+    found = workspace.journal.events("scoring.collected")
+    return [e for e in found if e.fields["stage"] == stage and e.fields["model"] == model]
+
+
 def rows(workspace: Workspace, stage: str, model: str) -> list[Row]:
     """Every collected request that a model answered at a stage, as they were collected. Needs the key.
 
@@ -77,9 +87,7 @@ def rows(workspace: Workspace, stage: str, model: str) -> list[Row]:
             columns = batch.read(vault.get(event.fields["batch"]), where="feedback")
             truths |= dict(zip(columns["id"], columns["truth"], strict=True))
     found = []
-    for event in workspace.journal.events("scoring.collected"):
-        if event.fields["stage"] != stage or event.fields["model"] != model:
-            continue
+    for event in _collected(workspace, stage, model):
         columns = batch.read(vault.get(event.fields["batch"]), where="scoring")
         names = ("id", "at", "input", "category", "confidence", "seconds", "error")
         for values in zip(*(columns[n] for n in names), strict=True):

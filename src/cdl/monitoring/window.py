@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdl.config.schema import DeployConfig
 from cdl.deployment.stages import declared
@@ -49,20 +50,20 @@ def monitor(workspace: Workspace, stage: str) -> list[Window]:
     package = workspace.registry.record(Package, head.package)
     size = _size(workspace, package.model)
     known = measured(workspace, stage, package.model)
+    if scoring.count(workspace, stage, package.model) < (len(known) + 1) * size:
+        return []  # not even with those that were refused
     rows = [r for r in scoring.rows(workspace, stage, package.model) if r.error != REFUSED]
-    files = {e.name: workspace.store.get(e.object) for e in workspace.store.tree(package.tree).entries}
-    reference = drift.load({n: d for n, d in files.items() if n.startswith("reference/")})
+    ends = range((len(known) + 1) * size, len(rows) + 1, size)
+    reference = _reference(workspace, package)
     every = workspace.journal.events("monitor.window")
-    number = max((e.fields["window"] for e in every if e.fields["stage"] == stage), default=0)
+    last = max((e.fields["window"] for e in every if e.fields["stage"] == stage), default=0)
     history = [failing(e.fields["measures"]) for e in known]
     found = []
-    for start in range(len(known) * size, len(rows) - size + 1, size):
-        number += 1
-        part = rows[start : start + size]
-        measures = _measures(workspace, package.model, part, reference)
+    windows = _measured(workspace, package.model, [rows[end - size : end] for end in ends], reference)
+    for number, (end, measures) in enumerate(zip(ends, windows, strict=True), start=last + 1):
         history.append(failing(measures))
-        made = _tell(workspace, stage, package.model, number, measures, history, rows[: start + size], size)
-        found.append(made)
+        latest = rows[max(0, end - 2 * size) : end]  # what an alarm of two windows is about
+        found.append(_tell(workspace, stage, package.model, number, measures, history, latest))
     return found
 
 
@@ -110,17 +111,32 @@ def live(rows: Sequence[Row]) -> dict[str, float]:
     return {name: round(value, 6) for name, value in found.items()}
 
 
-def _measures(workspace: Workspace, model_id: str, rows: Sequence[Row], reference: drift.Reference) -> dict[str, float]:
-    found = live(rows)
-    for requirement in in_force(workspace).requirements("live."):
-        value = found.get(requirement.measure)
-        if value is not None and not requirement.holds(value):
-            found[FAILING + requirement.measure] = 1.0
-    good = [r for r in rows if r.error is None and r.input]
-    if not good:
-        return found
-    inputs = _inputs(workspace, model_id, good)
-    for m in drift.measure(reference, inputs, [r.confidence for r in good], [r.category for r in good]):
+def _measured(
+    workspace: Workspace, model_id: str, windows: Sequence[Sequence[Row]], reference: drift.Reference
+) -> list[dict[str, float]]:
+    """The measures of each window, and what failed in it. One process transforms the inputs of all of them."""
+    asked = in_force(workspace).requirements("live.")
+    found = [live(rows) for rows in windows]
+    for measures in found:
+        failed = [r.measure for r in asked if r.measure in measures and not r.holds(measures[r.measure])]
+        measures |= dict.fromkeys([FAILING + measure for measure in failed], 1.0)
+    good = [[r for r in rows if r.error is None and r.input] for rows in windows]
+
+    def use(predictor: Predictor) -> None:
+        for measures, rows in zip(found, good, strict=True):
+            if rows:
+                measures |= _drift(reference, predictor.inputs([r.input for r in rows]), rows)
+
+    if any(good):
+        vault = workspace.vault(scoring.dataset_of(workspace, model_id), by="monitoring")
+        with_predictor(workspace, model_record(workspace, model_id), use, vault=vault)
+    return found
+
+
+def _drift(reference: drift.Reference, inputs: NDArray[np.float32], rows: Sequence[Row]) -> dict[str, float]:
+    """How far a window is from the reference, and what drifted."""
+    found: dict[str, float] = {}
+    for m in drift.measure(reference, inputs, [r.confidence for r in rows], [r.category for r in rows]):
         found[DRIFT + m.name] = m.effect
         found[f"{DRIFT}{m.name}.p"] = round(m.p_value, 6)
         if m.drifted:
@@ -128,17 +144,10 @@ def _measures(workspace: Workspace, model_id: str, rows: Sequence[Row], referenc
     return found
 
 
-def _inputs(workspace: Workspace, model_id: str, rows: Sequence[Row]) -> "np.ndarray[Any, Any]":
-    model = model_record(workspace, model_id)
-    found: dict[str, Any] = {}
-
-    def use(predictor: Predictor) -> None:
-        found["inputs"] = predictor.inputs([r.input for r in rows])
-
-    vault = workspace.vault(scoring.dataset_of(workspace, model_id), by="monitoring")
-    with_predictor(workspace, model, use, vault=vault)
-    inputs: np.ndarray[Any, Any] = found["inputs"]
-    return inputs
+def _reference(workspace: Workspace, package: Package) -> drift.Reference:
+    """What a package's model saw and said in validation."""
+    entries = [e for e in workspace.store.tree(package.tree).entries if e.name.startswith("reference/")]
+    return drift.load({e.name: workspace.store.get(e.object) for e in entries})
 
 
 def _tell(
@@ -148,8 +157,7 @@ def _tell(
     number: int,
     measures: dict[str, float],
     history: Sequence[frozenset[str]],
-    rows: Sequence[Row],
-    size: int,
+    latest: Sequence[Row],
 ) -> Window:
     about = {"stage": stage, "model": model, "window": number}
 
@@ -169,7 +177,7 @@ def _tell(
         asked = [t for t in workspace.config.triggers if t.when == "monitor.drift"]
         data = scoring.dataset_of(workspace, model)
         count = max((t.count for t in asked if t.of == data), default=0)
-        chosen = select.least_confident(workspace, model, rows[-2 * size :], count) if count else None
+        chosen = select.least_confident(workspace, model, latest, count) if count else None
         event = say("monitor.drift", window.id, measures=drifted, selected=chosen)
     return Window(number=number, measures=measures, alarms=alarms, event=event)
 

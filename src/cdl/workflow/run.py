@@ -1,6 +1,6 @@
 """The runner: does what can be done up to the next decision, one piece of work after another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cdl.errors import CdlError
@@ -22,9 +22,14 @@ class Planned:
 
 def plan(workspace: Workspace, cycle: Cycle, pipeline: str | None) -> list[Planned]:
     """What could be done now, in the cycle's order. Training and the like only when their pipeline is named."""
+    return list(_possible(workspace, cycle, pipeline))
+
+
+def _possible(workspace: Workspace, cycle: Cycle, pipeline: str | None) -> Iterator[Planned]:
+    """The same one by one: a later step is not asked before an earlier one's work is taken."""
     roles = in_force(workspace).roles_of(workspace.person.email)
     mine = [step for step in cycle.steps if set(step.roles) & roles or "automatic" in step.roles]
-    return [Planned(s, work) for s in mine if may_start(s, pipeline) for work in s.pending(workspace)]
+    yield from (Planned(s, work) for s in mine if may_start(s, pipeline) for work in s.pending(workspace))
 
 
 def for_others(workspace: Workspace, cycle: Cycle, pipeline: str | None) -> list[Planned]:
@@ -46,8 +51,7 @@ def run(
 ) -> list[Planned]:
     """Works until nothing is left but decisions; returns what was done. Raises when a step leaves its work undone."""
     finished: list[Planned] = []
-    while todo := plan(workspace, cycle, pipeline):
-        first = todo[0]
+    while first := next(_possible(workspace, cycle, pipeline), None):
         if any(f.step.name == first.step.name and f.work == first.work for f in finished) or len(finished) > LIMIT:
             raise CdlError(
                 f"step {first.step.name} ran for {first.work.subject} and its work is still open",

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from cdl.registry.records import DatasetHead, DeploymentHead, LabelsHead, ModelHead, Request, short
+from cdl.registry.names import all_things
+from cdl.registry.records import Request, pointed, short
 from cdl.workflow.decide import waiting
 from cdl.workflow.policy import Policy, in_force
 from cdl.workflow.request import open_requests
@@ -49,11 +50,10 @@ def status(workspace: Workspace, cycle: Cycle) -> Status:
 
 def _heads(workspace: Workspace) -> dict[str, str]:
     """What each head of the integration branch points to."""
-    registry, tip = workspace.registry, workspace.registry.tip()
-    found = {f"dataset {n}": short(h.version) for n, h in registry.heads(DatasetHead, at=tip).items()}
-    found |= {f"labels {n}": short(h.version) for n, h in registry.heads(LabelsHead, at=tip).items()}
-    found |= {f"model {n}": short(h.promoted) for n, h in registry.heads(ModelHead, at=tip).items()}
-    return found | {f"stage {n}": short(h.package) for n, h in registry.heads(DeploymentHead, at=tip).items()}
+    tip = workspace.registry.tip()
+    heads = workspace.registry.every_head(tip) if tip else {}
+    by_thing = {thing: heads[thing.path] for thing in all_things(workspace.registry) if thing.path in heads}
+    return {f"{thing.kind} {thing.name}": short(pointed(head)) for thing, head in by_thing.items()}
 
 
 def _holders(policy: Policy, role: str, workspace: Workspace) -> str:

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import msgspec
@@ -58,14 +58,13 @@ def waiting(workspace: Workspace, kinds: Mapping[str, Kind]) -> list[Waiting]:
     found = []
     for trigger in workspace.config.triggers:
         kind, since = kinds[trigger.when], approved_at(workspace, trigger)
-        due = [
-            Waiting(trigger=trigger, event=e, unable=kind.able(workspace, trigger))
-            for e in kind.candidates(workspace, trigger)
-            if e.count > since
-        ]
-        done = [i for i, w in enumerate(due) if workspace.store.claimed(f"{w.claim}/done") is not None]
-        open_ones = [w for w in due[max(done, default=-1) + 1 :] if _may_fire(workspace, w)]
-        found += open_ones[-1:]
+        for event in reversed([e for e in kind.candidates(workspace, trigger) if e.count > since]):
+            due = Waiting(trigger=trigger, event=event, unable=None)
+            if workspace.store.claimed(f"{due.claim}/done") is not None:
+                break
+            if _may_fire(workspace, due):
+                found.append(replace(due, unable=kind.able(workspace, trigger)))
+                break
     return found
 
 
