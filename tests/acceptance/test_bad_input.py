@@ -90,11 +90,11 @@ CASES = {
     ),
     "wrong type": Case(
         text("cdl.yaml", "validation: 0.25", "validation: much"), ("status",), 2,
-        r"cdl\.yaml:\d+: model\.side\.validation: expected float, got str\n  docs/reference/cdl\.yaml\.md",
+        r"cdl\.yaml:\d+: model\.side\.validation: expected float, got str\n  cdl reference says what is allowed",
     ),
     "yaml trap": Case(
         text("cdl.yaml", "epochs: 4", "epochs: 0777"), ("status",), 2,
-        r"cdl\.yaml:\d+: model\.side\.epochs: expected int, got str\n  docs/reference",
+        r"cdl\.yaml:\d+: model\.side\.epochs: expected int, got str\n  cdl reference",
     ),
     "alias bomb": Case(write("cdl.yaml", BOMB), ("status",), 2, r"cdl\.yaml:1: an anchor \(&\) is not allowed"),
     "unknown step to reopen": Case(

@@ -137,7 +137,9 @@ def models(toy: Toy) -> list[tuple[str, Model]]:
 def test_what_is_not_identical_ends_with_an_exit_code(made: Toy, tmp_path: Path) -> None:
     other = made.clone(tmp_path / "other")
     by_clock = SIDE.replace("import numpy as np", "import time\n\nimport numpy as np", 1)
-    other.write("model/side.py", by_clock.replace("for _ in", "np.random.seed(time.time_ns() % 2**31)\n    for _ in"))
+    zero, other_each_time = "np.zeros(1, dtype", "np.full(1, time.time_ns() % 999_983 / 999_983, dtype"
+    assert zero in by_clock
+    other.write("model/side.py", by_clock.replace(zero, other_each_time))
     model = other.model("exp/clock")
     code, said, hint = run(other.root, "reproduce", model)
     assert code == 5 and "1 of 6 are different" in hint

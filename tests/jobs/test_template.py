@@ -57,7 +57,8 @@ def until(true: Callable[[], object]) -> None:
 
 
 def children(process: int) -> list[int]:
-    return [int(p) for p in os.listdir("/proc") if p.isdigit() and parent(int(p)) == process]
+    """Those that run: what another test left unreaped in this process is not meant."""
+    return [int(p) for p in os.listdir("/proc") if p.isdigit() and parent(int(p)) == process and runs(int(p))]
 
 
 def files(process: int | str = "self") -> int:
@@ -146,7 +147,7 @@ def test_the_end_of_one_fork_is_told_and_leaves_the_others_alone(warm: Jobs) -> 
         ask(warm, "die")
     with pytest.raises(JobFailed, match="ended before it answered: exit code 3"):
         ask(warm, "leave", 3)
-    with pytest.raises(JobFailed, match="ended before it answered: killed by signal 9"):
+    with pytest.raises(JobFailed, match="no end after 0.5 s"):
         ask(warm, "sleep", timeout=0.5)
     assert children(held.template) == [held.pid]
     held.end()
