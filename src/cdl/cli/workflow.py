@@ -38,7 +38,7 @@ def status(as_json: bool) -> None:
     lines = [
         f"{found.project}: {found.person} ({roles}; declared, not proved)",
         f"branch {found.branch or 'detached'}; integration branch {found.integration}; policy {found.policy[:8]} in force",
-        *(f"{what}: {version}" for what, version in found.heads.items()),
+        *(f"{what}: {version}" for what, version in found.heads.items() if not what.startswith("stage ")),
         *(
             f"not used: {key} of cdl.yaml here: commit it on {found.integration}, then cdl approve policy"
             for key in unused

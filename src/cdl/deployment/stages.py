@@ -35,7 +35,7 @@ class Stage:
             if self.declared is None:
                 return f"{self.stage}: nothing was deployed"
             return f"{self.stage}: declared {short(self.declared)}, nothing runs: cdl deploy apply {self.stage}"
-        text = f"{short(self.running)} at {self.url} ({self.workers} workers)"
+        text = f"{short(self.running)} at {self.url} ({self.workers} {'worker' if self.workers == 1 else 'workers'})"
         if self.running == self.declared:
             return f"{self.stage} runs {text}"
         declared, remedy = (short(self.declared), "apply") if self.declared else ("nothing", "stop")
