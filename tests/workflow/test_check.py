@@ -59,4 +59,4 @@ def test_a_policy_by_hand_is_named(toy: Toy) -> None:
     made = msgspec.structs.replace(last.made, who=SCIENCE)
     policy = next(d.policy for _, d in decisions(toy.become(DATA), "data"))
     found = forged(toy, "policy", made=made, policy=policy, verdict="reject")
-    assert found == [f"{SCIENCE} is no model_validator in the policy that it names"]
+    assert f"{SCIENCE} is no model_validator in the policy that it names" in found
