@@ -95,9 +95,8 @@ def init(
 
     Conflict where there is a project already, Unavailable when git does not know who is working; nothing is written then.
     """
-    Git(
-        next(f for f in (folder.resolve(), *folder.resolve().parents) if f.is_dir())
-    ).person()  # before anything is written
+    existing = next(f for f in (folder.resolve(), *folder.resolve().parents) if f.is_dir())
+    Git(existing).person()  # before anything is written
     if (folder / "cdl.yaml").exists() and (folder / ".git").exists() and start.approved(open_workspace(folder)):
         raise Conflict("this is a project already", where=str(folder / "cdl.yaml"), remedy="cdl status")
     laid = start.lay_out(folder, name=name, example=example)

@@ -8,7 +8,9 @@ import pytest
 from cdl.cycle import CYCLE
 from cdl.registry.records import Decision, encode
 from cdl.workflow.check import check_decisions
+from cdl.workflow.decide import decide
 from cdl.workflow.policy import decisions
+from cdl.workflow.request import open_request
 from tests.projects import DATA, SCIENCE, Toy, make_toy, table
 
 
@@ -60,3 +62,14 @@ def test_a_policy_by_hand_is_named(toy: Toy) -> None:
     policy = next(d.policy for _, d in decisions(toy.become(DATA), "data"))
     found = forged(toy, "policy", made=made, policy=policy, verdict="reject")
     assert f"{SCIENCE} is no model_validator in the policy that it names" in found
+
+
+def test_a_request_may_be_answered_by_the_role_that_it_asks_and_no_other(toy: Toy) -> None:
+    scientist = toy.become(SCIENCE)
+    asked = open_request(
+        scientist, step="training", role="data_scientist", because="odd", subject=None, evidence=[], command="request"
+    )
+    decide(scientist, CYCLE, "request", asked, "answer", because="done")
+    assert check_decisions(scientist.git, CYCLE, scientist.registry.integration) == []
+    made = msgspec.structs.replace(decisions(scientist, "request")[-1][1].made, who=DATA)
+    assert forged(toy, "request", made=made) == [f"{DATA} is no data_scientist in the policy that it names"]

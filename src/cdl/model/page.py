@@ -6,6 +6,7 @@ from typing import Any
 
 from cdl.errors import NotFound
 from cdl.model import trials
+from cdl.model.current import CHANGED
 from cdl.model.results import Evaluation, evaluated, last_evaluation
 from cdl.model.review import comparisons, look
 from cdl.model.source import describe, model_record
@@ -17,7 +18,6 @@ from cdl.workflow.workspace import Workspace
 
 REPORTS = "reports"  # ignored by git
 GATES = ("submission", "model", "implementation", "revision")  # in the order in which a model passes them
-CHANGED = ("compression", "implementation")  # models that are reviewed at gates of their own
 
 
 def review_page(workspace: Workspace, model_id: str) -> Path:
@@ -26,9 +26,10 @@ def review_page(workspace: Workspace, model_id: str) -> Path:
     found = last_evaluation(workspace, model_id)
     page = Page(f"{short(model_id)} {describe(model)}")
     page.facts(_facts(model, found))
-    made = [(i, d) for gate in GATES for i, d in decisions(workspace, gate, model_id)]
-    requirements: Sequence[Mapping[str, Any]] = made[-1][1].requirements if made else ()
-    if not any(d.gate != "submission" for _, d in made) and (model.origin or {}).get("by") not in CHANGED:
+    made = [d for gate in GATES for _, d in decisions(workspace, gate, model_id)]
+    made.sort(key=lambda d: d.made.when)  # stable: within a second, the gate that comes later in the cycle is later
+    requirements: Sequence[Mapping[str, Any]] = made[-1].requirements if made else ()
+    if all(d.gate == "submission" for d in made) and (model.origin or {}).get("by") not in CHANGED:
         sight = look(workspace, model_id)
         requirements = sight.requirements
         if sight.stale or sight.missing:
@@ -39,7 +40,7 @@ def review_page(workspace: Workspace, model_id: str) -> Path:
     if made:
         said = [
             {"gate": d.gate, "verdict": d.verdict, "who": d.made.who, "when": d.made.when, "because": d.because}
-            for _, d in sorted(made, key=lambda pair: pair[1].made.when)
+            for d in made
         ]
         page.heading("Decisions").table(said, ["gate", "verdict", "who", "when", "because"])
     config = workspace.config

@@ -6,6 +6,7 @@ What is offered is the commit checked out; its closure must be the model's. A re
 from cdl.errors import Refused
 from cdl.git.snapshot import snapshot
 from cdl.model.code import model_code
+from cdl.model.current import CHANGED
 from cdl.model.results import evaluated
 from cdl.model.source import describe, model_record
 from cdl.registry.records import Model, short
@@ -31,7 +32,7 @@ def offer(workspace: Workspace, model_id: str) -> str:
     Refused when its source is not the model's, and says what differs.
     """
     model = model_record(workspace, model_id)
-    if model.origin and model.origin["by"] in ("compression", "implementation"):
+    if model.origin and model.origin["by"] in CHANGED:
         made, gate = describe(model), "revision" if model.origin["by"] == "compression" else "implementation"
         raise Refused(
             f"{short(model_id)} is {made}: it waits at the {gate} gate", remedy="cdl run deployment, cdl approve"

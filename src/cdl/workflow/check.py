@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from cdl.errors import CdlError
 from cdl.git.repository import Git
 from cdl.registry.check import Finding
-from cdl.registry.records import AnyRecord, Decision, Model, decode, is_record
+from cdl.registry.records import AnyRecord, Decision, Model, Request, decode, is_record
 from cdl.workflow.policy import Policy, name_policy, same_person
 from cdl.workflow.step import Cycle
 
@@ -48,9 +48,10 @@ def _wrong(
     if policy is None:
         yield f"policy {decision.policy[:8]} was never approved"
         return
-    if gate.role not in policy.roles_of(who):
-        yield f"{who} is no {gate.role} in the policy that it names"
     subject = records.get(decision.subject)
+    role = subject.to["role"] if gate.name == "request" and isinstance(subject, Request) else gate.role
+    if role not in policy.roles_of(who):
+        yield f"{who} is no {role} in the policy that it names"
     if isinstance(subject, Model) and not (gate.own or policy.solo) and same_person(subject.made.who, who):
         if (subject.origin or {}).get("by") != "retraining":  # whose author is that of the source
             yield f"{who} decided on a model of his own"

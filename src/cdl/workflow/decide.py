@@ -31,7 +31,10 @@ def waiting(workspace: Workspace, cycle: Cycle, *, mine: bool = False) -> list[O
     if not mine:
         return found
     policy = in_force(workspace)
-    return [o for o in found if not _forbidden(workspace, policy, cycle.gates[o.gate], o.authors, o.role)]
+    gates = cycle.gates
+    return [
+        o for o in found if not _forbidden(workspace, policy, gates[o.gate], o.authors, o.role or gates[o.gate].role)
+    ]
 
 
 def meant(workspace: Workspace, cycle: Cycle, what: str | None) -> Open:
@@ -140,7 +143,7 @@ def _land(
 
 
 def _forbidden(
-    workspace: Workspace, policy: Policy, gate: Gate, authors: Sequence[str], role: str | None
+    workspace: Workspace, policy: Policy, gate: Gate, authors: Sequence[str], role: str
 ) -> tuple[str, str] | None:
     """Why this person may not decide here: an enum for the journal and a sentence for the person."""
     me = workspace.person.email
@@ -148,7 +151,6 @@ def _forbidden(
         return None
     roles = policy.roles_of(me)
     author = any(same_person(me, a) for a in authors)
-    role = role or gate.role
     if role not in roles:
         holders = ", ".join(policy.holders(role)) or "nobody"
         mine = ", ".join(sorted(roles)) or "no role"
