@@ -123,6 +123,20 @@ def test_what_was_seen_does_not_depend_on_the_order_in_which_it_came(kept: Kept)
     assert (entry.id, entry.who, earlier.id) == (data, "a@example.org", first)
 
 
+def test_a_merge_in_the_same_second_did_not_bring_what_it_merged(kept: Kept) -> None:
+    """Ten times, since the ids of commits are as good as drawn."""
+    kept.patch.setattr(kept, "tick", lambda: "2026-01-01T00:00:00Z")
+    git = kept.registry.git
+    for seed in range(10):
+        kept.switch("exp/a")
+        model = kept.model(seed)
+        brought = git.head()
+        git.run("switch", "--quiet", "main")
+        git.run("merge", "--quiet", "--no-ff", "--no-edit", "exp/a")
+        kept.registry.observe()
+        assert kept.registry.brought(model).id == brought != git.head()
+
+
 def test_no_git_process_for_each_record(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     run = Git.call

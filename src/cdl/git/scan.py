@@ -28,6 +28,7 @@ class ScannedCommit:
     id: str
     author_email: str
     author_time: int
+    merge: bool
     subject: str
     changes: tuple[ScannedChange, ...]
 
@@ -43,7 +44,7 @@ def scan(
         return
     shown = git.run(
         "diff-tree", "--stdin", "--root", "-r", "--raw", "--no-abbrev", "--no-renames", "-z",
-        "--diff-merges=first-parent", "--format=%x01%H%x02%at%x02%ae%x02%s", "--", folder,
+        "--diff-merges=first-parent", "--format=%x01%H%x02%at%x02%ae%x02%P%x02%s", "--", folder,
         input=commits,
     )  # fmt: skip
     yield from _parse(shown.split(b"\0"))
@@ -61,14 +62,14 @@ def _parse(fields: list[bytes]) -> Iterator[ScannedCommit]:
         elif field.startswith(b"\x01"):
             if header is not None:
                 yield _commit(header, changes)
-            header, changes = field[1:].decode("utf-8", "replace").split("\x02", 3), []
+            header, changes = field[1:].decode("utf-8", "replace").split("\x02", 4), []
     if header is not None:
         yield _commit(header, changes)
 
 
 def _commit(header: list[str], changes: list[ScannedChange]) -> ScannedCommit:
-    identity, time, email, subject = header
-    return ScannedCommit(identity, email, int(time), subject, tuple(changes))
+    identity, time, email, parents, subject = header
+    return ScannedCommit(identity, email, int(time), " " in parents, subject, tuple(changes))
 
 
 def _blob(name: str) -> str | None:

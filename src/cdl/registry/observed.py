@@ -1,8 +1,8 @@
 """What the scans of the repository have found so far: a cache of git in one file, `.cdl/observed.json`.
 
-    {"version": 2, "tips": [...], "records": {"m-0c5e...": ["registry/models/news/m-0c5e....yaml", blob, commit]},
+    {"version": 3, "tips": [...], "records": {"m-0c5e...": ["registry/models/news/m-0c5e....yaml", blob, commit]},
      "moves": {"registry/models/news.yaml": {commit: ["m-0c5e...", null]}},
-     "commits": {commit: ["data@example.org", 1795537518, "promote: news m-0c5e8b37"]}, "line": {...}, "line_tip": ...}
+     "commits": {commit: ["data@example.org", 1795537518, false, "promote: news m-0c5e8b37"]}, "line": {...}, "line_tip": ...}
 
 Thrown away, or of another version, it is found again, whatever came in which order.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from cdl.errors import Corrupt
 from cdl.git.scan import ScannedCommit
 
-VERSION = 2
+VERSION = 3
 LONGEST_SUBJECT = 200  # characters of a commit's subject line
 
 
@@ -57,13 +57,23 @@ class Observed:
 
     def note(self, commit: ScannedCommit) -> None:
         """Remembers who made a commit, when, and what it says."""
-        self.commits[commit.id] = [commit.author_email, commit.author_time, commit.subject[:LONGEST_SUBJECT]]
+        self.commits[commit.id] = [
+            commit.author_email,
+            commit.author_time,
+            commit.merge,
+            commit.subject[:LONGEST_SUBJECT],
+        ]
 
     def note_record(self, identity: str, path: str, blob: str, commit: str) -> None:
-        """Remembers where a record stands, and the earliest commit that brought it."""
+        """Remembers where a record stands, and the earliest commit that brought it; in one second, a merge comes last."""
         known = self.records.get(identity)
-        if known is None or (self.commits[commit][1], commit) < (self.commits[known[2]][1], known[2]):
+        if known is None or self._age(commit) < self._age(known[2]):
             self.records[identity] = [path, blob, commit]
+
+    def _age(self, commit: str) -> tuple[int, bool, str]:
+        """Orders commits that brought a record, the same in whatever order they are seen."""
+        _, time, merge, _ = self.commits[commit]
+        return time, merge, commit
 
     def note_move(self, path: str, commit: str, version: str, before: str | None) -> None:
         """Remembers that a head moved."""
@@ -79,7 +89,7 @@ class Observed:
         """A commit that was noted."""
         if len(self._places) != len(self.commits):
             self._places = {c: place for place, c in enumerate(self.commits)}
-        who, time, line = self.commits[identity]
+        who, time, _, line = self.commits[identity]
         when = datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return Commit(id=identity, who=who, when=when, line=line, place=self._places[identity])
 
