@@ -3,7 +3,7 @@
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cdl.report import chart
@@ -14,6 +14,9 @@ NUMBERS = st.floats(min_value=-1e9, max_value=1e9, allow_nan=False)
 POINTS = [(1.0, 0.5), (2.0, 0.75), (3.0, 0.7)]
 
 
+@example(0.0, 5e-324)
+@example(5e-324, 5e-324)
+@example(1e-310, 1e-310)
 @given(NUMBERS, st.floats(min_value=0, max_value=1e9))
 def test_ticks_are_few_rising_and_cover_the_range(low: float, span: float) -> None:
     found = chart.ticks(low, low + span)

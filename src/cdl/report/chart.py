@@ -13,6 +13,7 @@ WIDTH, HEIGHT = 480, 220  # pixels of a chart
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 26, 38
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#7f7f7f")
 TICKS = 5  # about so many on an axis
+SMALLEST = 1e-300  # what is nearer to 0 is drawn as 0
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)  # what lies between two ticks, times a power of ten
 LONGEST_LABEL = 24  # characters
 WIDEST_BAR = 56.0  # pixels
@@ -138,8 +139,8 @@ def thumbnails(images: Sequence[tuple[str, bytes]], *, size: int = 56) -> str:
 
 def ticks(low: float, high: float) -> list[float]:
     """About TICKS round numbers from at or below `low` to at or above `high`."""
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # one value, as far as can be drawn
-        high = low + (abs(low) or 1.0)
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), SMALLEST):  # one value, as far as can be drawn
+        high = low + (abs(low) if abs(low) > SMALLEST else 1.0)
     span = high - low
     unit = 10.0 ** math.floor(math.log10(span / TICKS))
     step = next(s * unit for s in STEPS if span / (s * unit) <= TICKS + 0.5)
