@@ -22,6 +22,7 @@ EXTRAS = {
     "uvicorn": "serve",
     "uvloop": "serve",
     "httptools": "serve",
+    "obstore": "bucket",
 }
 
 

@@ -1,0 +1,138 @@
+"""A remote: a place that clones share, a bucket or a folder. It holds what it is given under names, and nothing runs there.
+
+    objects/3f/2a91c0...        the bytes of an object, as in the local store
+    journal/c-71ab/000007       a closed segment of a stream        } created once, never changed
+    shared/c-71ab/000007        what came with it (sharing/parcel.py) }
+    claims/triggers/...         names that can be taken once in all
+    cdl.json                    which remote this is
+
+A folder and a bucket give the same answers: tests hold every implementation to one suite.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from cdl.errors import ConfigError, Unavailable
+from cdl.store.tree import check_name
+
+BUCKETS = ("s3", "gs", "az")
+
+
+@dataclass(frozen=True)
+class Held:
+    """A name in a remote, the size of its bytes, and when it was written (seconds since 1970, by the remote's clock)."""
+
+    name: str
+    size: int
+    written: float
+
+
+class Remote(Protocol):
+    """What a shared place can do. Any number of threads and processes may call at once.
+
+    Every method raises Unavailable when the place cannot be reached, and names it.
+    """
+
+    place: str
+
+    def get(self, name: str) -> bytes | None:
+        """The bytes under a name; None when there are none."""
+
+    def put(self, name: str, data: bytes | memoryview) -> None:
+        """Writes whole bytes under a name, over what was there."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Writes bytes under a name that is free; False, with nothing changed, when it is taken."""
+
+    def held(self, prefix: str) -> Iterator[Held]:
+        """What is held below a prefix that ends with a slash, in no particular order."""
+
+    def folders(self, prefix: str) -> list[str]:
+        """The names of the folders right below such a prefix, sorted."""
+
+    def delete(self, name: str) -> None:
+        """Removes a name; nothing happens when it is not there."""
+
+
+class Folder:
+    """A remote that is a folder: a shared disk, or one that another program keeps alike on several machines."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.place = str(root)
+        if not root.is_dir():
+            raise Unavailable("the shared folder is not there", where=str(root), remedy="mount it, or make it: mkdir")
+
+    def get(self, name: str) -> bytes | None:
+        """The bytes under a name; None when there are none."""
+        try:
+            return self._path(name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def put(self, name: str, data: bytes | memoryview) -> None:
+        """Writes whole bytes under a name, over what was there."""
+        path = self._path(name)
+        os.replace(_temporary(path, data), path)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Writes bytes under a name that is free; False when it is taken."""
+        path = self._path(name)
+        temporary = _temporary(path, data)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(temporary)
+        return True
+
+    def held(self, prefix: str) -> Iterator[Held]:
+        """What is held below a prefix."""
+        for folder, _, names in os.walk(self._path(prefix.rstrip("/"))):
+            for name in names:
+                path = Path(folder) / name
+                if not name.startswith(".tmp-"):
+                    found = path.stat()
+                    yield Held(path.relative_to(self.root).as_posix(), found.st_size, found.st_mtime)
+
+    def folders(self, prefix: str) -> list[str]:
+        """The names of the folders right below a prefix."""
+        above = self._path(prefix.rstrip("/"))
+        return sorted(p.name for p in above.iterdir() if p.is_dir()) if above.is_dir() else []
+
+    def delete(self, name: str) -> None:
+        """Removes a name."""
+        self._path(name).unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        check_name(name)
+        return self.root / name
+
+
+def open_remote(place: str, *, root: Path) -> Remote:
+    """The remote that `store:` names; a relative path counts from `root`. ConfigError, or Unavailable when it is not there."""
+    parts = urlsplit(place)
+    if parts.scheme in BUCKETS:
+        from cdl.store.bucket import Bucket  # noqa: PLC0415 - an optional package
+
+        return Bucket(place)
+    if parts.scheme not in ("", "file") or parts.netloc:
+        raise ConfigError(
+            f"'{place}' is no place for a store", where="cdl.yaml: store", remedy="s3://, gs://, az://, or a path"
+        )
+    return Folder(root / unquote(parts.path) if parts.scheme else root / place)
+
+
+def _temporary(path: Path, data: bytes | memoryview) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    os.chmod(temporary, 0o644)
+    return temporary
