@@ -129,8 +129,9 @@ def table(count: int, *, first: int = 0, shift: float = 0.0) -> str:
 class Toy:
     """A toy project in a folder, opened as whoever acts."""
 
-    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, *, keyring: Path | None = None) -> None:
         self.root = root
+        self._keyring = keyring  # whose keys are used from here; None: as it is set already
         self.said: list[str] = []  # progress lines, whoever watched
         self._patch = monkeypatch
 
@@ -148,6 +149,8 @@ class Toy:
 
     def sign(self, email: str) -> None:
         """What follows is done by somebody."""
+        if self._keyring is not None:
+            self._patch.setenv("CDL_KEYRING", str(self._keyring))
         for role in ("AUTHOR", "COMMITTER"):
             self._patch.setenv(f"GIT_{role}_NAME", email.partition("@")[0])
             self._patch.setenv(f"GIT_{role}_EMAIL", email)
@@ -237,7 +240,7 @@ def make_toy(
         monkeypatch.setenv(name, "/dev/null")
     monkeypatch.setenv("CDL_KEYRING", str(keyring))
     monkeypatch.delenv("CDL_KEY", raising=False)
-    toy = Toy(root, monkeypatch)
+    toy = Toy(root, monkeypatch, keyring=keyring)
     source = {
         "model/side.py": SIDE,
         "model/features.py": FEATURES,

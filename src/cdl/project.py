@@ -13,13 +13,15 @@ from pathlib import Path
 from cdl.config.load import load
 from cdl.config.schema import Branches
 from cdl.data.dataset import Items, current_items
-from cdl.errors import Conflict, NotFound
+from cdl.errors import CdlError, Conflict, NotFound
 from cdl.git.commit import repair
 from cdl.git.repository import Git
 from cdl.jobs.local import Jobs
 from cdl.journal.journal import Journal
 from cdl.keys import Keyring
 from cdl.registry.registry import Registry
+from cdl.sharing.branches import OWN_REFS, upstreams
+from cdl.sharing.trust import Shared, trusted
 from cdl.store.store import Store
 from cdl.workflow import start
 from cdl.workflow.policy import governed, in_force
@@ -61,6 +63,36 @@ def open_project(start: str | Path = ".") -> Project:
     return Project(open_workspace(Path(start)))
 
 
+def silent(line: str) -> None:
+    """Progress that nobody watches."""
+
+
+def clone(url: str, folder: Path | None = None, *, tell: Callable[[str], None] = silent) -> Workspace:
+    """Clones a project with its own refs, and opens it; nothing of it may run, and no store is used, before `cdl trust`.
+
+    Conflict where the folder is not empty, NotFound where the repository holds no project.
+    """
+    root = folder or Path(url.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1].removesuffix(".git"))
+    if root.exists() and any(root.iterdir()):
+        raise Conflict("the folder is not empty", where=str(root), remedy="cdl clone URL ANOTHER-FOLDER")
+    root.mkdir(parents=True, exist_ok=True)
+    git = Git(root)
+    try:
+        git.run("clone", "--quiet", "--no-tags", "--end-of-options", url, ".")
+        git.run("config", "--add", "remote.origin.fetch", OWN_REFS)
+        git.run("fetch", "--quiet", "--no-tags", "origin")
+        named = load(root).branches
+    except CdlError:
+        if not (root / ".git").exists() and folder is None:
+            root.rmdir()
+        raise
+    there = upstreams(git, "origin")
+    for branch in {named.integration, named.production or named.integration}:
+        if git.resolve(f"refs/heads/{branch}") is None and branch in there:
+            git.run("branch", "--quiet", "--track", branch, f"origin/{branch}")
+    return open_workspace(root, tell=tell)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Begun:
     """A new project: the files written, the datasets whose secrets were drawn, and the decision on the first policy."""
@@ -69,10 +101,6 @@ class Begun:
     written: tuple[str, ...]
     keys: tuple[str, ...]
     decision: str
-
-
-def silent(line: str) -> None:
-    """Progress that nobody watches."""
 
 
 def find_root(start: Path) -> Path:
@@ -116,6 +144,7 @@ def open_workspace(start: Path, *, tell: Callable[[str], None] = silent) -> Work
     journal = Journal(folder)
     store = Store(folder / "store")
     person = git.person()
+    allowed = trusted(git)
     workspace = Workspace(
         root=root,
         folder=folder,
@@ -124,8 +153,10 @@ def open_workspace(start: Path, *, tell: Callable[[str], None] = silent) -> Work
         store=store,
         journal=journal,
         registry=Registry(git, journal, folder, integration=known_integration(folder) or written.branches.integration),
-        jobs=Jobs(store, journal, git, who=person.email),
+        jobs=Jobs(store, journal, git, who=person.email, allowed=allowed.require_code),
         keyring=Keyring(),
+        trusted=allowed,
+        shared=Shared(allowed.store, root),
         person=person,
         tell=tell,
     )

@@ -104,7 +104,7 @@ def test_the_cache_of_git_deleted_is_read_again_and_nothing_happens_twice(toy: T
 def test_events_shuffled_and_doubled_give_the_same_tables(toy: Toy, seed: int) -> None:
     rows = unreleased(toy)
     before = tables(toy, without=("positions",))
-    path = toy.root / ".cdl/journal" / stream.own_stream(toy.root / ".cdl") / stream.SEGMENT
+    path = toy.root / ".cdl/journal" / stream.own_stream(toy.root / ".cdl") / stream.name(1)
     lines = path.read_bytes().splitlines(keepends=True) * 2
     random.Random(seed).shuffle(lines)
     path.write_bytes(b"".join(lines))
@@ -116,11 +116,11 @@ def test_events_shuffled_and_doubled_give_the_same_tables(toy: Toy, seed: int) -
 def test_a_stream_that_came_later_gives_the_tables_that_it_would_have_given_from_the_start(toy: Toy) -> None:
     alone = tables(toy)
     foreign = "c-0000000000000000"
-    own = toy.root / ".cdl/journal" / stream.own_stream(toy.root / ".cdl") / stream.SEGMENT
+    own = toy.root / ".cdl/journal" / stream.own_stream(toy.root / ".cdl") / stream.name(1)
     told = [json.loads(line) for line in own.read_text().splitlines()]
     shared = [e for e in told if e["kind"] in ("model.registered", "decision.made", "model.promoted")]
     lines = [json.dumps({**e, "stream": foreign, "count": max(1, e["count"] - 5), "who": DATA}) for e in shared]
-    other = toy.root / ".cdl/journal" / foreign / stream.SEGMENT
+    other = toy.root / ".cdl/journal" / foreign / stream.name(1)
     other.parent.mkdir()
     other.write_text("".join(f"{line}\n" for line in lines))
     joined = tables(toy)

@@ -252,7 +252,7 @@ def race(git: Git, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes | Non
     theirs = make_commit(git, make_tree(git, git.resolve("dev"), files), [git.text("rev-parse", "dev")], "theirs\n")
     original = Git.set_ref
 
-    def late(self: Git, ref: str, commit: str, old: str | None = None) -> None:
+    def late(self: Git, ref: str, commit: str, old: str | None = None, *, because: str = "") -> None:
         monkeypatch.setattr(Git, "set_ref", original)
         original(self, ref, theirs)
         original(self, ref, commit, old)

@@ -83,7 +83,7 @@ def test_events_shuffled_and_doubled_give_the_same_rows(tmp_path: Path) -> None:
 def test_a_line_torn_by_a_kill_is_dropped_and_the_next_event_stands(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.append("project.initialized", who=WHO)
-    path = tmp_path / "journal" / stream.own_stream(tmp_path) / stream.SEGMENT
+    path = tmp_path / "journal" / stream.own_stream(tmp_path) / stream.name(1)
     with path.open("ab") as file:
         file.write(b'{"id":"v-half')
     again = Journal(tmp_path)

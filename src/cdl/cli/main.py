@@ -45,10 +45,19 @@ COMMANDS = {
     "diff": ("registry:diff", "What differs between two versions."),
     "lineage": ("registry:lineage", "What something was made of, or what was made of it."),
     "events": ("registry:events", "What happened."),
+    "sync": ("sharing:sync", "Send and fetch what is missing: branches, events, objects."),
+    "clone": ("sharing:clone", "Clone a project, with what its store holds."),
+    "trust": ("sharing:trust", "Allow this clone to run the project's code; confirm its store."),
     "store": ("keeping:store", "The store: verify."),
     "key": ("keeping:key", "Secrets of datasets: create, backup, restore."),
     "ci": ("keeping:ci", "Checks for continuous integration."),
 }
+
+
+CHANGING = (  # after these a project with `sync: auto` is synced
+    "run", "approve", "reject", "reopen", "request", "data", "label", "experiment", "train", "search", "model", "deploy",
+    "monitor", "key", "member",
+)  # fmt: skip
 
 
 class Commands(click.Group):
@@ -96,6 +105,8 @@ def main() -> None:
     """Runs a command; errors that a person can mend are one message and an exit code."""
     try:
         cli.main(standalone_mode=False)
+        if sys.argv[1:2] and sys.argv[1] in CHANGING:
+            import_module("cdl.cli.sharing").auto()
     except CdlError as error:
         click.echo(f"{_kind(error)}: {error}", err=True)
         sys.exit(exit_code(error))

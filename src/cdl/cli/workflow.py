@@ -7,6 +7,7 @@ import msgspec
 
 from cdl.cli.after import after
 from cdl.cli.output import here, json_option, say, show
+from cdl.config.load import load
 from cdl.cycle import CYCLE, TRIGGERS, announce
 from cdl.data.exposed import exposed
 from cdl.deployment.stages import look as look_at_stage
@@ -15,11 +16,13 @@ from cdl.model.submit import retrained_branch, unsubmitted
 from cdl.monitoring.steps import alarm, stages_of
 from cdl.project import open_workspace
 from cdl.registry.records import Decision, short
+from cdl.sharing.trust import unconfirmed
 from cdl.workflow import decide as deciding
 from cdl.workflow.policy import not_in_force
 from cdl.workflow.request import open_request, open_requests
 from cdl.workflow.status import status as status_of
 from cdl.workflow.trigger import waiting as triggers_waiting
+from cdl.workflow.workspace import Workspace
 
 
 @click.command()
@@ -43,6 +46,7 @@ def status(as_json: bool) -> None:
             f"not used: {key} of cdl.yaml here: commit it on {found.integration}, then cdl approve policy"
             for key in unused
         ),
+        *_unconfirmed(workspace),
         *(f"{name} not secret: {why}" for name, reasons in open_data.items() for why in reasons),
         *(s.line for s in stages if s.declared or s.running),
         *alarms,
@@ -65,6 +69,17 @@ def status(as_json: bool) -> None:
         "not_secret": open_data,
     }
     show(msgspec.to_builtins(found) | more, lambda: lines, as_json=as_json)
+
+
+def _unconfirmed(workspace: Workspace) -> list[str]:
+    """What this clone does not do before `cdl trust`."""
+    lines = [] if workspace.trusted.code else ["this clone may not run the project's code yet: cdl trust"]
+    found = unconfirmed(load(workspace.root), workspace.trusted)
+    lines += [
+        f"not used in this clone: {key}: {written or 'none'} (now {now or 'none'}): cdl trust"
+        for key, (now, written) in found.items()
+    ]
+    return lines
 
 
 @click.command()

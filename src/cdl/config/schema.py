@@ -346,6 +346,10 @@ class Config(Section, frozen=True, kw_only=True):
     """The version of this file's form."""
     project: str
     """The project's name."""
+    store: str | None = None
+    """Where clones share what git does not hold: s3://, gs:// or az://BUCKET/FOLDER, or a folder. Each clone confirms it."""
+    sync: Literal["auto", "off"] = "off"
+    """Whether each command that changed something ends with `cdl sync`."""
     branches: Branches = Branches()
     """Integration and production branch."""
     requirements: list[str] = []

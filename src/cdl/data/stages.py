@@ -67,6 +67,8 @@ def collect(draft: Draft) -> None:
     labels = draft.config.labels.origin
     number_sources(draft, draft.config.sources())
     for place, source in enumerate(draft.config.sources()):
+        if source.command is not None:
+            draft.workspace.trusted.require_code()
         files = fetch(source, draft.workspace.root)
         raw = draft.vault.put_tree(SealedItem(name, data) for name, data in files.items())
         declared = msgspec.to_builtins(source)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cdl.errors import CdlError, Conflict, NotFound
 from cdl.git.follow import State, difference, follow, index_line, index_lock, states, unfinished
-from cdl.git.repository import Git
+from cdl.git.repository import MADE, Git
 
 ATTEMPTS = 20  # lost races for a branch before giving up
 BUSY = {
@@ -69,13 +69,15 @@ def commit_files(
     raise Conflict(f"{branch} moves too often", remedy="the command again")
 
 
-def advance(git: Git, branch: str, new: str, *, expect: str) -> None:
-    """Moves a branch from `expect` to a commit made in memory; work tree and index follow for the paths that differ.
+def advance(git: Git, branch: str, new: str, *, expect: str, because: str = MADE) -> None:
+    """Moves a branch from `expect` to a commit; work tree and index follow for the paths that differ.
+
+    `because` stands in the reflog: MADE for a commit made here, else as in repository.py.
 
     Conflict: as for `commit_files`, for every path that differs.
     """
     with _alone(git):
-        _move(git, branch, expect, new)
+        _move(git, branch, expect, new, because)
 
 
 def make_tree(git: Git, base: str | None, files: Mapping[str, bytes | None]) -> str:
@@ -139,6 +141,49 @@ def merge_in_memory(git: Git, ours: str, theirs: str) -> Merge:
     raise Conflict(f"git merge-tree: {done.stderr.decode('utf-8', 'replace').strip()}", remedy="git merge by hand")
 
 
+def replay(git: Git, commits: Sequence[str], onto: str) -> str:
+    """Commits of a first-parent line made again on another commit, in memory: what each changed against its first parent.
+
+    Author, committer, times and message stay, so the same commits on the same one give the same again; a signature goes. What
+    is there already is left out, unless it is a merge. Conflict names the paths that both sides changed.
+    """
+    for commit in commits:
+        parents = git.text("rev-parse", f"{commit}^@").split()
+        base = _alone_with(git, parents[0], [])
+        merged = merge_in_memory(git, _alone_with(git, onto, [base]), _alone_with(git, commit, [base]))
+        if merged.tree is None:
+            paths = ", ".join(merged.conflicts)
+            raise Conflict(
+                "changed here and by others", where=paths, remedy="git merge by hand, then the command again"
+            )
+        if len(parents) == 1 and git.text("rev-parse", f"{onto}^{{tree}}") == merged.tree:
+            continue
+        onto = _again(git, commit, merged.tree, [onto, *parents[1:]])
+    return onto
+
+
+def _alone_with(git: Git, commit: str, parents: Sequence[str]) -> str:
+    """A commit's tree with other parents: so a merge takes the base that is meant (`--merge-base` came with git 2.40)."""
+    tree = git.text("rev-parse", f"{commit}^{{tree}}")
+    who = "cdl <cdl@localhost> 0 +0000"
+    lines = [f"tree {tree}", *(f"parent {p}" for p in parents), f"author {who}", f"committer {who}", "", "replay", ""]
+    return git.run("hash-object", "-t", "commit", "-w", "--stdin", input="\n".join(lines).encode()).decode().strip()
+
+
+def _again(git: Git, commit: str, tree: str, parents: Sequence[str]) -> str:
+    """The same commit with another tree and other parents."""
+    headers, _, text = git.run("cat-file", "commit", commit).partition(b"\n\n")
+    kept = []
+    signature = False
+    for line in headers.split(b"\n"):
+        signature = line.startswith(b"gpgsig") or (signature and line.startswith(b" "))
+        if not signature and not line.startswith((b"tree ", b"parent ")):
+            kept.append(line)
+    made = [f"tree {tree}".encode(), *(f"parent {p}".encode() for p in parents), *kept]
+    data = b"\n".join(made) + b"\n\n" + text
+    return git.run("hash-object", "-t", "commit", "-w", "--stdin", input=data).decode().strip()
+
+
 def repair(git: Git) -> None:
     """Finishes what a killed command left: work tree and index of a branch that has moved already."""
     folder = git.common_dir / "cdl"
@@ -156,7 +201,7 @@ def repair(git: Git) -> None:
             path.unlink()
 
 
-def _move(git: Git, branch: str, old: str | None, new: str) -> None:
+def _move(git: Git, branch: str, old: str | None, new: str, because: str = MADE) -> None:
     _not_in_rebase(git, branch)
     trees = _checked_out(git, branch)
     changes = difference(git, old, new)
@@ -172,7 +217,7 @@ def _move(git: Git, branch: str, old: str | None, new: str) -> None:
                 locks.enter_context(index_lock(tree))
                 found.append((tree, states(tree, changes)))
                 _undisturbed(*found[-1])
-            git.set_ref(f"refs/heads/{branch}", new, old or NOWHERE)
+            git.set_ref(f"refs/heads/{branch}", new, old or NOWHERE, because=because)
         except CdlError:
             intent.unlink(missing_ok=True)
             raise

@@ -24,6 +24,11 @@ QUIET = (  # update-ref alone would run reference-transaction, an index that is 
     "-c", "core.quotePath=false", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false",
 )  # fmt: skip
 PULLED = re.compile(r"pull\b.*: Fast-forward|fetch|clone|branch: Created")  # what a reflog says of others' commits
+MADE = "cdl"  # what a reflog says of a commit made here
+FETCHED = "fetch: cdl sync"  # of others' commits
+REPLAYED = (
+    "cdl replay onto "  # of commits made here that were made again on others', before the commit that they now follow
+)
 REF = re.compile(r"refs/[\w./+-]+")  # a ref's own name, without the marks of a revision (~ ^ @{ :)
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a whole id: what it names never changes
 REMEMBERED, LARGEST_REMEMBERED = 512, 1 << 16  # small files of commits that are not read from git again; bytes of one
@@ -257,10 +262,10 @@ class Git:
         """All branches and own refs, and what they name; the same object again while none of them moved."""
         return self._known.now()
 
-    def set_ref(self, ref: str, commit: str, old: str | None = None) -> None:
+    def set_ref(self, ref: str, commit: str, old: str | None = None, *, because: str = MADE) -> None:
         """Points a ref at a commit; with `old`, only when it points there now (Conflict otherwise)."""
         expected = [old] if old is not None else []
-        done = self.call("update-ref", "--create-reflog", "-m", "cdl", "--end-of-options", ref, commit, *expected)
+        done = self.call("update-ref", "--create-reflog", "-m", because, "--end-of-options", ref, commit, *expected)
         if done.returncode != 0:
             said = done.stderr.decode("utf-8", "replace").strip()
             raise Conflict(f"{ref} was moved by somebody else: {said}", remedy="the command again")
@@ -272,5 +277,13 @@ class Git:
     def made_here(self, commit: str, branch: str) -> bool:
         """Whether a commit of a branch was made in this clone, as its reflog says; a pulled one was not."""
         lines = self.text("reflog", "show", "--format=%H %gs", f"refs/heads/{branch}", "--", check=False).splitlines()
-        said = [line.partition(" ")[2] for line in lines if line.startswith(commit)]
-        return any(not PULLED.match(s) for s in said)
+        said = [(new, because) for new, _, because in (line.partition(" ") for line in lines)]
+        if any(new == commit and not PULLED.match(because) for new, because in said):
+            return True
+        replayed = [(new, because.removeprefix(REPLAYED)) for new, because in said if because.startswith(REPLAYED)]
+        return any(commit in self.line(new, since=onto) for new, onto in replayed)
+
+    def line(self, commit: str, *, since: str) -> list[str]:
+        """The commits of a first-parent line after another commit, oldest first."""
+        found = self.text("rev-list", "--first-parent", "--reverse", "--end-of-options", commit, f"^{since}", "--")
+        return found.split()

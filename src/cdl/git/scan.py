@@ -34,17 +34,27 @@ class ScannedCommit:
 
 
 def scan(
-    git: Git, tips: Iterable[str], known: Iterable[str], *, folder: str = "registry", first_parent: bool = False
+    git: Git,
+    tips: Iterable[str],
+    known: Iterable[str],
+    *,
+    folder: str = "registry",
+    first_parent: bool = False,
+    every_parent: bool = False,
 ) -> Iterator[ScannedCommit]:
-    """Commits reachable from `tips` but not from `known` that changed `folder`, parents first."""
+    """Commits reachable from `tips` but not from `known` that changed `folder`, parents first.
+
+    With `every_parent` a merge comes once for each parent that it differs from.
+    """
     wanted = "\n".join([*tips, *(f"^{k}" for k in known)]) + "\n"
     options = ["--first-parent"] if first_parent else []
     commits = git.run("rev-list", "--topo-order", "--reverse", *options, "--stdin", input=wanted.encode())
     if not commits:
         return
+    merges = "separate" if every_parent else "first-parent"
     shown = git.run(
         "diff-tree", "--stdin", "--root", "-r", "--raw", "--no-abbrev", "--no-renames", "-z",
-        "--diff-merges=first-parent", "--format=%x01%H%x02%at%x02%ae%x02%P%x02%s", "--", folder,
+        f"--diff-merges={merges}", "--format=%x01%H%x02%at%x02%ae%x02%P%x02%s", "--", folder,
         input=commits,
     )  # fmt: skip
     yield from _parse(shown.split(b"\0"))

@@ -101,15 +101,28 @@ class _Together:
 
 
 class Jobs:
-    """Runs jobs of one project, one thread at a time (`beside` makes another thread its own); `who` stands in the journal."""
+    """Runs jobs of one project, one thread at a time (`beside` makes another thread its own); `who` stands in the journal.
 
-    def __init__(self, store: Store, journal: Journal, git: Git, *, who: str, start: Start | None = None) -> None:
+    `allowed` is asked before anything is executed, and raises Refused where this clone may not.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        git: Git,
+        *,
+        who: str,
+        start: Start | None = None,
+        allowed: Callable[[], None] | None = None,
+    ) -> None:
         self.store = store
         self.journal = journal
         self.git = git
         self.who = who
         self.slots = Slots(journal.root / "slots")
         self._start = start or Fresh()
+        self._allowed = allowed or _always
         self._together = _Together()
         self._ran: dict[str, Result] | None = None  # with an empty cache: what was run since
 
@@ -117,13 +130,13 @@ class Jobs:
     def warmed(self, tell: Tell = silent) -> Iterator["Jobs"]:
         """For several warm jobs: within, they are forked from a template. One job alone costs less without."""
         with Templates(self._start, tell) as templates:
-            made = Jobs(self.store, self.journal, self.git, who=self.who, start=templates)
+            made = Jobs(self.store, self.journal, self.git, who=self.who, start=templates, allowed=self._allowed)
             made._ran = self._ran
             yield made
 
     def beside(self, journal: Journal) -> "Jobs":
         """The same for another thread, with a journal of its own."""
-        made = Jobs(self.store, journal, self.git, who=self.who, start=self._start)
+        made = Jobs(self.store, journal, self.git, who=self.who, start=self._start, allowed=self._allowed)
         made.slots, made._together, made._ran = self.slots, self._together, self._ran
         return made
 
@@ -163,6 +176,7 @@ class Jobs:
         known = None if fresh else self._known(job)
         if known is not None:
             return known
+        self._allowed()
         with contextlib.ExitStack() as held:
             devices = None
             if job.need is not None:
@@ -249,6 +263,10 @@ class Jobs:
 
     def _keep(self, log: bytes, vault: Sealer | None) -> str:
         return vault.put(log) if vault is not None else self.store.put(log)
+
+
+def _always() -> None:
+    """Jobs that nobody forbids."""
 
 
 def _launch(job: Job, folder: Path, devices: Sequence[str] | None, *, sealed: bool) -> Launch:

@@ -15,14 +15,15 @@ import msgspec
 from cdl.journal import stream
 from cdl.journal.events import Event
 
-VERSION = 1
+VERSION = 2
 BUSY_SECONDS = 60
+START = (stream.FIRST, 0)
 CREATE = """
 CREATE TABLE events (id TEXT PRIMARY KEY, kind TEXT NOT NULL, stream TEXT NOT NULL, count INTEGER NOT NULL,
                      who TEXT NOT NULL, at TEXT NOT NULL, cause TEXT, fields TEXT NOT NULL);
 CREATE INDEX events_by_count ON events (count, id);
 CREATE INDEX events_by_kind ON events (kind, count);
-CREATE TABLE positions (stream TEXT PRIMARY KEY, position INTEGER NOT NULL);
+CREATE TABLE positions (stream TEXT PRIMARY KEY, segment INTEGER NOT NULL, position INTEGER NOT NULL);
 """
 INSERT = """
 INSERT INTO events (id, kind, stream, count, who, at, cause, fields) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -42,18 +43,20 @@ class Index:
 
     def refresh(self) -> None:
         """Reads what the streams have gained."""
-        connection = self._open()
         names = stream.streams(self.root)
-        known = dict(connection.execute("SELECT stream, position FROM positions"))
-        sizes = {n: (self.root / "journal" / n / stream.SEGMENT).stat().st_size for n in names}
-        if all(known.get(n, 0) == sizes[n] for n in names):
+        known = self._positions()
+        if all(self._current(n, *known.get(n, START)) for n in names):
             return
         with self._write() as connection:
-            known = dict(connection.execute("SELECT stream, position FROM positions"))
+            known = self._positions()
             for name in names:
-                events, position = stream.read(self.root, name, known.get(name, 0))
-                self._add(connection, events)
-                connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (name, position))
+                self._read(connection, name, *known.get(name, START))
+
+    def forget(self) -> None:
+        """Forgets every event, to read the streams anew: one of them was left for another."""
+        with self._write() as connection:
+            connection.execute("DELETE FROM events")
+            connection.execute("DELETE FROM positions")
 
     def highest(self) -> int:
         """The highest count seen."""
@@ -76,6 +79,23 @@ class Index:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _positions(self) -> dict[str, tuple[int, int]]:
+        """Of each stream the segment that was read last, and how far."""
+        rows = self._open().execute("SELECT stream, segment, position FROM positions")
+        return {name: (segment, position) for name, segment, position in rows}
+
+    def _current(self, name: str, segment: int, position: int) -> bool:
+        """Whether a stream holds nothing beyond a place."""
+        size = stream.segment_path(self.root, name, segment).stat().st_size
+        return size == position and not stream.segment_path(self.root, name, segment + 1).exists()
+
+    def _read(self, connection: sqlite3.Connection, name: str, segment: int, position: int) -> None:
+        """Takes in what a stream holds beyond a place. A segment that another follows is closed: it is read to its end."""
+        for number in [n for n in stream.segments(self.root, name) if n >= segment]:
+            events, end = stream.read(self.root, name, number, position if number == segment else 0)
+            self._add(connection, events)
+            connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", (name, number, end))
 
     def _add(self, connection: sqlite3.Connection, events: Iterable[Event]) -> None:
         rows = [

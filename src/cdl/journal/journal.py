@@ -33,11 +33,11 @@ class Journal:
         """Writes events given as (kind, id or None, fields), in one write; those whose id stands are not written again."""
         for kind, _, fields in events:
             check(kind, fields)
-        name = stream.own_stream(self.root)
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         made, new = [], []
         self.index.refresh()
         with stream.writing(self.root):
+            name = stream.own_stream(self.root)
             count = self.index.highest()
             for kind, given, fields in events:
                 standing = self._standing(given)
@@ -83,6 +83,17 @@ class Journal:
                 continue
             time.sleep(POLL_SECONDS)
             quiet += POLL_SECONDS
+
+    def leave(self, segment: int) -> str:
+        """Another clone writes this stream too: takes a new one, into which goes again what stands here from a segment on.
+
+        The events keep their ids and counts.
+        """
+        self.index.refresh()  # opens it: not to be done while the lock is held
+        with stream.writing(self.root):
+            new = stream.leave(self.root, segment)
+            self.index.forget()
+        return new
 
     def _standing(self, identity: str | None) -> Event | None:
         if identity is None:

@@ -38,19 +38,14 @@ class Finding:
 
 
 def check_registry(git: Git, commit: str) -> list[Finding]:
-    """Findings in the history of a commit: records changed or removed against any first parent, and files that lie.
+    """Findings in the history of a commit: records changed or removed against any parent, and files that lie.
 
     A file lies when its name is not that of its content, or when a head names no record of its own. Unavailable in a shallow
     clone.
     """
     if not git.whole():
         raise Unavailable("a shallow clone holds not the whole history", remedy="git fetch --unshallow")
-    found = []
-    for made in scan(git, [commit], []):
-        for change in made.changes:
-            if is_record(change.path) and change.old is not None:
-                what = "removed" if change.new is None else "changed"
-                found.append(Finding(f"{made.id[:12]} {change.path}", f"an immutable record was {what}"))
+    found = removed_records(git, commit)
     records: dict[str, AnyRecord] = {}
     heads: dict[str, AnyHead] = {}
     blobs = git.files(commit, "registry/")
@@ -64,6 +59,17 @@ def check_registry(git: Git, commit: str) -> list[Finding]:
         except CdlError as error:
             found.append(Finding(path, error.message))
     return [*found, *_misplaced(records), *_leading_nowhere(records, heads)]
+
+
+def removed_records(git: Git, commit: str, *, since: str | None = None) -> list[Finding]:
+    """Immutable records that commits changed or removed against any of their parents, `-s ours` and evil merges included."""
+    found = []
+    for made in scan(git, [commit], [since] if since else [], every_parent=True):
+        for change in made.changes:
+            if is_record(change.path) and change.old is not None:
+                what = "removed" if change.new is None else "changed"
+                found.append(Finding(f"{made.id[:12]} {change.path}", f"an immutable record was {what}"))
+    return list(dict.fromkeys(found))
 
 
 def _misplaced(records: Mapping[str, AnyRecord]) -> Iterator[Finding]:

@@ -18,8 +18,9 @@ SECONDS = 30  # for the program to end
 
 def notify(workspace: Workspace, cycle: Cycle) -> None:
     """Tells of each decision that waits and was not told yet. A program that fails is named, and nothing else happens."""
-    if workspace.config.notify is None:
-        return
+    program = workspace.config.notify
+    if program is None or program != workspace.trusted.notify:
+        return  # none, or one that this clone did not confirm: `cdl status` names it
     policy = in_force(workspace)
     for opened in waiting(workspace, cycle):
         number = len(decisions(workspace, opened.gate, opened.subject))
@@ -27,7 +28,7 @@ def notify(workspace: Workspace, cycle: Cycle) -> None:
             continue
         holders = ",".join(policy.holders(opened.role or cycle.gates[opened.gate].role))
         try:
-            argv = [*shlex.split(workspace.config.notify), opened.gate, opened.subject, opened.title, holders]
+            argv = [*shlex.split(program), opened.gate, opened.subject, opened.title, holders]
             subprocess.run(argv, cwd=workspace.root, stdin=subprocess.DEVNULL, stdout=2, timeout=SECONDS, check=True)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             workspace.tell(f"notify: {error}")

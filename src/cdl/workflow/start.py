@@ -16,6 +16,7 @@ from cdl.git.commit import make_commit, make_tree
 from cdl.git.repository import Git
 from cdl.keys import SECRET_BYTES, Keyring
 from cdl.registry.records import Decision, encode, key_path
+from cdl.sharing.trust import KEPT, Trusted, note
 from cdl.workflow.policy import in_force, policy_at
 from cdl.workflow.workspace import Workspace
 
@@ -157,6 +158,8 @@ def first_policy(workspace: Workspace, written: tuple[str, ...]) -> str:
     registry.commit(
         decision, files={**files, **keys}, command="init", line=workspace.config.project, branch=registry.integration
     )
+    confirmed = {key: getattr(workspace.config, key) for key in KEPT}
+    note(git, Trusted(code=True, **confirmed))  # whoever makes a project runs it
     workspace.journal.append("project.initialized", who=workspace.person.email)
     return identity
 

@@ -2,13 +2,12 @@
 
 Triggers are those of the policy in force, and an event that is older than the first approval of a trigger starts nothing.
 A claim is one create-only name, `triggers/<trigger>/<event>/<n>`; who takes it runs. Its result is written under
-`triggers/<trigger>/<event>/done`; a claim without a result whose process is gone is taken over under the next number.
+`triggers/<trigger>/<event>/done`; a claim without a result whose holder is gone is taken over under the next number. Clones
+that share a store claim there: one of them runs (sharing/claims.py).
 Work carries its event as the cause, so no trigger fires on its own consequence, nor deeper than DEPTH.
 """
 
 import json
-import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -16,8 +15,9 @@ from itertools import count
 import msgspec
 
 from cdl.config.schema import TriggerConfig
-from cdl.errors import CdlError
+from cdl.errors import CdlError, Unavailable
 from cdl.journal.events import Event
+from cdl.sharing import claims
 from cdl.workflow.policy import decisions
 from cdl.workflow.workspace import Workspace
 
@@ -90,19 +90,24 @@ def fire(workspace: Workspace, kinds: Mapping[str, Kind], *, strict: bool = Fals
         if due.unable is not None:
             lines.append(f"trigger {due.line} waits: {due.unable}")
             continue
-        claimed = claim(workspace, due)
+        try:
+            claimed = claim(workspace, due)
+        except Unavailable as error:
+            lines.append(f"trigger {due.line} waits: {error.message}")
+            continue
         if claimed is None:
             continue
         workspace.tell(f"trigger {due.line}")
         try:
-            records, said = kinds[due.trigger.when].run(workspace, due.trigger, due.event)
+            with claims.leased(workspace.shared.remote, claimed, workspace.tell):
+                records, said = kinds[due.trigger.when].run(workspace, due.trigger, due.event)
         except CdlError as error:
             lines.append(f"trigger {due.line} failed: {error.message}; the next `cdl run` tries again")
-            workspace.store.claim(f"{claimed}-failed", error.message.encode())
+            _say_everywhere(workspace, f"{claimed}-failed", error.message.encode())
             if strict:
                 raise
             continue
-        workspace.store.claim(f"{due.claim}/done", json.dumps({"records": list(records)}).encode())
+        _say_everywhere(workspace, f"{due.claim}/done", json.dumps({"records": list(records)}).encode())
         workspace.journal.append(
             "trigger.finished", who=workspace.person.email, cause=due.event.id, records=[r[:200] for r in records]
         )
@@ -111,13 +116,18 @@ def fire(workspace: Workspace, kinds: Mapping[str, Kind], *, strict: bool = Fals
 
 
 def claim(workspace: Workspace, due: Waiting) -> str | None:
-    """Takes a waiting trigger; the claim's name, or None when somebody else runs it."""
+    """Takes a waiting trigger; the claim's name, or None when somebody else runs it, in this clone or another.
+
+    Unavailable when the shared store cannot be asked.
+    """
+    workspace.trusted.require_code()
+    claims.look(workspace.store, workspace.shared.remote, due.claim)
     number = _attempts(workspace, due)
     if running(workspace, due) or workspace.store.claimed(f"{due.claim}/done") is not None:
         return None
     attempt = f"{due.claim}/{number}"
-    holder = {"who": workspace.person.email, "host": socket.gethostname(), "pid": os.getpid()}
-    if not workspace.store.claim(attempt, json.dumps(holder).encode()):
+    holder = json.dumps(claims.holder(workspace.person.email)).encode()
+    if not claims.take(workspace.store, workspace.shared.remote, attempt, holder):
         return None  # somebody else was faster
     about = {"trigger": due.trigger.when, "event": due.event.id}
     workspace.journal.append("trigger.claimed", who=workspace.person.email, cause=due.event.id, **about)
@@ -128,7 +138,17 @@ def running(workspace: Workspace, due: Waiting) -> bool:
     """Whether another process is at it: the last claim has no result, and its process is there."""
     attempt = f"{due.claim}/{_attempts(workspace, due) - 1}"
     failed = workspace.store.claimed(f"{attempt}-failed") is not None
-    return not failed and _alive(workspace.store.claimed(attempt))
+    held = workspace.store.claimed(attempt)
+    return not failed and held is not None and claims.alive(held, workspace.shared.remote, attempt)
+
+
+def _say_everywhere(workspace: Workspace, name: str, payload: bytes) -> None:
+    """How a claim ended. Where the shared store cannot be reached now, the next sync brings it there."""
+    workspace.store.claim(name, payload)
+    try:
+        claims.take(workspace.store, workspace.shared.remote, name, payload)
+    except Unavailable as error:
+        workspace.tell(f"others will know after the next sync: {error.message}")
 
 
 def causes(workspace: Workspace, event: Event) -> list[Event]:
@@ -148,19 +168,3 @@ def _attempts(workspace: Workspace, due: Waiting) -> int:
 def _may_fire(workspace: Workspace, due: Waiting) -> bool:
     chain = causes(workspace, due.event)
     return not any(e.kind == due.trigger.when for e in chain) and len(chain) < DEPTH
-
-
-def _alive(holder: bytes | None) -> bool:
-    """Whether the process that took a claim still runs; one on another machine is taken to."""
-    if holder is None:
-        return False
-    held = json.loads(holder)
-    if held["host"] != socket.gethostname():
-        return True
-    try:
-        os.kill(held["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return bool(held["pid"] != os.getpid())

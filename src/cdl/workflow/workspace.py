@@ -13,6 +13,8 @@ from cdl.journal.journal import Journal
 from cdl.keys import DatasetKeys, Keyring
 from cdl.registry.records import Made, key_path
 from cdl.registry.registry import Registry
+from cdl.sharing.clone import Clone
+from cdl.sharing.trust import Shared, Trusted
 from cdl.store.seal import Vault
 from cdl.store.store import Store
 
@@ -21,7 +23,8 @@ from cdl.store.store import Store
 class Workspace:
     """What a step may use. `root` is the work tree, `folder` its `.cdl`, which all work trees of a clone share.
 
-    `config` is cdl.yaml with its deciding parts as they are in force; `tell` takes progress lines for who is watching.
+    `trusted` is what this clone allows, `shared` the store that it shares with others. `config` is cdl.yaml with its deciding
+    parts as they are in force; `tell` takes progress lines for who is watching.
     """
 
     root: Path
@@ -33,8 +36,23 @@ class Workspace:
     registry: Registry
     jobs: Jobs
     keyring: Keyring
+    trusted: Trusted
+    shared: Shared
     person: Person
     tell: Callable[[str], None]
+
+    @property
+    def clone(self) -> Clone:
+        """What sharing works with."""
+        return Clone(
+            project=self.config.project,
+            folder=self.folder,
+            git=self.git,
+            store=self.store,
+            journal=self.journal,
+            registry=self.registry,
+            tell=self.tell,
+        )
 
     def keys(self, dataset: str) -> DatasetKeys:
         """The keys of a dataset; Unavailable, naming the remedy, when this person holds none or none were drawn."""

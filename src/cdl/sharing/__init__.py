@@ -1,0 +1,1 @@
+"""sync: branches, refs, streams, objects, and what this clone trusts."""

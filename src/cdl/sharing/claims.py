@@ -1,0 +1,111 @@
+"""Claims that count among all clones: what is taken here is taken everywhere, as long as they share a store.
+
+    claims/triggers/dataset.ready/.../0      {"who": ..., "host": ..., "boot": ..., "pid": ...}   created once, in the store
+    leases/triggers/dataset.ready/.../0      {"until": 1795537518.3}                              renewed while its holder works
+
+A claim whose lease has ended without a result may be taken over under the next number. On one machine the process tells; a
+clone that shares no store asks nobody.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from cdl.errors import Unavailable
+from cdl.store.remote import Remote
+from cdl.store.store import Store
+
+LEASE_SECONDS = 300.0
+RENEW_SECONDS = 60.0
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # Linux; elsewhere the host's name alone tells machines apart
+
+
+def look(store: Store, remote: Remote | None, prefix: str) -> None:
+    """Brings the claims below a prefix here that others took. Unavailable."""
+    if remote is None:
+        return
+    for held in remote.held(f"claims/{prefix.rstrip('/')}/"):
+        name = held.name.removeprefix("claims/")
+        if store.claimed(name) is None:
+            store.claim(name, remote.get(held.name) or b"")
+
+
+def take(store: Store, remote: Remote | None, name: str, payload: bytes) -> bool:
+    """Takes a name once in all; False when somebody was faster. Unavailable, with nothing taken, when nobody can be asked."""
+    if remote is not None and not remote.create(f"claims/{name}", payload):
+        look(store, remote, name.rsplit("/", 1)[0])
+        return False
+    return store.claim(name, payload)
+
+
+def holder(who: str) -> dict[str, object]:
+    """Who takes a claim: person, machine, process."""
+    return {"who": who, "host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "at": time.time()}
+
+
+def alive(held: bytes | None, remote: Remote | None, name: str) -> bool:
+    """Whether the one who took a claim may still be at it: its process here, its lease elsewhere.
+
+    A claim of another machine counts as held where no store is shared, or none answers.
+    """
+    if held is None:
+        return False
+    found = json.loads(held)
+    same_host = found["host"] == socket.gethostname()
+    if same_host and found.get("boot", _boot()) == _boot():
+        return _runs(int(found["pid"])) and found["pid"] != os.getpid()
+    if remote is None:
+        return not same_host  # the same machine, started again since: nothing of then runs
+    try:
+        lease = remote.get(f"leases/{name}")
+    except Unavailable:
+        return True
+    until = json.loads(lease)["until"] if lease else float(found.get("at", 0)) + LEASE_SECONDS
+    return bool(until > time.time())
+
+
+@contextmanager
+def leased(remote: Remote | None, name: str, tell: Callable[[str], None]) -> Iterator[None]:
+    """Renews a claim's lease while something works."""
+    if remote is None:
+        yield
+        return
+    stop = threading.Event()
+
+    def renew() -> None:
+        while True:
+            try:
+                remote.put(f"leases/{name}", json.dumps({"until": time.time() + LEASE_SECONDS}).encode())
+            except Unavailable as error:
+                tell(f"the lease of {name} is not renewed: {error.message}")
+            if stop.wait(RENEW_SECONDS):
+                return
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@cache
+def _boot() -> str | None:
+    return BOOT.read_text().strip() if BOOT.exists() else None

@@ -1,0 +1,78 @@
+"""What leads where: from the names that stand in records, events and claims to every object behind them.
+
+A name is 64 hex digits wherever it stands. Of objects only those are looked into that are made of names: trees, manifests
+of sealed trees, documents (JSON) and batches. What a tree names is content: it is not looked into, whatever it holds. A hash
+of another kind that happens to name no object here leads nowhere, so nothing needs to know what its neighbours look like;
+sealed objects name nothing in the open, and no key is needed.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from cdl.errors import NotFound
+from cdl.store.store import Store
+
+NAMES = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+TREE = b'{"format":"cdl-tree-'
+BATCH = b"cdl-batch-"
+LOOK = 64  # bytes at the beginning that tell what an object is
+
+
+def names(data: bytes | memoryview) -> set[str]:
+    """Every name in some bytes, whether or not an object has it."""
+    return {found.decode() for found in NAMES.findall(data)}
+
+
+def reachable(store: Store, roots: Iterable[str], *, known: Iterable[str] = ()) -> Iterator[str]:
+    """The objects in the store that names lead to, each once; what is behind `known` ones is known too.
+
+    An object stands after those that it names, so that whoever takes them in order never holds a name without its object.
+    """
+    seen = set(known)
+    stack: list[tuple[str, Iterator[str] | None]] = [(name, None) for name in sorted(roots)]
+    while stack:
+        name, inner = stack.pop()
+        if inner is None:
+            if name in seen or not store.has(name):
+                continue
+            seen.add(name)
+            content, leaves = _inside(store, name)
+            for leaf in sorted(leaves):
+                if leaf not in seen and store.has(leaf):
+                    seen.add(leaf)
+                    yield leaf
+            inner = iter(sorted(content))
+        for below in inner:
+            if below not in seen:
+                stack += [(name, inner), (below, None)]
+                break
+        else:
+            yield name
+
+
+def missing(store: Store, roots: Iterable[str]) -> dict[str, str]:
+    """Objects that trees and sealed manifests behind some names lead to and that are not here: name -> what names it."""
+    found: dict[str, str] = {}
+    for name in reachable(store, roots):
+        content, leaves = _inside(store, name)
+        if leaves or _is_sealed_manifest(store, name):
+            found |= {below: name for below in leaves | content if not store.has(below)}
+    return found
+
+
+def _inside(store: Store, name: str) -> tuple[set[str], set[str]]:
+    """The names in an object: those to look behind, and those that are content."""
+    try:
+        data = store.view(name)
+    except NotFound:
+        return set(), set()
+    start = bytes(data[:LOOK])
+    if start.startswith(TREE):
+        return set(), names(data)
+    if start[:1] in (b"{", b"[") or BATCH in start:
+        return names(data), set()
+    return set(), set()
+
+
+def _is_sealed_manifest(store: Store, name: str) -> bool:
+    return b'"format":"cdl-sealed-' in bytes(store.view(name)[:4096])
