@@ -68,7 +68,7 @@ def silent(line: str) -> None:
 
 
 def clone(url: str, folder: Path | None = None, *, tell: Callable[[str], None] = silent) -> Workspace:
-    """Clones a project with its own refs, and opens it; nothing of it may run, and no store is used, before `cdl trust`.
+    """Clones a project with its own refs, and opens it on its integration branch; nothing of it may run, and no store is used, before `cdl trust`.
 
     Conflict where the folder is not empty, NotFound where the repository holds no project.
     """
@@ -90,6 +90,8 @@ def clone(url: str, folder: Path | None = None, *, tell: Callable[[str], None] =
     for branch in {named.integration, named.production or named.integration}:
         if git.resolve(f"refs/heads/{branch}") is None and branch in there:
             git.run("branch", "--quiet", "--track", branch, f"origin/{branch}")
+    if git.resolve(f"refs/heads/{named.integration}"):
+        git.run("switch", "--quiet", named.integration)  # where experiments begin and data comes in
     return open_workspace(root, tell=tell)
 
 
@@ -131,6 +133,7 @@ def init(
     drawn = start.draw_keys(load(folder), Keyring(), example=None if own_key else example)
     workspace = open_workspace(folder, tell=tell)
     decision = start.first_policy(workspace, laid.written)
+    follow_integration(workspace)  # before somebody names another branch in cdl.yaml
     return Begun(workspace=workspace, written=laid.written, keys=tuple(drawn), decision=decision)
 
 
