@@ -32,15 +32,13 @@ def export(workspace: Workspace, name: str, path: Path, *, every: bool = False) 
     Refused for another role than a labeler's or data engineer's, and for a file that git would keep.
     """
     require_role(workspace, ROLES, "label export")
-    inside = path.resolve().is_relative_to(workspace.root.resolve())
-    if inside and not workspace.git.run("check-ignore", "--", str(path.resolve()), check=False):
-        raise Refused(
-            "git would keep this file, and it holds test items", where=str(path), remedy="write it outside the project"
-        )
+    place = path.resolve()
+    inside = place.is_relative_to(workspace.root.resolve())
+    if inside and not workspace.git.run("check-ignore", "--", str(place), check=False):
+        remedy = "write it outside the project"
+        raise Refused("git would keep this file, and it holds test items", where=str(path), remedy=remedy)
     items = labels.unlabeled(workspace, name, every=every)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE)
-    with os.fdopen(handle, "wb") as file:
-        file.write(label_studio.tasks(items))
+    _write(place, label_studio.tasks(items))
     picture = bool(items) and label_studio.is_picture(items[0][1])
     return Written(len(items), label_studio.interface(workspace.config.data[name].labels.classes, picture=picture))
 
@@ -61,6 +59,17 @@ def take_in(workspace: Workspace, name: str, path: Path) -> tuple[int, int]:
     fresh = [row for row in given if (row.item, row.value, row.who, row.when) not in before]
     session.keep(fresh)
     return len(fresh), len(given) - len(fresh)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Writes a file that only its owner may read, also where it stood before."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE)
+    except OSError as error:
+        raise ConfigError(f"not written: {error.strerror}", where=str(path), remedy="name another file") from error
+    with os.fdopen(handle, "wb") as file:
+        os.fchmod(handle, PRIVATE)
+        file.write(data)
 
 
 def _rows(session: Session, choices: list[label_studio.Choice], where: str) -> list[Row]:
