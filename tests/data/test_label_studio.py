@@ -60,11 +60,11 @@ def test_an_export_names_item_class_labeler_and_time() -> None:
         ({"text": "z.txt"}, [annotation("a", was_cancelled=True)]),
         ({"text": "w.txt"}, []),
     )
-    first = {"item": "3f2a", "by_id": True, "when": "2021-03-09T22:16:08Z"}
+    when = "2021-03-09T22:16:08Z"
     assert choices(text, where="e.json") == [
         Choice(item="y.txt", by_id=False, value="b", who=None, when=None),
-        Choice(value="a", who="lena@example.org", **first),
-        Choice(value="b", who="label-studio/10", **first),
+        Choice(item="3f2a", by_id=True, value="a", who="lena@example.org", when=when),
+        Choice(item="3f2a", by_id=True, value="b", who="label-studio/10", when=when),
     ]
 
 
