@@ -18,7 +18,7 @@ from stage import DATA, OPS, REVIEW, ROLES, SCIENCE, SHORT, Stage, need, perform
 
 ZIP = "bbc-fulltext.zip"
 ARTICLES = 2225
-REJECTED = {"collect": "not bbc/*/*.txt", "validate": "shorter than 100 words"}
+REJECTED = {"collect": "not *.txt", "validate": "shorter than 100 words"}
 LENA = "lena@example.org"  # labels in Label Studio
 LABELED = 40
 TRIALS = 16
