@@ -4,179 +4,18 @@ python scripts/play.py [--quick] [--plant FAULT] [--keep FOLDER]      exit code 
 """
 
 import argparse
-import contextlib
 import json
-import os
-import shlex
-import shutil
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
 
 from plant import FAULTS
+from stage import DATA, OPS, REVIEW, ROLES, SCIENCE, SHORT, Stage, need, perform, somewhere, tell
 
-CDL = Path(sys.executable).with_name("cdl")
-DATA, SCIENCE, REVIEW, OPS = (f"{name}@example.org" for name in ("data", "science", "review", "ops"))
-ROLES = f"""\
-roles:
-  data_engineer: [{DATA}]
-  data_labeler: [{DATA}]
-  data_scientist: [{SCIENCE}]
-  model_validator: [{REVIEW}]
-  software_engineer: [{OPS}]
-  devops: [{OPS}]
-"""
-SHOWN_LINES = 14  # of a long output
-PROGRESS_SECONDS = 2.0
-SHORT = 10  # characters that name a record
 REQUESTS = 1000
 WINDOW = 250
 SELECTED = 40
-
-
-class Stage:
-    """The folder that the demo plays in, and who is acting. `plant` may spoil something before a chapter."""
-
-    def __init__(self, folder: Path, *, quick: bool, plant: str | None) -> None:
-        self.folder = folder
-        self.root = folder / "digits"
-        self.keyring = folder / "keyring"
-        self.quick = quick
-        self.plant = plant
-        self.began = time.monotonic()
-
-    def chapter(self, title: str) -> None:
-        """A new chapter; a planted fault of this chapter happens here."""
-        tell(f"\n{title}    [{time.monotonic() - self.began:.0f} s]")
-        number = title.partition(".")[0]
-        if self.plant and FAULTS[self.plant].chapter == number:
-            FAULTS[self.plant].happen(self)
-
-    def run(
-        self,
-        who: str,
-        *command: str,
-        expect: int = 0,
-        where: Path | None = None,
-        given: str = "",
-        show: str = "all",
-    ) -> str:
-        """Runs a command as somebody and stops the demo when it did not do what it should; what it printed.
-
-        `show`: all; `progress` without what it prints at its end; `nothing` for what only checks.
-        """
-        program = [str(CDL), *command[1:]] if command[0] == "cdl" else list(command)
-        typed = shlex.join("python" if part == sys.executable else part for part in command if part != "--json")
-        if show != "nothing":
-            tell(f"    {who} $ {typed}")
-        process = subprocess.Popen(
-            program,
-            cwd=where or self.root,
-            env=self._around(who),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        complained: list[str] = []
-        watcher = threading.Thread(target=follow, args=(process.stderr, complained, show != "nothing"))
-        watcher.start()
-        assert process.stdin is not None and process.stdout is not None
-        feeder = threading.Thread(target=feed, args=(process.stdin, given))
-        feeder.start()
-        said = process.stdout.read()
-        for thread in (watcher, feeder):
-            thread.join()
-        process.stdout.close()
-        if show == "all":
-            tell_some(said)
-        code = process.wait()
-        need(code == expect, f"{typed}: exit code {code}, expected {expect}: {''.join(complained)[-800:]}")
-        return said
-
-    def _around(self, who: str) -> dict[str, str]:
-        """The environment of a person; the scientist and the client hold no key."""
-        around = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "CDL_"))}
-        for role in ("AUTHOR", "COMMITTER"):
-            around |= {f"GIT_{role}_NAME": who.partition("@")[0], f"GIT_{role}_EMAIL": who}
-        keyring = self.keyring if who in (DATA, REVIEW, OPS) else self.folder / "no-keys"
-        return around | {"CDL_KEYRING": str(keyring), "GIT_CONFIG_GLOBAL": os.devnull}
-
-    def act(self, who: str, *command: str) -> Any:
-        """The JSON of a command that does something."""
-        return json.loads(self.run(who, *command, "--json", show="progress"))
-
-    def asked(self, who: str, *command: str) -> Any:
-        """The JSON of a command that only tells: a check of the demo's own, not part of its story."""
-        return json.loads(self.run(who, *command, "--json", show="nothing"))
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        """The events of a kind."""
-        found: list[dict[str, Any]] = self.asked(REVIEW, "cdl", "events", "--kind", kind)
-        return found
-
-    def ask(self, url: str, *, count: int, shift: str, seed: int) -> dict[str, Any]:
-        """Sends requests to a service; what came back."""
-        truths = ["--truths", str(self.folder / "truths.txt")] if shift == "strong" else []
-        options = ["--from", str(self.folder / "stream"), "--url", url, "--count", str(count), "--shift", shift]
-        out = self.run("client", sys.executable, "ask.py", *options, "--seed", str(seed), *truths)
-        found: dict[str, Any] = json.loads(out)
-        return found
-
-
-def feed(stream: IO[str], given: str) -> None:
-    """Types what a command is to read."""
-    with contextlib.suppress(BrokenPipeError), stream:
-        stream.write(given)
-
-
-def follow(stream: IO[str], kept: list[str], show: bool) -> None:
-    """Tells a command's progress while it runs; of the lines that trials report, one every two seconds and the last."""
-    last = 0.0
-    hidden = ""
-    with stream:
-        for line in stream:
-            kept.append(line)
-            if not show:
-                continue
-            repeated = " epoch " in line
-            if repeated and time.monotonic() - last < PROGRESS_SECONDS:
-                hidden = line
-                continue
-            if hidden and not repeated:
-                tell(f"      {hidden.rstrip()}")
-            tell(f"      {line.rstrip()}")
-            last, hidden = (time.monotonic() if repeated else last), ""
-    if hidden:
-        tell(f"      {hidden.rstrip()}")
-
-
-def tell_some(text: str) -> None:
-    """What a command printed; of a long output its two ends."""
-    lines = text.rstrip().splitlines()
-    half = SHOWN_LINES // 2
-    if len(lines) > SHOWN_LINES:
-        lines = [*lines[:half], f"... {len(lines) - 2 * half} lines", *lines[-half:]]
-    for line in lines:
-        tell(f"      {line}")
-
-
-def tell(text: str) -> None:
-    """A line of the story."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def need(true: bool, what: str) -> None:
-    """Ends the demo with exit code 1 when something did not happen."""
-    if not true:
-        tell(f"DID NOT HAPPEN: {what}")
-        raise SystemExit(1)
 
 
 def begin(stage: Stage) -> None:
@@ -268,40 +107,25 @@ def review(stage: Stage, model: str) -> str:
     stage.run(SCIENCE, "cdl", "model", "submit", second[:SHORT])
     stage.run(REVIEW, "cdl", "approve", second[:SHORT])
     stage.run(SCIENCE, "git", "switch", "--quiet", "main")
-    need(promoted(stage) == second, "the model is promoted")
+    need(stage.promoted() == second, "the model is promoted")
     need(stage.asked(SCIENCE, "cdl", "request", "list") == [], "the request is answered")
     accuracy = stage.asked(REVIEW, "cdl", "model", "evaluate", second)["measures"]["test.accuracy"]["value"]
     need(accuracy >= 0.95, f"the sealed accuracy is high enough: {accuracy}")
     return second
 
 
-def promoted(stage: Stage) -> str:
-    """The promoted model."""
-    found = [e["fields"]["model"] for e in stage.events("model.promoted")]
-    return str(found[-1]) if found else ""
-
-
-def deploy(stage: Stage, *, first: bool) -> str:
-    """Compression, revision, package, and a service; where it answers."""
-    stage.run(OPS, "cdl", "run", "deployment", "--yes")
-    revised = stage.events("model.revised")
-    need(len(revised) == (1 if first else 2), "the small model is compared with its original")
-    stage.run(REVIEW, "cdl", "approve")
-    stage.run(OPS, "cdl", "run", "deployment", "--yes")
-    if first:
-        stage.run(OPS, "cdl", "deploy", "apply", "staging")
-    url = str(stage.act(OPS, "cdl", "deploy", "apply", "production")["url"])
-    tell(f"      production answers at {url}")
-    return url
+def stream(stage: Stage) -> tuple[str, str]:
+    """The option of the client that names the images which were never ingested."""
+    return "--from", str(stage.folder / "stream")
 
 
 def serve(stage: Stage) -> str:
     """The first service and its requests."""
     stage.chapter("8. Int8, revised against the original, packaged, served; staging first.")
-    url = deploy(stage, first=True)
+    url = stage.deploy(staging=True)
 
     stage.chapter("9. A thousand requests, drawn with repetition and small shifts from images never seen before.")
-    found = stage.ask(url, count=REQUESTS, shift="small", seed=1)
+    found = stage.ask(url, REQUESTS, *stream(stage), "--shift", "small", "--seed", "1")
     need(found["failed"] == 0 and found["accuracy"] >= 0.9, f"the service answers well: {found}")
     time.sleep(2.5)  # the service writes what it was asked every two seconds
     windows = stage.act(OPS, "cdl", "monitor", "run", "production", "--once")
@@ -330,10 +154,10 @@ def grow(stage: Stage, before: str, url: str) -> None:
     stage.run(REVIEW, "cdl", "run", "--yes")
     stage.run(SCIENCE, "git", "switch", "--quiet", "main")
     stage.run(REVIEW, "cdl", "approve", "model")
-    need(promoted(stage) != before, "the new model is promoted")
+    need(stage.promoted() != before, "the new model is promoted")
     options = ["--from", str(stage.folder / "stream"), "--url", url, "--count", "600", "--shift", "none"]
     asking = subprocess.Popen([sys.executable, "ask.py", *options], cwd=stage.root, stdout=subprocess.PIPE, text=True)
-    again = deploy(stage, first=False)
+    again = stage.deploy(staging=False)
     said, _ = asking.communicate()
     need(again == url, "the service keeps its address")
     need(json.loads(said)["failed"] == 0, f"no request is lost in the swap: {said}")
@@ -347,7 +171,9 @@ def drift(stage: Stage, url: str) -> None:
     before = len(stage.events("monitor.window"))
     need(stage.events("monitor.drift") == [], "nothing drifted so far")
     pending = WINDOW - stage_rows(stage) % WINDOW
-    found = stage.ask(url, count=pending % WINDOW + 2 * WINDOW, shift="strong", seed=2)
+    truths = "--truths", str(stage.folder / "truths.txt")
+    asked = pending % WINDOW + 2 * WINDOW
+    found = stage.ask(url, asked, *stream(stage), "--shift", "strong", "--seed", "2", *truths)
     need(found["failed"] == 0, "every request is answered")
     time.sleep(2.5)
     stage.run(OPS, "cdl", "monitor", "run", "production", "--once")
@@ -407,14 +233,7 @@ def end(stage: Stage) -> None:
     stage.run(OPS, "cdl", "store", "verify")
     stage.run(OPS, "cdl", "ci", "check")
     tell(f"    one commit names it all: {stage.run(OPS, 'git', 'rev-parse', 'HEAD').strip()}")
-    found = stage.act(OPS, "cdl", "reproduce", "HEAD")
-    for line in found:
-        tell(f"      {line['what']:<14} {line['name'][:12]}  {'identical' if line['identical'] else 'DIFFERENT'}")
-    need(
-        {f["what"] for f in found} >= {"data, train", "data, test", "labels", "transformation", "weights", "package"},
-        "all is made again",
-    )
-    need(all(f["identical"] is True for f in found), "everything is identical")
+    stage.reproduced({"data, train", "data, test", "labels", "transformation", "weights", "package"})
     need(stage.run(OPS, "git", "status", "--porcelain") == "?? notes.txt\n", "the work under way is untouched")
 
 
@@ -428,27 +247,6 @@ def play(stage: Stage) -> None:
     grow(stage, second, url)
     drift(stage, url)
     end(stage)
-    tell(f"\nall of it happened, in {time.monotonic() - stage.began:.0f} s")
-
-
-@contextlib.contextmanager
-def somewhere(keep: Path | None) -> Iterator[Path]:
-    """A folder to play in, removed afterwards unless it is to be kept."""
-    folder = keep or Path(tempfile.mkdtemp(prefix="cdl-demo-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield folder
-    finally:
-        if keep is None:
-            shutil.rmtree(folder)
-
-
-def stop(stage: Stage) -> None:
-    """Ends the services."""
-    for name in ("staging", "production"):
-        if (stage.root / ".cdl/services" / name / "control").exists():
-            with contextlib.suppress(SystemExit):
-                stage.run(OPS, "cdl", "deploy", "stop", name)
 
 
 def main() -> None:
@@ -459,11 +257,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="play in this folder and leave it there")
     given = parser.parse_args()
     with somewhere(given.keep) as folder:
-        stage = Stage(folder, quick=given.quick, plant=given.plant)
-        try:
-            play(stage)
-        finally:
-            stop(stage)
+        stage = Stage(folder, "digits", quick=given.quick, fault=FAULTS.get(given.plant))
+        perform(stage, play)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ def test_a_project_is_made_with_the_installed_wheel(tmp_path: Path) -> None:
     [wheel] = (tmp_path / "dist").glob("continuous_deep_learning-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "cdl/examples/digits/cdl.yaml" in names and not [n for n in names if n.startswith("tests") or ".pyc" in n]
+    assert "cdl/examples/news/cdl.yaml" in names and not [n for n in names if n.endswith(".zip")]  # its terms forbid it
     done(sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env"), where=tmp_path)
     python = tmp_path / "env/bin/python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]

@@ -177,15 +177,7 @@ def test_an_unknown_item_or_class_keeps_nothing(again: Again) -> None:
     assert workspace.journal.events("labels.recorded") == []
 
 
-def test_label_studio_json_and_what_is_none(again: Again) -> None:
-    text = (
-        '[{"data": {"file": "x.txt"}, "annotations": [{"result": [{"type": "choices", "value": {"choices": ["a"]}}]}]},'
-        ' {"data": {"text": "y"}, "annotations": []}]'
-    )
-    assert labels._label_studio(text, "l.json") == {"x.txt": "a"}
-    for broken in ("{", "[1]", '[{"data": {}}]', '[{"data": {"file": "x"}, "annotations": [{}]}]'):
-        with pytest.raises(ConfigError, match="not Label Studio"):
-            labels._label_studio(broken, "l.json")
+def test_what_is_no_table_is_named() -> None:
     with pytest.raises(ConfigError, match="no column 'label'"):
         labels._csv("file,x\n", "l.csv", "file", "label")
     with pytest.raises(ConfigError, match="l.csv: line 2: not CSV"):

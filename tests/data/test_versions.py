@@ -1,17 +1,22 @@
 import base64
 import hashlib
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from click.testing import CliRunner
 
+from cdl.cli.main import cli
 from cdl.config.load import load
-from cdl.data import pending, versions
+from cdl.data import pending, stages, versions
+from cdl.data.ledger import read
+from cdl.data.reproduce import reproduce_data
 from cdl.errors import ConfigError, JobFailed, Unavailable
 from cdl.keys import Keyring
 from cdl.project import open_workspace
-from cdl.registry.records import Dataset
+from cdl.registry.records import Dataset, encode
 from cdl.workflow import start
 from cdl.workflow.workspace import Workspace
 
@@ -194,6 +199,78 @@ def test_a_command_may_be_a_step(again: Again) -> None:
     workspace = again()
     made = version(workspace, versions.make(workspace, "words"))
     assert made.rejected["reasons"] == {"ends in seven": 4} and sum(made.items.values()) == 36
+
+
+def test_a_command_that_fails_tells_nothing_of_its_item(again: Again) -> None:
+    root = again().root
+    (root / "cdl.yaml").write_text(YAML.replace('"data.clean:strip"', '[sh, -c, "cat >&2; exit 1"]'))
+    with pytest.raises(JobFailed) as caught:
+        versions.make(again(), "words")
+    assert CANARY not in f"{caught.value}" and caught.value.message == "RuntimeError"
+    log = (caught.value.remedy or "").rpartition(" ")[2]
+    assert CANARY in again().vault("words", by="data").get(log).decode()  # who holds the key can read it
+
+
+def test_a_program_that_is_not_here_is_named(again: Again) -> None:
+    root = again().root
+    (root / "cdl.yaml").write_text(YAML.replace('"data.clean:strip"', "[no-such-program, x]"))
+    with pytest.raises(ConfigError, match="no program 'no-such-program' here") as caught:
+        versions.make(again(), "words")
+    assert caught.value.where == "cdl.yaml: data.words.steps: clean"
+
+
+def test_a_program_of_the_project_runs_in_a_folder_with_itself_only(again: Again) -> None:
+    root = again().root
+    (root / "data/clean.sh").write_text("#!/bin/sh\nread -r x && ls data && echo $x\n")
+    (root / "cdl.yaml").write_text(YAML.replace('"data.clean:strip"', "[./data/clean.sh]"))
+    workspace = again()
+    made = version(workspace, versions.make(workspace, "words"))
+    [first, *_] = workspace.store.tree(made.steps[1].train).entries
+    assert workspace.store.get(first.object).decode().startswith(f"clean.sh\n{CANARY}")
+
+
+def test_files_that_do_not_fit_are_rejected_where_cdl_yaml_says_so(again: Again) -> None:
+    root = again().root
+    (root / "incoming/read me.TXT").write_text(f"{CANARY} about this")
+    first = version(again(), versions.make(again(), "words"))
+    assert first.rejected == {"reasons": {}, "tree": None}  # ignored
+    (root / "cdl.yaml").write_text(YAML.replace('{files: "*.txt"}', '{files: "*.txt", others: rejected}'))
+    workspace = again()
+    identity = versions.make(workspace, "words")
+    made = version(workspace, identity)
+    assert made.rejected["reasons"] == {"not *.txt": 1} and made.items == first.items
+    vault = workspace.vault("words", by="test")
+    [(item, (step, reason))] = stages.rejections(vault, made).items()
+    assert (step, reason) == ("collect", "not *.txt")
+    assert read(vault, made.split.ledger).origins[item].name == "read me.TXT"
+    assert all(same.identical for same in reproduce_data(workspace, identity))
+    assert versions.make(again(), "words") == identity  # nothing changed
+
+
+def test_other_files_than_those_of_a_pattern_there_are_not(again: Again) -> None:
+    rows = "rows: {format: csv, id: id}, others: rejected"
+    (again().root / "cdl.yaml").write_text(YAML.replace('files: "*.txt"', rows))
+    with pytest.raises(ConfigError, match="a table has no other files"):
+        again()
+
+
+def test_a_file_that_a_person_has_to_fetch_says_where(again: Again, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = again().root
+    declared = "{path: incoming/words.zip, get: ask Lena for it}"
+    (root / "cdl.yaml").write_text(YAML.replace("{path: incoming}", declared))
+    with pytest.raises(ConfigError, match="incoming/words.zip: there is no such file") as caught:
+        versions.make(again(), "words")
+    assert caught.value.remedy == "put it there: ask Lena for it"
+    monkeypatch.chdir(root)
+    with pytest.raises(ConfigError, match="ask Lena for it"):
+        CliRunner().invoke(cli, ["run", "data"], catch_exceptions=False, standalone_mode=False)
+    said = CliRunner().invoke(cli, ["run"], catch_exceptions=False, standalone_mode=False).stdout
+    assert said.startswith("nothing to do\nincoming/words.zip: there is no such file")
+    with zipfile.ZipFile(root / "incoming/words.zip", "w") as pack:
+        for path in sorted((root / "incoming").glob("*.txt")):
+            pack.write(path, path.name)
+    made = version(again(), versions.make(again(), "words"))
+    assert sum(made.items.values()) == 40 and "get" not in encode(made)[2].decode()
 
 
 @pytest.mark.parametrize("field", ["float('nan')", "b'bytes'", "'\\udcff'"])

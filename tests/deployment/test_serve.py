@@ -128,6 +128,16 @@ def test_a_bad_request_hears_what_is_wrong(shared: Service, path: str, body: Any
     assert shared.call("POST", "/predict", ROW)[0] == 200
 
 
+def test_a_text_comes_in_the_charset_that_it_names(shared: Service) -> None:
+    row = json.dumps({"x": 3.0, "y": 0.0, "note": "\xa3 5"}, ensure_ascii=False)
+    for charset in ("utf-8", "ISO-8859-1", '"windows-1252"', "utf-16"):
+        body = row.encode(charset.strip('"'))
+        status, found = shared.call("POST", "/predict", body, f"text/plain; format=fixed; charset={charset}")
+        assert status == 200 and found["category"] == "right", charset
+    status, found = shared.call("POST", "/predict", row.encode(), "text/plain; charset=idna")
+    assert status == 415 and "charset: one of utf-8" in found["error"]
+
+
 def test_too_large_and_the_wrong_method(shared: Service) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", shared.port, timeout=30)
     connection.putrequest("POST", "/predict")

@@ -4,7 +4,7 @@ import click
 
 from cdl.cli.after import after
 from cdl.cli.output import here, json_option, say, show, table
-from cdl.data import stages, steps
+from cdl.data import ledger, stages, steps
 from cdl.data.analyze import analyze
 from cdl.data.gate import measures
 from cdl.data.submit import submit
@@ -64,15 +64,20 @@ def run(name: str | None, answers: str | None, as_json: bool) -> None:
 @click.argument("name", required=False)
 @json_option
 def rejected(name: str | None, as_json: bool) -> None:
-    """Rejected items of the current version with their reasons; opens the sealed side, which needs the key."""
+    """Rejected items of the current version with their reasons and source names; opens the sealed side: needs the key."""
     workspace = open_workspace(here(), tell=say)
     dataset = named(workspace.config.data, "dataset", name)
     head = workspace.registry.head(DatasetHead, dataset)
     if head is None:
         raise NotFound(f"{dataset} has no version", remedy="cdl data run")
-    found = stages.rejections(workspace.vault(dataset, by="data"), workspace.registry.record(Dataset, head.version))
-    rows = [{"item": i[:12], "step": step, "reason": reason} for i, (step, reason) in sorted(found.items())]
-    show(rows, lambda: table(rows, ["item", "step", "reason"]) if rows else ["nothing was rejected"], as_json=as_json)
+    vault, record = workspace.vault(dataset, by="data"), workspace.registry.record(Dataset, head.version)
+    found, origins = stages.rejections(vault, record), ledger.read(vault, record.split.ledger).origins
+    rows = [
+        {"item": i[:12], "step": step, "reason": reason, "name": origins[i].name if i in origins else None}
+        for i, (step, reason) in sorted(found.items())
+    ]
+    columns = ["item", "step", "reason", "name"]
+    show(rows, lambda: table(rows, columns) if rows else ["nothing was rejected"], as_json=as_json)
 
 
 @data.command()

@@ -4,12 +4,13 @@ import base64
 import io
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import click
 
 from cdl.cli.after import after
 from cdl.cli.output import here, json_option, say, show
-from cdl.data import labels
+from cdl.data import elsewhere, labels
 from cdl.data.ready import ready
 from cdl.project import open_workspace
 from cdl.registry.records import short
@@ -22,7 +23,7 @@ LONGEST_TEXT = 2000  # characters of a text
 
 @click.group()
 def label() -> None:
-    """Labels: next, import, set, release."""
+    """Labels: next, import, export, set, release."""
 
 
 @label.command("next")
@@ -54,16 +55,40 @@ def next_items(name: str | None, count: int | None, as_json: bool) -> None:
 
 
 @label.command("import")
-@click.argument("name", required=False)
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--of", "name", metavar="DATASET", help="The dataset, where there are several.")
 @json_option
-def import_labels(name: str | None, as_json: bool) -> None:
-    """Keep the labels that cdl.yaml's origin gives and did not give before: folders, the source, CSV, Label Studio's JSON."""
+def import_labels(file: Path | None, name: str | None, as_json: bool) -> None:
+    """Keep the labels of FILE, an export of Label Studio as JSON, each with its labeler and time.
+
+    Without FILE: those that cdl.yaml's origin gives and did not give before (folders, the source, CSV, Label Studio's JSON).
+    """
     workspace = open_workspace(here(), tell=say)
     dataset = named(workspace.config.data, "dataset", name)
-    found = labels.not_said_before(workspace, dataset, labels.from_source(workspace, dataset))
-    count = labels.record(workspace, dataset, found, by=labels.SOURCE)
-    line = f"{count:,} new labels kept; next: cdl label release"
+    known = 0
+    if file is None:
+        found = labels.not_said_before(workspace, dataset, labels.from_source(workspace, dataset))
+        count = labels.record(workspace, dataset, found, by=labels.SOURCE)
+    else:
+        count, known = elsewhere.take_in(workspace, dataset, file)
+    line = (
+        f"{count:,} new labels kept" + (f", {known:,} were kept before" if known else "") + "; next: cdl label release"
+    )
     show({"dataset": dataset, "labels": count}, lambda: [line], as_json=as_json)
+
+
+@label.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--of", "name", metavar="DATASET", help="The dataset, where there are several.")
+@click.option("--all", "every", is_flag=True, help="Every item, not only those without a label.")
+@json_option
+def export_tasks(file: Path, name: str | None, every: bool, as_json: bool) -> None:
+    """Write items as tasks for Label Studio into FILE, test items too; `cdl label import` takes its export in."""
+    workspace = open_workspace(here(), tell=say)
+    dataset = named(workspace.config.data, "dataset", name)
+    made = elsewhere.export(workspace, dataset, file, every=every)
+    lines = [f"{made.tasks:,} tasks written; the labeling interface that fits them:", made.interface]
+    show({"dataset": dataset, "tasks": made.tasks, "interface": made.interface}, lambda: lines, as_json=as_json)
 
 
 @label.command("set")

@@ -9,6 +9,7 @@ import click
 
 from cdl.cli.output import confirmed, here, json_option, say, show
 from cdl.cycle import CYCLE, announce
+from cdl.data import pending
 from cdl.data.analyze import analyze
 from cdl.errors import CdlError
 from cdl.model.page import review_page
@@ -45,10 +46,13 @@ def run(pipeline: str | None, yes: bool, answers: str | None, watch: bool, no_tr
     workspace = open_workspace(here(), tell=say)
     options = {"answers": request_id(workspace, answers)} if answers else {}
     done = _once(workspace, _answering(cycle, options), pipeline, yes=yes)
+    missing = [m for name in workspace.config.data if not done and (m := pending.missing(workspace, name))]
+    if missing and pipeline == "data":
+        raise missing[0]
     notify(workspace, CYCLE)
     found = [{"step": p.step.name, "subject": p.work.subject} for p in done]
     opened = [f"{o.gate} {short(o.subject)}: {o.line}" for o in waiting(workspace, CYCLE)]
-    lines = [] if done else ["nothing to do", *_why(workspace, cycle, pipeline)]
+    lines = [] if done else ["nothing to do", *map(str, missing), *_why(workspace, cycle, pipeline)]
     lines += [f"waits for a decision: {o}" for o in opened]
     show({"done": found, "waiting": opened}, lambda: lines, as_json=as_json)
 

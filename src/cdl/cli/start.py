@@ -13,7 +13,7 @@ from cdl.registry.records import short
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
 @click.option("--name", help="The project's name; left out, the folder's.")
-@click.option("--example", help="Copy an example: digits.")
+@click.option("--example", help="Copy an example: digits, news.")
 @click.option("--own-key", is_flag=True, help="Draw a secret instead of taking the example's published one.")
 @json_option
 def init(folder: Path, name: str | None, example: str | None, own_key: bool, as_json: bool) -> None:

@@ -189,6 +189,10 @@ def _within(value: float, low: float, high: float | None, where: str) -> None:
 
 def _check_data(name: str, data: DataConfig, place: Callable[..., str]) -> None:
     _one_of(data.items, ("files", "rows", "arrays"), place("data", name, "items"))
+    if data.items.others == "rejected" and data.items.files is None:
+        raise ConfigError(
+            "a table has no other files", where=place("data", name, "items", "others"), remedy="leave it out"
+        )
     for source in data.sources():
         _one_of(source, ("path", "url", "command"), place("data", name, "source"))
         if source.url and not source.sha256:

@@ -41,6 +41,8 @@ class Source(Section, frozen=True, kw_only=True):
     """A program and its arguments that writes files into the folder CDL_OUT."""
     set: Literal["train", "test"] | None = None
     """The set that all items of this source belong to; left out, the split decides."""
+    get: str | None = None
+    """Where a person gets the file of `path`; said where it is missing."""
 
 
 class Rows(Section, frozen=True, kw_only=True):
@@ -70,6 +72,8 @@ class Items(Section, frozen=True, kw_only=True):
 
     files: str | None = None
     """A pattern: each file that fits is an item."""
+    others: Literal["ignored", "rejected"] = "ignored"
+    """What becomes of files that do not fit; rejected ones are kept with that reason."""
     rows: Rows | None = None
     """Each row of a table is an item."""
     arrays: Arrays | None = None
@@ -89,7 +93,7 @@ class Step(Section, frozen=True, kw_only=True):
     """A data step, given as `- name: {...}`."""
 
     run: str | list[str]
-    """'module:function', or a program and its arguments."""
+    """'module:function'; or a program and its arguments: content on standard input, the new one on standard output."""
     per: Literal["item"] = "item"
     """What one piece of work is."""
     files: list[str] = []
@@ -239,6 +243,8 @@ class ModelConfig(Section, frozen=True, kw_only=True):
 
     data: str
     """The dataset that it learns from."""
+    input: Literal["image", "text", "bytes", "row", "array"] | None = None
+    """What a request to its service holds; left out, whatever comes, until an implementation says so."""
     train: str | list[str]
     """'module:function' that trains, called with a context; or a program and its arguments, an unchanged script."""
     network: str | None = None

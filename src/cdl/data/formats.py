@@ -47,6 +47,13 @@ def read_items(files: Mapping[str, bytes], items: Items, *, folder_is_label: boo
     return sorted(found, key=lambda raw: raw.name)
 
 
+def unfit(files: Mapping[str, bytes], items: Items) -> dict[str, str]:
+    """The files that are to be rejected, with the reason; none where others are ignored."""
+    if items.files is None or items.others == "ignored":
+        return {}
+    return {name: f"not {items.files}" for name in sorted(files) if not fnmatch.fnmatchcase(name, items.files)}
+
+
 def _files(files: Mapping[str, bytes], pattern: str, folder_is_label: bool) -> Iterator[Raw]:
     for name, data in files.items():
         if fnmatch.fnmatchcase(name, pattern):

@@ -6,13 +6,13 @@ source, never a value. A release is a snapshot of all rows so far and the rule t
 
 import csv
 import io
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cdl.config.schema import LabelConfig
+from cdl.data import label_studio
 from cdl.data import ledger as ledgers
 from cdl.data.split import TEST, TRAIN
 from cdl.errors import ConfigError, NotFound
@@ -73,29 +73,32 @@ class Session:
         require_role(workspace, ROLES, "labeling")
         self.workspace = workspace
         self.name = name
-        self.dataset_id, dataset = current(workspace, name)
-        self.known = sides(workspace, dataset)
+        self.dataset_id, self.dataset = current(workspace, name)
+        self.known = sides(workspace, self.dataset)
 
     def record(self, values: Mapping[str, str], *, by: str = PERSON) -> int:
         """Keeps labels by item id, acknowledged on return; how many. `by`: PERSON, or SOURCE for those that came with it.
 
         ConfigError for an unknown item or class; nothing is kept then.
         """
-        classes = self.workspace.config.data[self.name].labels.classes
-        for item, value in values.items():
-            if item not in self.known:
-                wrong = f"no item {item[:12]} in {short(self.dataset_id)}"
-                raise ConfigError(wrong, where="labels", remedy="cdl data list")
-            check_value(value, classes, where=f"label of {item[:12]}")
         made = self.workspace.made()
-        for side in (TRAIN, TEST):
-            rows = [
-                Row(item=i, value=v, who=made.who, when=made.when, dataset=self.dataset_id)
-                for i, v in sorted(values.items())
-                if self.known[i] == side
-            ]
-            _keep(self.workspace, self.name, side, rows, by)
+        rows = [
+            Row(item=i, value=v, who=made.who, when=made.when, dataset=self.dataset_id)
+            for i, v in sorted(values.items())
+        ]
+        self.keep(rows, by=by)
         return len(values)
+
+    def keep(self, rows: Sequence[Row], *, by: str = PERSON) -> None:
+        """Keeps rows, acknowledged on return. ConfigError for an unknown item or class; nothing is kept then."""
+        classes = self.workspace.config.data[self.name].labels.classes
+        for row in rows:
+            if row.item not in self.known:
+                wrong = f"no item {row.item[:12]} in {short(self.dataset_id)}"
+                raise ConfigError(wrong, where="labels", remedy="cdl data list")
+            check_value(row.value, classes, where=f"label of {row.item[:12]}")
+        for side in (TRAIN, TEST):
+            _keep(self.workspace, self.name, side, [row for row in rows if self.known[row.item] == side], by)
 
 
 def record(workspace: Workspace, name: str, values: Mapping[str, str], *, by: str = PERSON) -> int:
@@ -103,12 +106,12 @@ def record(workspace: Workspace, name: str, values: Mapping[str, str], *, by: st
     return Session(workspace, name).record(values, by=by)
 
 
-def unlabeled(workspace: Workspace, name: str) -> list[tuple[str, bytes]]:
-    """Items of the current version without a label, with their content, by id. Needs the key."""
+def unlabeled(workspace: Workspace, name: str, *, every: bool = False) -> list[tuple[str, bytes]]:
+    """Items of the current version without a label, or `every` one, with their content, by id. Needs the key."""
     _, dataset = current(workspace, name)
     vault = workspace.vault(name, by="labeling")
     sealed = vault.tree(dataset.test)
-    known = {row.item for side in (TRAIN, TEST) for row in rows(workspace, name, side)}
+    known = set() if every else {row.item for side in (TRAIN, TEST) for row in rows(workspace, name, side)}
     entries = workspace.store.tree(dataset.train).entries
     found = [(e.name, workspace.store.get(e.object)) for e in entries if e.name not in known]
     found += [(n, sealed.data(n)) for n in sealed.names if n not in known]
@@ -289,7 +292,7 @@ def _table(workspace: Workspace, config: LabelConfig) -> dict[str, str]:
         raise ConfigError("not UTF-8", where=path, remedy="save it as UTF-8") from error
     if origin is not None and origin.csv is not None:
         return _csv(text, path, origin.csv.item, origin.csv.label)
-    return _label_studio(text, path)
+    return {choice.item: choice.value for choice in label_studio.choices(text, where=path)}
 
 
 def _csv(text: str, path: str, item: str, label: str) -> dict[str, str]:
@@ -303,21 +306,3 @@ def _csv(text: str, path: str, item: str, label: str) -> dict[str, str]:
     except csv.Error as error:
         where = f"{path}: line {reader.reader.line_num}"
         raise ConfigError(f"not CSV: {error}", where=where, remedy="mend the row") from error
-
-
-def _label_studio(text: str, path: str) -> dict[str, str]:
-    """Label Studio's JSON: the last choice of each task; the item is `data.file`, or the task's only data value."""
-    found: dict[str, str] = {}
-    try:
-        for task in json.loads(text):
-            data = task["data"]
-            name = data["file"] if "file" in data else next(iter(data.values()))
-            for annotation in task.get("annotations", []):
-                for result in annotation["result"]:
-                    if result.get("type") == "choices":
-                        found[str(name)] = result["value"]["choices"][0]
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, IndexError) as error:
-        raise ConfigError(
-            f"not Label Studio's JSON: {error!r}", where=path, remedy="export the project as JSON"
-        ) from error
-    return found

@@ -10,7 +10,9 @@ import msgspec
 from blake3 import blake3
 
 from cdl import document
+from cdl.data.sources import no_file
 from cdl.data.versions import source_snapshot
+from cdl.errors import ConfigError
 from cdl.jobs.closure import closure
 from cdl.registry.records import DatasetHead
 from cdl.workflow.workspace import Workspace
@@ -23,6 +25,14 @@ def pending(workspace: Workspace, name: str) -> bool:
     if any(s.path and not (workspace.root / s.path).exists() for s in config.sources()):
         return place.exists()
     return not place.exists() or place.read_text() != fingerprint(workspace, name)
+
+
+def missing(workspace: Workspace, name: str) -> ConfigError | None:
+    """What a dataset without a version misses, where a source of it is not in this work tree."""
+    if workspace.registry.head(DatasetHead, name) is not None or not workspace.holds_key(name):
+        return None
+    absent = [s for s in workspace.config.data[name].sources() if s.path and not (workspace.root / s.path).exists()]
+    return no_file(absent[0]) if absent else None
 
 
 def note(workspace: Workspace, name: str) -> None:

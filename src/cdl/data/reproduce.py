@@ -14,9 +14,8 @@ from cdl.config.load import parse
 from cdl.config.schema import Split
 from cdl.data import labels, versions
 from cdl.data.dataset import dataset_record, labels_record
-from cdl.data.formats import read_items
 from cdl.data.split import TEST, TRAIN
-from cdl.data.stages import item_id, number_sources
+from cdl.data.stages import number_sources, take_in
 from cdl.data.versions import DATA_REFS
 from cdl.errors import NotFound
 from cdl.registry.records import Dataset, Labels, encode, short
@@ -104,13 +103,11 @@ def _again(workspace: Workspace, record: Dataset, commit: str) -> Dataset:
     draft.again = True
     split = Split(test=record.split.test, by=record.split.by)  # as it was in force then, whatever was written there
     draft.config = msgspec.structs.replace(draft.config, split=split)
-    origin = draft.config.labels.origin
     number_sources(draft, record.sources)
     for place, source in enumerate(record.sources):
         tree = draft.vault.tree(source.raw)
         files = {n: tree.data(n) for n in tree.names}
         draft.sources.append(source)
-        for item in read_items(files, draft.config.items, folder_is_label=bool(origin and origin.folder)):
-            draft.raw[item_id(draft.vault, draft.numbers[place], item.name)] = (place, item)
+        take_in(draft, place, files)
     versions.pipeline(draft)
     return versions.finish(draft, record.parent, record.answers)

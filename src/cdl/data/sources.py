@@ -46,6 +46,12 @@ def fetch(source: Source, root: Path) -> dict[str, bytes]:
     return files
 
 
+def no_file(source: Source) -> ConfigError:
+    """That a source's path is not there, and what to do."""
+    remedy = f"put it there: {source.get}" if source.get else "put it there, or correct `source.path` in cdl.yaml"
+    return ConfigError("there is no such file or folder", where=source.path, remedy=remedy)
+
+
 def read_archive(where: str, data: bytes) -> dict[str, bytes]:
     """The regular files in a zip or tar archive. ConfigError names a member that escapes or is too much."""
     found: dict[str, bytes] = {}
@@ -111,7 +117,7 @@ def _path(path: Path, source: Source) -> dict[str, bytes]:
     if path.is_dir():
         return {name: p.read_bytes() for name, p in _walk(path, shown)}
     if not path.is_file():
-        raise ConfigError("there is no such file or folder", where=shown, remedy="correct `source.path` in cdl.yaml")
+        raise no_file(source)
     data = path.read_bytes()
     _check_hash(source, data, shown)
     return _unpacked(shown, path.name, data)

@@ -4,6 +4,7 @@ A draft lives in memory and in the store until `versions.make` commits its recor
 everything set aside are sealed from the first moment.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from cdl.config.schema import DataConfig, Step
 from cdl.config.schema import Source as DeclaredSource
 from cdl.data import ledger as ledgers
 from cdl.data.dataset import field_names
-from cdl.data.formats import Raw, read_items
+from cdl.data.formats import Raw, read_items, unfit
 from cdl.data.ledger import Ledger, Origin
 from cdl.data.process import Content, Rejected, equal_values, key, process
 from cdl.data.sources import fetch
@@ -29,13 +30,15 @@ from cdl.store.tree import Entry
 from cdl.workflow.workspace import Workspace
 
 ID_DIGITS = 32  # hex digits of an item's id
+COLLECT = "collect"  # the stage that rejects files which are no items
 
 
 @dataclass(kw_only=True)
 class Draft:
     """A version in the making. `files` is the snapshot's tree that code is taken from; `again` asks no earlier outcomes.
 
-    `numbers` are those of the declared sources, `raw` holds each item with its source's place in cdl.yaml.
+    `numbers` are those of the declared sources, `raw` holds each item with its source's place in cdl.yaml, `unfit` where
+    a rejected file that is no item came from.
     `sayable` are reasons of rejected items that quote no test item: a training item has them too, or they stand in the code.
     """
 
@@ -52,6 +55,7 @@ class Draft:
     numbers: list[int] = field(default_factory=list)
     every_source: list[str] = field(default_factory=list)
     raw: dict[str, tuple[int, Raw]] = field(default_factory=dict)
+    unfit: dict[str, Origin] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
     sets: dict[str, dict[str, Content]] = field(default_factory=dict)
     split: Split | None = None
@@ -64,7 +68,6 @@ class Draft:
 
 def collect(draft: Draft) -> None:
     """Fetches the declared sources, keeps what came (sealed), and gives each item a neutral id."""
-    labels = draft.config.labels.origin
     number_sources(draft, draft.config.sources())
     for place, source in enumerate(draft.config.sources()):
         if source.command is not None:
@@ -72,14 +75,25 @@ def collect(draft: Draft) -> None:
         files = fetch(source, draft.workspace.root)
         raw = draft.vault.put_tree(SealedItem(name, data) for name, data in files.items())
         declared = msgspec.to_builtins(source)
-        draft.sources.append(Source(raw=raw, **{k: v for k, v in declared.items() if v is not None}))
-        for item in read_items(files, draft.config.items, folder_is_label=bool(labels and labels.folder)):
-            draft.raw[item_id(draft.vault, draft.numbers[place], item.name)] = (place, item)
+        draft.sources.append(Source(raw=raw, **{k: v for k, v in declared.items() if v is not None and k != "get"}))
+        take_in(draft, place, files)
     if not draft.raw:
         fits = draft.config.items.files or "the declared rows or arrays"
         raise ConfigError(
             "the sources hold no item", where=f"cdl.yaml: data.{draft.name}", remedy=f"put some there; wanted: {fits}"
         )
+
+
+def take_in(draft: Draft, place: int, files: Mapping[str, bytes]) -> None:
+    """Gives each item in the files of a source its neutral id; files that are none are set aside where cdl.yaml says so."""
+    origin, number = draft.config.labels.origin, draft.numbers[place]
+    for item in read_items(files, draft.config.items, folder_is_label=bool(origin and origin.folder)):
+        draft.raw[item_id(draft.vault, number, item.name)] = (place, item)
+    for name, reason in unfit(files, draft.config.items).items():
+        identity = item_id(draft.vault, number, name)
+        draft.unfit[identity] = Origin(number, name, None, "")
+        draft.rejected[identity] = (COLLECT, Rejected(Content(files[name], {}), reason))
+        draft.sayable.add(reason)
 
 
 def number_sources(draft: Draft, declared: Sequence[DeclaredSource | Source]) -> None:
@@ -125,7 +139,7 @@ def split(draft: Draft) -> None:
     origins = {
         i: Origin(draft.numbers[place], raw.name, raw.label, draft.rows[i].equal)
         for i, (place, raw) in draft.raw.items()
-    }
+    } | draft.unfit
     aside = [i for i, row in draft.rows.items() if row.side == ASIDE]
     kept = [SealedItem(i, draft.raw[i][1].content, dict(draft.raw[i][1].fields)) for i in aside]
     draft.split = Split(
@@ -153,6 +167,7 @@ def work(draft: Draft, name: str, step: Step) -> None:
     if step.off:
         draft.skipped.append(name)
         return
+    check_program(step, f"cdl.yaml: data.{draft.name}.steps: {name}")
     code = closure_of(draft.workspace, draft.files, step.run, step.files, step)
     items = {**draft.sets[TRAIN], **draft.sets[TEST]}
     outcomes = process(
@@ -172,6 +187,13 @@ def work(draft: Draft, name: str, step: Step) -> None:
         said = {o.reason for _, o in reasons.values()}
         draft.sayable |= said if side == TRAIN else _literal(draft, code, said)
     keep(draft, name, code)
+
+
+def check_program(step: Step, where: str) -> None:
+    """ConfigError where a step's program is not on this machine; one of the project has a / in its name."""
+    if isinstance(step.run, list) and (not step.run or ("/" not in step.run[0] and shutil.which(step.run[0]) is None)):
+        named = f"no program '{step.run[0]}' here" if step.run else "the command is empty"
+        raise ConfigError(named, where=where, remedy="install it, or correct `run`")
 
 
 def _literal(draft: Draft, code: Closure, reasons: set[str]) -> set[str]:

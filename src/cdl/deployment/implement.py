@@ -12,7 +12,7 @@ import numpy as np
 from cdl.deployment.validation import validation_probabilities
 from cdl.errors import Refused
 from cdl.model.code import model_code
-from cdl.model.register import keep_source
+from cdl.model.register import keep_source, request_schema
 from cdl.model.source import model_record
 from cdl.model.transform import Learned, prepare
 from cdl.registry.records import Model, encode, short
@@ -46,7 +46,7 @@ def implement(workspace: Workspace, model_id: str, *, input: Input, cause: str |
         code={"commit": code.commit, "tree": code.tree, "closure": code.closure.id},
         transformation=encode(transformation)[0] if transformation else None,
         environment=msgspec.to_builtins(code.environment),
-        schema={"input": input, "output": {"category": "text", "probabilities": list(model.output["classes"])}},
+        schema=request_schema(input, model.output),
     )
     identity = encode(record)[0]
     if transformation is not None:

@@ -59,7 +59,7 @@ def closure(
 
 def _start(files: Mapping[str, str], entry: str | Sequence[str]) -> list[str]:
     if not isinstance(entry, str):
-        return [a for a in entry if a in files]
+        return [a for a in (part.removeprefix("./") for part in entry) if a in files]
     if entry in files:
         return [entry]
     module, colon, _ = entry.partition(":")

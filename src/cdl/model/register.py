@@ -4,11 +4,12 @@ The record, its transformation and its source live under `refs/cdl/models/<id>`,
 so that squash, rebase and deleted branches lose nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cdl.errors import Refused
 from cdl.git.commit import make_commit, make_tree
+from cdl.model.code import section
 from cdl.model.trials import Trial
 from cdl.registry.records import Made, Model, Transformation, encode, short
 from cdl.registry.registry import MODEL_REFS, message
@@ -36,7 +37,9 @@ def register(
     if trial.status not in ("finished", "paused") or not trial.weights:
         raise Refused(f"trial {trial.id} is {trial.status}", remedy="cdl trial list")
     transformation = trial.transformation_record()
-    model = model_record(trial, workspace.made("data_scientist", cause=cause), origin=origin, answers=answers)
+    made = workspace.made("data_scientist", cause=cause)
+    input = section(workspace, trial.model, trial.code["commit"]).input
+    model = model_record(trial, made, origin=origin, answers=answers, schema=request_schema(input, trial.output))
     records = [r for r in (transformation, model) if r is not None]
     identity = encode(model)[0]
     line = f"{model.name} {short(identity)} from {trial.id}"
@@ -45,7 +48,16 @@ def register(
     return identity
 
 
-def model_record(trial: Trial, made: Made, *, origin: dict[str, Any] | None, answers: str | None) -> Model:
+def request_schema(input: str | None, output: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a service of a model takes and gives, where cdl.yaml says what it takes."""
+    if input is None:
+        return None
+    return {"input": input, "output": {"category": "text", "probabilities": list(output["classes"])}}
+
+
+def model_record(
+    trial: Trial, made: Made, *, origin: dict[str, Any] | None, answers: str | None, schema: dict[str, Any] | None
+) -> Model:
     """The model record of a trial."""
     return Model(
         name=trial.model,
@@ -69,6 +81,7 @@ def model_record(trial: Trial, made: Made, *, origin: dict[str, Any] | None, ans
         weights=trial.weights or "",
         metrics=dict(trial.metrics),
         output=dict(trial.output),
+        schema=schema,
     )
 
 

@@ -103,7 +103,7 @@ def lay_out(root: Path, *, name: str | None = None, example: str | None = None) 
     if not (root / "requirements.lock").exists():
         written += _write(root, "requirements.lock", installed())
     written += _ignore(root)
-    return Laid(root=root, written=tuple(written))
+    return Laid(root=root, written=tuple(dict.fromkeys(written)))
 
 
 def draw_keys(config: Config, keyring: Keyring, *, example: str | None = None) -> list[str]:

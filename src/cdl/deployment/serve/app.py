@@ -32,6 +32,8 @@ from cdl.deployment.serve.scoring import Log
 LARGEST_BODY = 10_000_000  # bytes
 ID = re.compile(r"q-[0-9a-f]{16}")
 OUTPUTS = ("probabilities", "category")
+CHARSET = re.compile(r""";\s*charset="?([\w.-]+)""", re.IGNORECASE)
+CHARSETS = ("us-ascii", "iso-8859-1", "windows-1252", "utf-16")
 TYPES = {"image": "image/", "text": "text/plain"}
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -101,7 +103,8 @@ class App:
             raise BadRequest(405, f"{path} is used with POST")
         if _header(scope, b"inference-header-content-length"):
             raise BadRequest(400, "binary tensor data is not spoken here; JSON is (binary_data=False)")
-        return await writing[path](await _body(scope, receive), _header(scope, b"content-type"))
+        body, kind = await _body(scope, receive), _header(scope, b"content-type")
+        return await writing[path](_utf8(scope, body) if kind.startswith("text/") else body, kind)
 
     async def _predict_one(self, body: bytes, kind: str) -> tuple[int, Any]:
         start = time.perf_counter()
@@ -241,6 +244,17 @@ async def _body(scope: Mapping[str, Any], receive: Receive) -> bytes:
         parts.append(part)
         more = message.get("more_body", False)
     return b"".join(parts)
+
+
+def _utf8(scope: Mapping[str, Any], body: bytes) -> bytes:
+    """A text as UTF-8, whatever charset its Content-Type names: the model was trained on UTF-8."""
+    declared = next(v for k, v in scope["headers"] if k == b"content-type").decode("latin-1")
+    named = CHARSET.search(declared)
+    if named is None or named[1].lower() in ("utf-8", "utf8"):
+        return body
+    if named[1].lower() not in CHARSETS:
+        raise BadRequest(415, f"charset: one of utf-8, {', '.join(CHARSETS)} is expected, not '{named[1]}'")
+    return body.decode(named[1], "replace").encode()
 
 
 def _header(scope: Mapping[str, Any], name: bytes) -> str:
