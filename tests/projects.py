@@ -13,6 +13,7 @@ from cdl.cli.main import cli
 from cdl.config.load import load
 from cdl.cycle import CYCLE
 from cdl.data import versions
+from cdl.git.repository import Git
 from cdl.keys import Keyring
 from cdl.model.evaluate import evaluate
 from cdl.model.register import register
@@ -20,6 +21,7 @@ from cdl.model.submit import offer
 from cdl.model.train import train
 from cdl.project import open_workspace
 from cdl.registry.records import Package
+from cdl.sharing.trust import Trusted, note
 from cdl.workflow import start
 from cdl.workflow.decide import decide, meant
 from cdl.workflow.run import run
@@ -216,6 +218,7 @@ class Toy:
             refs = ["refs/cdl/*:refs/cdl/*"] if "fetch" in command else []
             subprocess.run(["git", *command, *refs], check=True)
         shutil.copytree(self.root / ".cdl/store", root / ".cdl/store")
+        note(Git(root), Trusted(code=True))
         return Toy(root, self._patch)
 
     def data(self, rows: str, email: str = DATA) -> Workspace:

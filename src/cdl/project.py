@@ -68,9 +68,10 @@ def silent(line: str) -> None:
 
 
 def clone(url: str, folder: Path | None = None, *, tell: Callable[[str], None] = silent) -> Workspace:
-    """Clones a project with its own refs, and opens it on its integration branch; nothing of it may run, and no store is used, before `cdl trust`.
+    """Clones a project with its own refs, and opens it on its integration branch.
 
-    Conflict where the folder is not empty, NotFound where the repository holds no project.
+    Nothing of it may run, and no store is used, before `cdl trust`. Conflict where the folder is not empty, NotFound where the
+    repository holds no project.
     """
     root = folder or Path(url.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1].removesuffix(".git"))
     if root.exists() and any(root.iterdir()):

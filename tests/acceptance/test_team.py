@@ -12,7 +12,7 @@ import pytest
 
 from tests.projects import FEATURES, SIDE, YAML, table
 from tests.s3 import of_server, s3_server
-from tests.team import Person
+from tests.team import CDL, Person
 
 TEAM = """\
 store: s3://team/toy
@@ -103,117 +103,151 @@ def register(person: Person, branch: str) -> str:
 
 
 def test_the_whole_cycle(team: Team, tmp_path: Path) -> None:
-    data, ops, science, review = team.data, team.ops, team.science, team.review
-    # both register, neither loses anything
-    mine = register(science, "stems")
-    assert "evaluat" in science.cdl("status")
-    science.cdl("sync")
-    other = register(data, "wide")
-    data.cdl("sync")
-    review.cdl("sync")
-    assert len(review.json("trial", "list")) == 2 * 6
-    assert all(model in review.cdl("run", "--yes") + review.cdl("model", "list") for model in (mine, other))
-    review.cdl("report", mine)
-    review.cdl("sync")
-    # submitted, refused, sent back to data collection
-    science.cdl("sync")
-    science.cdl("model", "submit", mine)
-    assert "refused" in science.cdl("approve", mine, code=3)
-    science.cdl("sync")
-    review.cdl("sync")
-    review.cdl("reject", mine, "--to", "collection", "--because", "more of both sides")
-    review.cdl("sync")
-    # the data engineer sees the request and answers it, while an experiment is open
-    data.git("switch", "--quiet", "dev")
-    data.cdl("sync")
-    request = re.search(r"r-[0-9a-f]{8}", data.cdl("status"))
-    assert request, "the request does not show"
-    data.write("incoming/more.csv", table(60, first=120))
-    data.cdl("run", "data", "--yes", "--answers", request[0])
-    data.cdl("approve")
-    # both label, one releases
-    science.cdl("sync")
-    items = [row["item"] for row in science.json("label", "list")] if False else []
-    assert items == []
-    data.cdl("sync")
-    science.cdl("sync")
-    assert science.git("branch", "--show-current") == "exp/stems"
-    assert request[0] not in science.cdl("status"), "an answered request still waits"
-    # the other candidate is evaluated again on the new test, submitted, approved: promoted
-    data.git("switch", "--quiet", "exp/wide")
-    data.cdl("model", "submit", other)
-    data.cdl("sync")
-    review.cdl("sync")
-    review.cdl("run", "--yes")
-    assert "promoted" in review.cdl("approve", other) or "v1" in review.cdl("log")
-    review.cdl("sync")
-    # deployed
-    ops.git("switch", "--quiet", "dev")
-    ops.cdl("sync")
-    ops.cdl("run", "deployment", "--yes")
-    ops.cdl("sync")
-    review.cdl("sync")
-    review.cdl("run", "--yes")
-    review.cdl("approve")
-    review.cdl("sync")
-    ops.cdl("sync")
-    ops.cdl("run", "deployment", "--yes")
+    mine, other = both_register(team)
+    request = send_back(team, mine)
+    answer(team, request)
+    promote(team, other, "exp/wide")
     try:
-        ops.cdl("deploy", "apply", "production")
-        first = ops.json("deploy", "status")
-        # new data: the trigger fires once in all
-        data.git("switch", "--quiet", "dev")
-        data.write("incoming/third.csv", table(60, first=180))
-        data.cdl("run", "data", "--yes", "--no-triggers")
-        data.cdl("approve", "--no-triggers")
-        data.cdl("sync")
-        for person in (science, review, data, ops):
-            person.cdl("sync")
-            person.cdl("run", "--yes")
-            person.cdl("sync")
-        assert len([e for e in data.json("events") if e["kind"] == "trigger.claimed"]) == 1
-        retrained = next(
-            b for b in science.git("branch", "-a", "--format=%(refname:short)").split() if "cdl/retrain-" in b
-        )
-        science.cdl("sync")
-        science.git("switch", "--quiet", retrained.removeprefix("origin/"))
-        again = model_of(retrained.replace("retrain-", "m-"))
-        review.cdl("sync")
-        review.cdl("run", "--yes")
-        review.cdl("sync")
-        science.cdl("sync")
-        science.cdl("model", "submit", again)
-        science.cdl("sync")
-        review.cdl("sync")
-        review.cdl("approve", again)
-        review.cdl("sync")
-        ops.cdl("sync")
-        ops.cdl("run", "deployment", "--yes")
-        ops.cdl("sync")
-        review.cdl("sync")
-        review.cdl("run", "--yes")
-        review.cdl("approve")
-        review.cdl("sync")
-        ops.cdl("sync")
-        ops.cdl("run", "deployment", "--yes")
-        ops.cdl("deploy", "apply", "production")
-        second = ops.json("deploy", "status")
-        ops.cdl("deploy", "rollback", "production", "--because", "p95 doubled")
-        assert ops.json("deploy", "status") != second and first
-        ops.cdl("sync")
+        deploy(team)
+        again = retrain_once(team)
+        promote_again(team, again)
+        roll_back(team)
     finally:
         for stage in ("production", "staging"):
-            ops.run(*map(str, (Path(__import__("sys").executable).with_name("cdl"), "deploy", "stop", stage)))
-    # everybody stands on the same commits, nothing is broken, and a new member makes it again
-    for person in (data, science, review):
-        person.cdl("sync")
+            team.ops.run(str(CDL), "deploy", "stop", stage)
+    all_alike(team)
+    a_new_member(team, tmp_path)
+
+
+def both_register(team: Team) -> tuple[str, str]:
+    """Each a model of a search of their own; the validator sees both with their trials, and evaluates both."""
+    mine = register(team.science, "stems")
+    sync(team.science)
+    other = register(team.data, "wide")
+    sync(team.data, team.review)
+    assert len(team.review.json("trial", "list")) == 2 * 6
+    team.review.cdl("run", "--yes")
+    listed = team.review.cdl("model", "list")
+    assert mine in listed and other in listed
+    team.review.cdl("report", mine)
+    sync(team.review)
+    return mine, other
+
+
+def send_back(team: Team, model: str) -> str:
+    """Submitted, refused to its author, rejected to data collection; the request that the data engineer sees."""
+    sync(team.science)
+    team.science.cdl("model", "submit", model)
+    assert "refused" in team.science.cdl("approve", model, code=3)
+    sync(team.science, team.review)
+    team.review.cdl("reject", model, "--to", "collection", "--because", "more of both sides")
+    sync(team.review)
+    team.data.git("switch", "--quiet", "dev")
+    sync(team.data)
+    found = re.search(r"request (r-[0-9a-f]{8}) at collection for data_engineer", team.data.cdl("status"))
+    assert found, "the request does not show"
+    return found[1]
+
+
+def answer(team: Team, request: str) -> None:
+    """New data arrive on the integration branch while an experiment is open elsewhere."""
+    team.data.write("incoming/more.csv", table(60, first=120))
+    team.data.cdl("run", "data", "--yes", "--answers", request)
+    team.data.cdl("approve")
+    sync(team.data, team.science)
+    assert team.science.git("branch", "--show-current") == "exp/stems"
+    assert request not in team.science.cdl("status"), "an answered request still waits"
+
+
+def promote(team: Team, model: str, branch: str) -> None:
+    """The other candidate: asked for, evaluated on the new test, submitted, approved."""
+    team.data.git("switch", "--quiet", branch)
+    assert "not evaluated yet" in team.data.cdl("model", "submit", model, code=3)
+    sync(team.data, team.review)
+    team.review.cdl("run", "--yes")
+    sync(team.review, team.data)
+    team.data.cdl("model", "submit", model)
+    sync(team.data, team.review)
+    team.review.cdl("approve", model)
+    sync(team.review)
+
+
+def deploy(team: Team) -> None:
+    """Packaged, revised, approved, in production."""
+    team.ops.git("switch", "--quiet", "dev")
+    sync(team.ops)
+    team.ops.cdl("run", "deployment", "--yes")
+    sync(team.ops, team.review)
+    team.review.cdl("run", "--yes")
+    if "revision" in team.review.cdl("status"):
+        team.review.cdl("approve")
+    sync(team.review, team.ops)
+    team.ops.cdl("run", "deployment", "--yes")
+    team.ops.cdl("deploy", "apply", "production")
+    sync(team.ops)
+
+
+def retrain_once(team: Team) -> str:
+    """New labels wait for a trigger in every clone; it starts once in all. The model that it made."""
+    team.data.git("switch", "--quiet", "dev")
+    team.data.write("incoming/third.csv", table(60, first=180))
+    team.data.cdl("run", "data", "--yes", "--no-triggers")
+    team.data.cdl("approve", "--no-triggers")
+    sync(team.data)
+    for person in (team.science, team.review, team.data, team.ops):
+        sync(person)
+        person.cdl("run", "--yes")
+        sync(person)
+    assert len([e for e in team.data.json("events") if e["kind"] == "trigger.claimed"]) == 1
+    found = re.search(r"cdl/retrain-([0-9a-f]{8})", team.data.git("branch", "--list", "cdl/*"))
+    assert found
+    return f"m-{found[1]}"
+
+
+def promote_again(team: Team, model: str) -> None:
+    """The retrained model is submitted in another clone, and goes the way to production."""
+    sync(team.science)
+    team.science.git("switch", "--quiet", model.replace("m-", "cdl/retrain-"))
+    team.science.cdl("model", "submit", model)
+    sync(team.science, team.review)
+    team.review.cdl("run", "--yes")
+    team.review.cdl("approve", model)
+    sync(team.review)
+    deploy(team)
+
+
+def roll_back(team: Team) -> None:
+    """The package before runs again, and everybody hears of it."""
+    before = [s["running"] for s in team.ops.json("deploy", "status")]
+    team.ops.cdl("deploy", "rollback", "production", "--because", "p95 doubled")
+    assert [s["running"] for s in team.ops.json("deploy", "status")] != before
+    sync(team.ops, team.science)
+    assert "rollback: production" in team.science.cdl("log", "stage:production")
+
+
+def all_alike(team: Team) -> None:
+    """Everybody stands on the same commits, and nothing is broken."""
+    people = (team.data, team.science, team.review)
+    sync(*people, *people)
     for branch in ("dev", "main"):
-        assert len({p.git("rev-parse", branch) for p in (data, science, review)}) == 1
-    for person in (data, science, review):
+        assert len({p.git("rev-parse", branch) for p in people}) == 1
+    for person in people:
         assert "whole" in person.cdl("ci", "check") and person.git("status", "--porcelain", "-uno") == ""
         person.cdl("store", "verify")
-    new = Person("new@example.org", tmp_path / "n", tmp_path / "keys-new", data.around)
+    told = [{e["id"] for e in p.json("events")} for p in people]
+    assert told[0] == told[1] == told[2]
+
+
+def a_new_member(team: Team, folder: Path) -> None:
+    """A fresh clone makes everything again that needs no key."""
+    new = Person("new@example.org", folder / "n", folder / "keys-new", team.data.around)
     new.root.mkdir()
     new.cdl("clone", "--yes", str(team.origin), ".")
     said = new.cdl("reproduce", "main")
     assert "differs" not in said and said.count("identical") >= 4
+
+
+def sync(*people: Person) -> None:
+    """Each in turn."""
+    for person in people:
+        person.cdl("sync")

@@ -3,8 +3,8 @@
 import json
 
 from cdl.keys import Keyring
+from cdl.registry.offers import offered
 from cdl.registry.records import Dataset, DatasetHead, Decision, Labels, LabelsHead
-from cdl.registry.registry import OFFER_REFS
 from cdl.workflow.policy import in_force
 from cdl.workflow.workspace import Workspace
 from tests.cycle.play import CYCLE_YAML, NET, SHORTER, STEPS, Play, act, after, decided, only
@@ -120,7 +120,7 @@ def offer_steps(play: Play) -> None:
 def pipeline_submission(workspace: Workspace) -> None:
     tip = workspace.registry.tip()
     head = workspace.registry.head(DatasetHead, "points", at=tip)
-    assert tip is not None and head is not None and workspace.git.resolve(OFFER_REFS + head.version)
+    assert tip is not None and head is not None and offered(workspace.git, head.version)
     assert workspace.git.read(tip, "steps/points.py") == SHORTER.encode()
 
 

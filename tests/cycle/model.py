@@ -3,8 +3,9 @@
 from cdl.model.current import promoted
 from cdl.model.results import evaluated
 from cdl.model.trials import trials
+from cdl.registry.offers import offered
 from cdl.registry.records import Model, short
-from cdl.registry.registry import MODEL_REFS, OFFER_REFS
+from cdl.registry.registry import MODEL_REFS
 from cdl.workflow.workspace import Workspace
 from tests.cycle.play import Play, act, after, decided, only, page, trial
 from tests.projects import REVIEW, SCIENCE, SIDE
@@ -124,8 +125,8 @@ def submission_gate(workspace: Workspace) -> None:
 
 @after(submit)
 def model_submission(workspace: Workspace) -> None:
-    offered = workspace.git.resolve(OFFER_REFS + only(workspace, Model)[0])
-    assert offered is not None and workspace.git.read(offered, "model/side.py") == SIDE.encode()
+    source = offered(workspace.git, only(workspace, Model)[0])
+    assert source is not None and workspace.git.read(source, "model/side.py") == SIDE.encode()
 
 
 @act
@@ -154,5 +155,5 @@ def promotion(workspace: Workspace) -> None:
     identity = only(workspace, Model)[0]
     assert promoted(workspace, "side") == identity
     assert [e.fields["model"] for e in workspace.journal.events("model.promoted")] == [identity]
-    offered = workspace.git.resolve(OFFER_REFS + identity)
-    assert workspace.git.text("rev-parse", "main^2") == offered
+    source = offered(workspace.git, identity)
+    assert workspace.git.text("rev-parse", "main^2") == source

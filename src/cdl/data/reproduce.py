@@ -14,6 +14,7 @@ from cdl.config.load import parse
 from cdl.config.schema import Split
 from cdl.data import labels, versions
 from cdl.data.dataset import dataset_record, labels_record
+from cdl.data.process import Content
 from cdl.data.split import TEST, TRAIN
 from cdl.data.stages import number_sources, take_in
 from cdl.data.versions import DATA_REFS
@@ -39,17 +40,27 @@ class Same:
 
 
 def reproduce_data(workspace: Workspace, identity: str) -> list[Same]:
-    """Training set, test set and split of a version, made again. Nothing is committed. Needs the key, else says so."""
+    """Training set, test set and split of a version, made again. Nothing is committed.
+
+    Without the key the training set alone, from the open tree of ingestion.
+    """
     record = dataset_record(workspace, identity)
     name = short(identity)
-    if not workspace.holds_key(record.name):
-        return [Same(what="data", name=name, identical=None, why=f"you hold no key of {record.name}")]
     commit = workspace.git.resolve(DATA_REFS + identity)
     if commit is None:
         raise NotFound(
             f"the source of {name} is not here",
             remedy="git fetch origin 'refs/cdl/*:refs/cdl/*', then the command again",
         )
+    if not workspace.holds_key(record.name):
+        alike = _open_side(workspace, record, commit)
+        why = f"you hold no key of {record.name}"
+        return [
+            Same(
+                what="data, train", name=record.train[:12], identical=alike, why="from its items as they were ingested"
+            ),
+            Same(what="data, test", name=record.test[:12], identical=None, why=why),
+        ]
     made = _again(workspace, record, commit)
     found = [Same(what="data, split", name=name, identical=made.split == record.split)]
     for side in ("train", "test"):
@@ -94,6 +105,17 @@ def _recorded(workspace: Workspace, identity: str, record: Labels, side: str) ->
     events = workspace.journal.events("labels.released")
     count = next((e.count for e in events if e.fields["version"] == identity), 0)
     return labels.rows(workspace, record.name, side, before=count)
+
+
+def _open_side(workspace: Workspace, record: Dataset, commit: str) -> bool:
+    """Whether every step makes of the ingested training items what it made."""
+    store = workspace.store
+    items = {e.name: Content(store.get(e.object), e.meta) for e in store.tree(record.steps[0].train).entries}
+    config = parse(workspace.git.read(commit, "cdl.yaml") or b"", where=f"{commit[:8]}:cdl.yaml")
+    draft = versions.begin_open(workspace, record.name, config, commit, items)
+    draft.again = True
+    versions.steps(draft)
+    return [s.train for s in draft.stages] == [s.train for s in record.steps[1:]]
 
 
 def _again(workspace: Workspace, record: Dataset, commit: str) -> Dataset:

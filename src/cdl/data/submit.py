@@ -6,9 +6,9 @@ The version's stages name the closures of their code; what is offered must hold 
 from cdl.data.stages import closure_of
 from cdl.errors import NotFound, Refused
 from cdl.git.commit import merge_in_memory
+from cdl.registry import offers
 from cdl.registry.chain import Chain
 from cdl.registry.records import Dataset, DatasetHead, short
-from cdl.registry.registry import OFFER_REFS
 from cdl.workflow.policy import require_role
 from cdl.workflow.step import Ruling
 from cdl.workflow.workspace import Workspace
@@ -25,13 +25,13 @@ def submit(workspace: Workspace, name: str) -> str:
         raise NotFound(f"{name} has no version on this branch", remedy="cdl data run")
     commit = workspace.git.head()
     _same_steps(workspace, name, workspace.registry.record(Dataset, head.version), commit)
-    workspace.git.set_ref(OFFER_REFS + head.version, commit)
+    offers.offer(workspace.git, head.version, commit)
     return head.version
 
 
 def offered(workspace: Workspace, version: str) -> str | None:
     """The commit that was offered for a version."""
-    return workspace.git.resolve(OFFER_REFS + version)
+    return offers.offered(workspace.git, version)
 
 
 def merge_offer(workspace: Workspace, chain: Chain, subject: str, ruling: Ruling) -> None:

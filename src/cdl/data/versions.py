@@ -3,19 +3,22 @@
 Equal sources, code, key and parent give the equal record, on any machine; nothing changed makes no commit.
 """
 
+import secrets
 from collections import Counter
+from collections.abc import Mapping
 
 from cdl.config.schema import Config
 from cdl.data import ledger as ledgers
 from cdl.data import stages
 from cdl.data.exposed import exposed
+from cdl.data.process import Content
 from cdl.data.split import ASIDE, TEST, TRAIN
 from cdl.data.stages import Draft
 from cdl.errors import Corrupt, NotFound
 from cdl.git.snapshot import Snapshot, snapshot
 from cdl.jobs.environment import environment
 from cdl.registry.records import Dataset, DatasetHead, encode, short
-from cdl.store.seal import SealedItem
+from cdl.store.seal import SealedItem, Vault
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
@@ -55,10 +58,15 @@ def pipeline(draft: Draft) -> None:
     stages.split(draft)
     tell(f"split     {_sides(draft)}")
     stages.ingest(draft)
+    steps(draft)
+
+
+def steps(draft: Draft) -> None:
+    """The data steps, on whatever both sets hold after ingestion."""
     for step_name, step in draft.config.named_steps():
         stages.work(draft, step_name, step)
         items = len(draft.sets[TRAIN]) + len(draft.sets[TEST])
-        tell(f"{step_name:<9} {items} items, {len(draft.rejected)} rejected")
+        draft.workspace.tell(f"{step_name:<9} {items} items, {len(draft.rejected)} rejected")
     stages.check_mask(draft)
 
 
@@ -72,20 +80,39 @@ def _sides(draft: Draft) -> str:
 
 def begin(workspace: Workspace, name: str, config_file: Config, commit_: str, parent_id: str | None) -> Draft:
     """An empty draft on top of a version, with the code that a commit holds."""
-    config = config_file.data[name]
-    files = workspace.git.files(commit_)
+    split_key = workspace.keys(name).split_key
+    parent = workspace.registry.record(Dataset, parent_id) if parent_id else None
+    return _draft(workspace, name, config_file, commit_, workspace.vault(name, by="data"), split_key, parent)
+
+
+def begin_open(
+    workspace: Workspace, name: str, config_file: Config, commit_: str, train: Mapping[str, Content]
+) -> Draft:
+    """A draft of the open side alone, for somebody without the key; what its jobs seal nobody can open afterwards."""
+    vault = Vault(workspace.store, secrets.token_bytes(32), "none", identity=secrets.token_bytes(32))
+    draft = _draft(workspace, name, config_file, commit_, vault, b"", None)
+    draft.sets = {TRAIN: dict(train), TEST: {}}
+    return draft
+
+
+def _draft(
+    workspace: Workspace,
+    name: str,
+    config_file: Config,
+    commit_: str,
+    vault: Vault,
+    split_key: bytes,
+    parent: Dataset | None,
+) -> Draft:
     lock_path = config_file.environment.lock
     lock = workspace.git.read(commit_, lock_path) if lock_path else None
-    keys = workspace.keys(name)
-    vault = workspace.vault(name, by="data")
-    parent = workspace.registry.record(Dataset, parent_id) if parent_id else None
     return Draft(
         workspace=workspace,
         name=name,
-        config=config,
+        config=config_file.data[name],
         vault=vault,
-        split_key=keys.split_key,
-        files=files,
+        split_key=split_key,
+        files=workspace.git.files(commit_),
         environment=environment(lock),
         parent=parent,
         before=ledgers.read(vault, parent.split.ledger if parent else None),

@@ -15,8 +15,8 @@ from cdl.model.review import author_of
 from cdl.model.source import describe, model_record
 from cdl.model.submit import same_source
 from cdl.registry.chain import Chain
+from cdl.registry.offers import offered
 from cdl.registry.records import Model, short
-from cdl.registry.registry import OFFER_REFS
 from cdl.workflow.policy import in_force, verdict_on
 from cdl.workflow.step import Gate, Open, Ruling, Sight
 from cdl.workflow.workspace import Workspace
@@ -40,7 +40,7 @@ def waiting_implementations(workspace: Workspace) -> list[Open]:
 def look_at_implementation(workspace: Workspace, subject: str) -> Sight:
     """The source offered; nobody reviews what he wrote."""
     model = model_record(workspace, subject)
-    commit = workspace.git.resolve(OFFER_REFS + subject)
+    commit = offered(workspace.git, subject)
     missing = None if commit else f"nothing is offered for {short(subject)}: cdl model implement"
     seen: dict[str, Any] = {"source": commit, "original": (model.origin or {}).get("model"), "schema": model.schema}
     return Sight(seen=seen, authors=(model.made.who,), missing=missing)

@@ -15,8 +15,8 @@ from cdl.model.code import model_code
 from cdl.model.register import keep_source, request_schema
 from cdl.model.source import model_record
 from cdl.model.transform import Learned, prepare
+from cdl.registry.offers import offer
 from cdl.registry.records import Model, encode, short
-from cdl.registry.registry import OFFER_REFS
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
@@ -57,7 +57,7 @@ def implement(workspace: Workspace, model_id: str, *, input: Input, cause: str |
     _alike(workspace, model, record)
     line = f"{record.name} {short(identity)} implements {short(model_id)}"
     keep_source(workspace, record, transformation, line=line)
-    workspace.git.set_ref(OFFER_REFS + identity, head)
+    offer(workspace.git, identity, head)
     workspace.registry.commit(record, command="model implement", line=line)
     return identity
 

@@ -11,7 +11,7 @@ from cdl.model.current import rivals
 from cdl.model.results import counted, evaluated, limit, target
 from cdl.model.search import expected_epochs
 from cdl.model.source import model_record
-from cdl.model.submit import submitted
+from cdl.model.submit import awaited, submitted
 from cdl.model.trials import trials
 from cdl.registry.records import Model, short
 from cdl.workflow.decide import DECIDE
@@ -27,7 +27,7 @@ def unevaluated(workspace: Workspace) -> list[Work]:
     reviewed = [i for i, _ in submitted(workspace)]
     known = {e.fields["model"] for e in workspace.journal.events("model.evaluated")}
     fresh = [i for i, m in workspace.registry.all(Model) if i not in known and _never_judged(workspace, i, m)]
-    wanted = dict.fromkeys([*reviewed, *fresh])
+    wanted = dict.fromkeys([*reviewed, *awaited(workspace), *fresh])
     for identity in reviewed:
         wanted |= dict.fromkeys(rivals(workspace, model_record(workspace, identity).name))
     works = [_evaluation(workspace, i) for i in wanted if evaluated(workspace, i) is None]

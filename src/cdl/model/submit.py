@@ -9,8 +9,8 @@ from cdl.model.code import model_code
 from cdl.model.current import CHANGED
 from cdl.model.results import evaluated
 from cdl.model.source import describe, model_record
+from cdl.registry import offers
 from cdl.registry.records import Model, short
-from cdl.registry.registry import OFFER_REFS
 from cdl.workflow.policy import verdict_on
 from cdl.workflow.step import Gate, Open, Sight
 from cdl.workflow.workspace import Workspace
@@ -39,7 +39,7 @@ def offer(workspace: Workspace, model_id: str) -> str:
         )
     head = workspace.git.head()
     same_source(workspace, model, head, f"the commit checked out ({head[:8]})")
-    workspace.git.set_ref(OFFER_REFS + model_id, head)
+    offers.offer(workspace.git, model_id, head)
     return head
 
 
@@ -59,7 +59,14 @@ def same_source(workspace: Workspace, model: Model, commit: str, called: str) ->
 
 def offered(workspace: Workspace, model_id: str) -> str | None:
     """The commit that was offered for a model."""
-    return workspace.git.resolve(OFFER_REFS + model_id)
+    return offers.offered(workspace.git, model_id)
+
+
+def awaited(workspace: Workspace) -> list[str]:
+    """Models that were offered and that nobody decided on: their evaluation is asked for."""
+    undecided = (i for i in offers.every_offer(workspace.git) if verdict_on(workspace, "model", i) is None)
+    known = workspace.registry.some(undecided)
+    return sorted(i for i, stored in known.items() if isinstance(stored.record, Model))
 
 
 def submitted(workspace: Workspace) -> list[tuple[str, Model]]:

@@ -40,7 +40,6 @@ from cdl.registry.records import (
 )
 
 MODEL_REFS = "refs/cdl/models/"
-OFFER_REFS = "refs/cdl/offers/"
 TRIAL_REFS = "refs/cdl/trials/"
 PRODUCTION = "production"  # the stage whose head stands on a branch of its own
 COMMITS = 500  # read from one git process

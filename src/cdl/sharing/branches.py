@@ -14,6 +14,7 @@ from cdl.git.repository import FETCHED, REPLAYED, Git
 
 OWN_REFS = "refs/cdl/*:refs/cdl/*"
 SHARED = ("exp/", "cdl/")  # branches that go to the remote though it has none of their name
+EITHER = ("refs/cdl/data/", "refs/cdl/trials/")  # equal work of two clones has a snapshot in each: either will do
 REGISTRY = "registry/"
 TRAILER = "Cdl-Command: "  # of a commit that a command made
 
@@ -50,7 +51,8 @@ def fetch(git: Git, remote: str) -> list[str]:
     rejected = [line.strip() for line in said if "[rejected]" in line]
     if done.returncode != 0 and not rejected:
         raise _unreachable(git, remote, said)
-    return [f"{remote}: {line.removeprefix('! ').strip()}: it is another one here" for line in rejected]
+    strange = [line for line in rejected if not any(prefix in line for prefix in EITHER)]
+    return [f"{remote}: {line.removeprefix('! ').strip()}: it is another one here" for line in strange]
 
 
 def upstreams(git: Git, remote: str) -> dict[str, str]:
@@ -97,8 +99,10 @@ def send(git: Git, remote: str, branches: Sequence[str]) -> list[Moved]:
         flag, _, rest = line.partition("\t")
         if flag.strip() == "!":
             name, _, why = rest.partition("\t")
+            if name.startswith(EITHER):
+                continue
             refused.append(Moved(branch=_branch(name), what="refused", because=why.strip()))
-    if done.returncode != 0 and not refused:
+    if done.returncode != 0 and not any(line.startswith("!") for line in lines):
         raise _unreachable(git, remote, done.stderr.decode("utf-8", "replace").strip().splitlines())
     return refused
 
