@@ -114,7 +114,7 @@ CASES = {
     ),
     "no python": Case(write("data/clean.py", "def clean(:\n"), RUN, 2, r"data/clean\.py:1: not Python: .*\n  correct the file"),
     "missing source": Case(
-        missing, ("data", "run"), 2, r"incoming: there is no such file or folder\n  put it there, or correct `source\.path` in cdl\.yaml"
+        missing, ("data", "run"), 2, r"incoming: there is no such file or folder\n  put it there, or correct `source\.path`"
     ),
     "empty source": Case(empty, RUN, 2, r"incoming: the source is empty\n  put files there, or correct the source"),
     "wrong hash": Case(

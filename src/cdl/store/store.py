@@ -78,7 +78,9 @@ class Store:
                 data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if size else memoryview(b"")
         except FileNotFoundError as error:
             raise NotFound(
-                f"object {name[:12]} is not in the store", where=str(self.root), remedy="cdl store verify"
+                f"object {name[:12]} is not in the store",
+                where=str(self.root),
+                remedy="cdl sync, where others share it; else from a backup",
             ) from error
         if name not in self._verified:
             if digest(data) != name.removeprefix(SEALED):
