@@ -26,8 +26,8 @@ from cdl.jobs.walls import ARCHITECTURES, LANDLOCK_CREATE, LANDLOCK_VERSION
 from cdl.model.code import model_code
 from cdl.model.evaluate import evaluate
 from cdl.model.loading import EXPECTED_WALLS
-from cdl.model.page import review_page
 from cdl.model.source import model_record
+from cdl.pages.model import review_page
 from cdl.workflow.workspace import Workspace
 from tests.acceptance.candidate import JUDGE, features, spy
 from tests.acceptance.seen import CDL, Wanted, everything, files_below

@@ -14,17 +14,17 @@ import pytest
 import cdl
 from cdl.cycle import CYCLE
 from cdl.data import labels, ledger, versions
-from cdl.data.analyze import analyze
 from cdl.data.dataset import dataset_record, training
 from cdl.data.ready import released
 from cdl.data.reproduce import reproduce_data
 from cdl.data.split import ASIDE, TEST, TRAIN
 from cdl.errors import JobFailed, NotFound
 from cdl.git.repository import Git
-from cdl.model.page import review_page
 from cdl.monitoring import select
-from cdl.monitoring.page import stage_page
 from cdl.monitoring.window import monitor
+from cdl.pages.dataset import analyze
+from cdl.pages.deployment import stage_page
+from cdl.pages.model import review_page
 from cdl.registry.lineage import lineage, start
 from cdl.registry.records import DeploymentHead
 from cdl.workflow.run import run

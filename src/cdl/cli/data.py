@@ -5,11 +5,11 @@ import click
 from cdl.cli.after import after
 from cdl.cli.output import here, json_option, say, show, table
 from cdl.data import ledger, stages, steps
-from cdl.data.analyze import analyze
 from cdl.data.gate import measures
 from cdl.data.submit import submit
 from cdl.errors import NotFound
 from cdl.monitoring.select import bring_back
+from cdl.pages.dataset import analyze
 from cdl.project import open_workspace
 from cdl.registry.records import Dataset, DatasetHead, short
 from cdl.workflow.request import request_id

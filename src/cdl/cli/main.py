@@ -38,7 +38,7 @@ COMMANDS = {
     "deploy": ("deploy:deploy", "Services: apply, rollback, status, stop."),
     "predict": ("deploy:predict", "Predict a batch."),
     "monitor": ("deploy:monitor", "Monitoring: run."),
-    "report": ("running:report", "Write a page of a dataset, a model, or a stage."),
+    "report": ("running:report", "Write pages: of a dataset, an experiment, a model, a stage, or the project."),
     "reproduce": ("deploy:reproduce", "Make everything again, and compare hash by hash."),
     "log": ("registry:log", "History, newest first: of a name, a record, or everything."),
     "show": ("registry:show", "A record in full, by id or name."),

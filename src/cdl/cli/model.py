@@ -42,7 +42,7 @@ def list_models(as_json: bool = False) -> None:
     for identity, record in every:
         found = evaluations[identity]
         accuracy = found.measures()["test.accuracy"] if found else None
-        stands = _standing(workspace, identity, record)
+        stands = counting.stands(workspace, identity, record)
         by = record.origin["by"] if record.origin else f"trial {record.trial['id'].partition('-')[0]}"
         rows.append(
             {"model": short(identity), "name": record.name, "by": by, "test.accuracy": accuracy, "stands": stands}
@@ -165,17 +165,3 @@ def _meant(workspace: Workspace, what: str | None) -> str:
     if len(found) > 1:
         raise Conflict(f"{len(found)} models are meant", remedy="say which: " + ", ".join(short(f) for f in found))
     return found[0]
-
-
-def _standing(workspace: Workspace, identity: str, record: Model) -> str:
-    if identity == counting.deployed(workspace, record.name):
-        return "in production"
-    if identity == counting.promoted(workspace, record.name):
-        return "promoted"
-    for gate in ("revision", "implementation", "model", "submission"):
-        verdict = verdict_on(workspace, gate, identity)
-        if verdict is not None:
-            return {"approve": "approved", "reject": "rejected", "submit": "submitted", "withdraw": "withdrawn"}[
-                verdict
-            ]
-    return "registered"

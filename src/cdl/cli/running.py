@@ -10,13 +10,12 @@ import click
 from cdl.cli.output import confirmed, here, json_option, say, show
 from cdl.cycle import CYCLE, announce
 from cdl.data import pending
-from cdl.data.analyze import analyze
 from cdl.errors import CdlError
-from cdl.model.page import review_page
-from cdl.monitoring.page import stage_page
-from cdl.monitoring.steps import stages_of
+from cdl.pages.find import page_of, write_page
+from cdl.pages.overview import overview, write_all
 from cdl.project import open_workspace
-from cdl.registry.records import DatasetHead, Model, short
+from cdl.registry.records import DatasetHead, short
+from cdl.report.write import Form, text_of
 from cdl.workflow.decide import waiting
 from cdl.workflow.notify import notify
 from cdl.workflow.policy import in_force
@@ -102,19 +101,25 @@ def _once(workspace: Workspace, cycle: Cycle, pipeline: str | None, *, yes: bool
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option("--format", "form", type=click.Choice(["html", "md"]), default="html", help="What to write.")
+@click.option("--markdown", is_flag=True, help="The same as --format md: for merge requests.")
+@click.option("--print", "printed", is_flag=True, help="Print the page instead of writing it.")
 @json_option
-def report(name: str, as_json: bool) -> None:
-    """Write a page: of a dataset, a registered model, or a stage's monitoring."""
+def report(name: str | None, form: str, markdown: bool, printed: bool, as_json: bool) -> None:
+    """Write a page: of a dataset, an experiment, a model, or a stage; without NAME the overview and all it links to.
+
+    NAME is an id or a name, as for `cdl show`, or the name of an experiment; `dataset:`, `model:`, `experiment:` or
+    `stage:` before it says which, where several things share it. One file each, below reports/.
+    """
     workspace = open_workspace(here(), tell=say)
-    if name in workspace.config.data:
-        path = analyze(workspace, name)
-    elif name in stages_of(workspace):
-        path = stage_page(workspace, name)
-    else:
-        workspace.registry.record(Model, name)
-        path = review_page(workspace, workspace.registry.get(name).id)
-    show({"page": str(path)}, lambda: [f"written: {path.relative_to(workspace.root)}"], as_json=as_json)
+    wanted: Form = "md" if markdown or form == "md" else "html"
+    if printed:
+        click.echo(text_of(page_of(workspace, name) if name else overview(workspace), wanted), nl=False)
+        return
+    paths = [write_page(workspace, name, form=wanted)] if name else write_all(workspace, form=wanted)
+    found = {"page": str(paths[0]), "pages": [str(path) for path in paths]}
+    show(found, lambda: [f"written: {path.relative_to(workspace.root)}" for path in paths], as_json=as_json)
 
 
 def _without_triggers() -> Cycle:

@@ -59,6 +59,13 @@ def parse_requirement(text: str, *, where: str = "cdl.yaml") -> Requirement:
     return Requirement(measure, compare, round(float(number) * UNITS[unit], 12), text.strip())
 
 
+def in_unit(text: str, value: float) -> str:
+    """A value in the unit of the requirement in `text`: 0.0031 of `revision.latency_p95 <= 20 ms` is '3.1 ms'."""
+    match = FORM.fullmatch(text)
+    unit = match[4] if match else ""
+    return f"{value / UNITS.get(unit, 1.0):.4g} {unit}".strip()
+
+
 def judged(asked: Iterable[Requirement], measures: Mapping[str, float], *prefixes: str) -> tuple[dict[str, Any], ...]:
     """Each requirement with its value and whether it held; `later` where its measure begins otherwise and has no value yet."""
     found: list[dict[str, Any]] = []

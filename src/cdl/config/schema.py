@@ -241,6 +241,8 @@ class Transform(Section, frozen=True, kw_only=True):
 class ModelConfig(Section, frozen=True, kw_only=True):
     """A model."""
 
+    use: str | None = None
+    """What it is meant for, and what not, for people; shown on its page. Changing it trains nothing again."""
     data: str
     """The dataset that it learns from."""
     input: Literal["image", "text", "bytes", "row", "array"] | None = None

@@ -7,6 +7,7 @@ Masked fields are not there; a masked column of a table is not in the content ei
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +84,14 @@ def training(
         labels=tuple(values.get(e.name) for e in entries),
         classes=classes,
     )
+
+
+def class_counts(workspace: Workspace, dataset_id: str, labels_id: str) -> dict[str, int]:
+    """How many training items of a version have each class of a snapshot, in the order of the classes. Needs no key."""
+    names = {e.name for e in workspace.store.tree(dataset_record(workspace, dataset_id).train).entries}
+    values, classes = _values(workspace, labels_id, TRAIN, None)
+    found = Counter(value for item, value in values.items() if item in names)
+    return {name: found[name] for name in classes}
 
 
 def current_items(workspace: Workspace, name: str) -> tuple[str, Items]:

@@ -1,7 +1,7 @@
 """The source of a model: a snapshot of the work tree, and the closure that a submission compares.
 
 The closure holds what the model's section of cdl.yaml names, what that imports, declared files, the section itself and the
-lock file. Hyperparameters, epochs, seed and the search are not part of it: each trial records its own.
+lock file. Hyperparameters, epochs, seed and the search are not part of it: each trial records its own; nor is `use`.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from cdl.registry.registry import TRIAL_REFS
 from cdl.workflow.workspace import Workspace
 
 NOT_CODE = (
+    "use",
     "hyperparameters",
     "epochs",
     "seed",

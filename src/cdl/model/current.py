@@ -2,8 +2,10 @@
 
 from cdl.registry.records import DeploymentHead, Model, ModelHead, Package
 from cdl.registry.registry import PRODUCTION
+from cdl.workflow.policy import verdict_on
 from cdl.workflow.workspace import Workspace
 
+DECIDED = {"approve": "approved", "reject": "rejected", "submit": "submitted", "withdraw": "withdrawn"}
 CHANGED = ("compression", "implementation")  # ways to make a model of another that stay compared with it
 
 
@@ -41,3 +43,16 @@ def original(workspace: Workspace, identity: str) -> str:
     """The model that a compressed form or an implementation was made from, at last; any other itself."""
     origin = workspace.registry.record(Model, identity).origin
     return original(workspace, origin["model"]) if origin and origin["by"] in CHANGED else identity
+
+
+def stands(workspace: Workspace, identity: str, record: Model) -> str:
+    """How a model stands: in production, promoted, or as the last gate said that decided on it."""
+    if identity == deployed(workspace, record.name):
+        return "in production"
+    if identity == promoted(workspace, record.name):
+        return "promoted"
+    for gate in ("revision", "implementation", "model", "submission"):
+        verdict = verdict_on(workspace, gate, identity)
+        if verdict is not None:
+            return DECIDED[verdict]
+    return "registered"

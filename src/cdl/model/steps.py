@@ -159,7 +159,7 @@ STEPS = (
         reads="training data",
         writes="a page under reports/",
         command="cdl data analyze",
-        function="cdl.data.analyze:analyze",
+        function="cdl.pages.dataset:analyze",
         optional=True,
     ),
     Step(
@@ -281,7 +281,7 @@ STEPS = (
         reads="artifacts, metrics",
         writes="a page under reports/",
         command="cdl report MODEL",
-        function="cdl.model.page:review_page",
+        function="cdl.pages.model:review_page",
     ),
     Step(
         name="model_gate",

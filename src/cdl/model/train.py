@@ -288,6 +288,7 @@ def started(workspace: Workspace, what: Plan, *, search: str | None = None, caus
             "classes": list(what.prepared.classes),
         },
         script=None if isinstance(what.code.train, str) else list(what.code.train),
+        branch=workspace.git.branch() if what.code.taken else None,
     )
     config = workspace.store.put(msgspec.json.encode(trial, order="sorted"))
     workspace.journal.append("trial.started", who=workspace.person.email, cause=cause, trial=trial.id, config=config)

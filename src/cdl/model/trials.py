@@ -22,6 +22,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     status: finished, paused (a search went on without it), failed. `epochs` were planned, `trained` were done.
     `points` is a batch of every report, `checkpoint` and `weights` are objects, `transformation` a record's content.
+    `branch` is the one whose work tree was trained; None for a commit that a trigger trained.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     job: str | None = None
     script: list[str] | None = None
+    branch: str | None = None
 
     def transformation_record(self) -> Transformation | None:
         """The transformation as a record."""

@@ -1,1 +1,1 @@
-"""one writer of HTML pages and Markdown."""
+"""a page as data, its charts, and its two writers: HTML and Markdown."""

@@ -1,84 +1,237 @@
-"""One HTML page: headings, text, facts, tables, figures. It needs no script and nothing from outside, and allows neither."""
+"""A page as data: sections of texts, facts, tables, charts and differences. One structure, written by two writers.
 
-from collections.abc import Mapping, Sequence
-from html import escape
-from typing import Any
+    page = Page(name="m-0c5e8b37", title="reader m-0c5e8b37")
+    page.section("Requirements").table(["requirement", "result"], [["test.accuracy >= 0.95", good("held")]])
+    write(page, folder)                     reports/m-0c5e8b37.html        write(page, folder, form="md")   ....md
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-STYLE = """
-:root{color-scheme:light dark;--text:#1b1b1b;--soft:#5c5c5c;--line:#d8d8d8;--paper:#fff}
-@media(prefers-color-scheme:dark){:root{--text:#e8e8e8;--soft:#a8a8a8;--line:#3c3c3c;--paper:#161616}}
-body{font:15px/1.5 system-ui,sans-serif;color:var(--text);background:var(--paper);max-width:60rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}
-table{border-collapse:collapse;margin:.5rem 0;display:block;overflow-x:auto}
-th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid var(--line);font-variant-numeric:tabular-nums}
-th{color:var(--soft);font-weight:600}svg{display:block;max-width:100%;height:auto;margin:.75rem 0}
-svg text{fill:var(--text);font:11px system-ui,sans-serif}svg text.title{font-weight:600;font-size:13px}
-svg .grid{stroke:var(--line)}svg .whisker{stroke:var(--text);stroke-width:2}svg .limit{stroke:#d55e00;stroke-dasharray:5 4}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(24rem,1fr));gap:0 1rem}
-.thumbnails{display:flex;flex-wrap:wrap;gap:.5rem}.thumbnails figure{margin:0;text-align:center;font-size:11px}
-.thumbnails img{image-rendering:pixelated;border:1px solid var(--line)}.good{color:#007a53}.bad{color:#c23b00;font-weight:600}
+What stands in a cell says what it is (a number, an id, an estimate with its interval, a verdict); how it looks is the
+writers' business. Nothing here knows HTML or Markdown, and what a cell says in words is the same in both.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-class Page:
-    """A page in the making; its parts appear in the order they are added."""
+from cdl.report.text import number
 
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self._parts: list[str] = []
+Tone = Literal["good", "bad", "warn", "soft", "plain"]
 
-    def heading(self, text: str) -> "Page":
-        """A section begins."""
-        self._parts.append(f"<h2>{escape(text)}</h2>")
-        return self
 
-    def text(self, text: str) -> "Page":
+@dataclass(frozen=True)
+class Mark:
+    """Words with a tone: a verdict. The words alone say all; the colour only helps."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Code:
+    """An id, a path or a command: what a person may type."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """The name of another page in the same folder; words only where that page is not written."""
+
+    text: str
+    page: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured value with its 95 % interval. With `signed` it is a difference, and says its sign."""
+
+    value: float
+    low: float
+    high: float
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class Several:
+    """Some cells in one, with commas between them."""
+
+    cells: tuple["Cell", ...]
+
+
+Cell = str | int | float | bool | None | Mark | Code | Link | Estimate | Several
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header; without one, names and values."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart as SVG, and what it shows as a table: its text alternative. `note` says what to see, or what was left out."""
+
+    title: str
+    svg: str
+    table: Table
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Charts, side by side where there is room."""
+
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Small PNG images with a caption each."""
+
+    pictures: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Text as it stands: a unified difference, a file. `title` says what it is."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a reader must know first, and the commands that follow from it."""
+
+    text: str
+    tone: Tone
+    commands: tuple[str, ...] = ()
+
+
+Part = Text | Table | Figures | Pictures | Listing
+
+
+@dataclass
+class Section:
+    """A heading and what stands below it. Empty sections are not written."""
+
+    title: str
+    parts: list[Part] = field(default_factory=list)
+
+    def text(self, cell: Cell) -> "Section":
         """A paragraph."""
-        self._parts.append(f"<p>{escape(text)}</p>")
+        self.parts.append(Text(cell))
         return self
 
-    def facts(self, facts: Mapping[str, Any]) -> "Page":
-        """Names and values, one a line."""
-        rows = "".join(f"<tr><th>{escape(k)}</th><td>{_cell(v)}</td></tr>" for k, v in facts.items())
-        self._parts.append(f"<table>{rows}</table>")
+    def facts(self, facts: Mapping[str, Cell]) -> "Section":
+        """Names and values, one a line; what has no value is left out."""
+        rows = tuple((name, value) for name, value in facts.items() if value is not None and value != "")
+        if rows:
+            self.parts.append(Table((), rows))
         return self
 
-    def table(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> "Page":
-        """Rows under a header."""
-        head = "".join(f"<th>{escape(c)}</th>" for c in columns)
-        body = "".join("<tr>" + "".join(f"<td>{_cell(row.get(c))}</td>" for c in columns) + "</tr>" for row in rows)
-        self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> "Section":
+        """Rows under a header; nothing without rows."""
+        found = tuple(tuple(row) for row in rows)
+        if found:
+            self.parts.append(Table(tuple(columns), found))
         return self
 
-    def figures(self, *markups: str) -> "Page":
-        """What cdl.report.chart made, side by side where there is room."""
-        self._parts.append(f'<div class="figures">{"".join(markups)}</div>')
+    def figures(self, *figures: Figure | None) -> "Section":
+        """Charts; those that are None are left out."""
+        drawn = tuple(f for f in figures if f is not None)
+        if drawn:
+            self.parts.append(Figures(drawn))
         return self
 
-    def thumbnails(self, markup: str) -> "Page":
-        """Small pictures, over the whole width."""
-        self._parts.append(markup)
+    def pictures(self, pictures: Sequence[tuple[str, bytes]]) -> "Section":
+        """Small images."""
+        if pictures:
+            self.parts.append(Pictures(tuple(pictures)))
         return self
 
-    def html(self) -> bytes:
-        """The whole page, UTF-8."""
-        title = escape(self.title)
-        return (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8"/>'
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"/>'
-            '<meta name="viewport" content="width=device-width,initial-scale=1"/>'
-            f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>{''.join(self._parts)}</body></html>"
-        ).encode()
+    def listing(self, title: str, text: str) -> "Section":
+        """Text as it stands."""
+        if text:
+            self.parts.append(Listing(title, text))
+        return self
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if value is True:
-        return '<span class="good">held</span>'
-    if value is False:
-        return '<span class="bad">not held</span>'
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return escape(str(value))
+@dataclass
+class Page:
+    """A page in the making. `name` is that of its file; `made` says of what and when, at the end of the page."""
+
+    name: str
+    title: str
+    subtitle: str = ""
+    notices: list[Notice] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+    made: str = ""
+
+    def section(self, title: str) -> Section:
+        """A section that begins now."""
+        self.sections.append(Section(title))
+        return self.sections[-1]
+
+    def notice(self, text: str, tone: Tone = "plain", commands: Sequence[str] = ()) -> "Page":
+        """Something that stands before all sections."""
+        self.notices.append(Notice(text, tone, tuple(commands)))
+        return self
+
+    def written(self) -> list[Section]:
+        """The sections that have something to say."""
+        return [s for s in self.sections if s.parts]
+
+
+def good(text: str) -> Mark:
+    """It is as it should be."""
+    return Mark(text, "good")
+
+
+def bad(text: str) -> Mark:
+    """It is not as it should be."""
+    return Mark(text, "bad")
+
+
+def warn(text: str) -> Mark:
+    """Somebody should look."""
+    return Mark(text, "warn")
+
+
+def soft(text: str) -> Mark:
+    """An aside."""
+    return Mark(text, "soft")
+
+
+def several(cells: Iterable[Cell]) -> Cell:
+    """Some cells in one; None without any."""
+    found = tuple(cells)
+    return Several(found) if found else None
+
+
+def plain(cell: Cell) -> str:
+    """What a cell says in words; both writers say exactly this."""
+    match cell:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if cell else "no"
+        case int() | float():
+            return number(cell)
+        case str():
+            return cell
+        case Mark() | Code() | Link():
+            return cell.text
+        case Estimate():
+            sign = "+" if cell.signed else ""
+            return f"{cell.value:{sign}.4f} [{cell.low:{sign}.4f}, {cell.high:{sign}.4f}]"
+        case Several():
+            return ", ".join(plain(c) for c in cell.cells)

@@ -1,0 +1,1 @@
+"""which page a name means, and what stands on it."""
