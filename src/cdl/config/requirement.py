@@ -63,7 +63,8 @@ def in_unit(text: str, value: float) -> str:
     """A value in the unit of the requirement in `text`: 0.0031 of `revision.latency_p95 <= 20 ms` is '3.1 ms'."""
     match = FORM.fullmatch(text)
     unit = match[4] if match else ""
-    return f"{value / UNITS.get(unit, 1.0):.4g} {unit}".strip()
+    found = value / UNITS.get(unit, 1.0)
+    return f"{found:,.0f} {unit}".strip() if abs(found) >= 1e4 or found.is_integer() else f"{found:.4g} {unit}".strip()
 
 
 def judged(asked: Iterable[Requirement], measures: Mapping[str, float], *prefixes: str) -> tuple[dict[str, Any], ...]:

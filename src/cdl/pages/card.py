@@ -36,7 +36,7 @@ def card(workspace: Workspace, page: Page, model_id: str, model: Model, found: E
             "intended use": declared.use if declared else None,
             "made by": f"{model.made.who}, {model.made.when.replace('T', ' ').removesuffix('Z')} UTC",
             "made from": _origin(model),
-            "answers": Code(short(model.answers)) if model.answers else None,
+            "made for the request": Code(short(model.answers)) if model.answers else None,
             "dataset": several([dataset.name, Code(short(model.data["dataset"]))]),
             "labels": several([Code(short(model.data["labels"])), f"{labels.resolve} label of an item counts"]),
             "items": f"{dataset.items['train']:,} for training, {dataset.items['test']:,} sealed for the test",

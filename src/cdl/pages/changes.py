@@ -9,7 +9,7 @@ from cdl.git.changes import FileChange, changes, unified
 from cdl.model.source import source
 from cdl.registry.diff import inside
 from cdl.registry.records import Dataset, Model, short
-from cdl.report.page import Cell, Code, Page, Section, soft
+from cdl.report.page import Cell, Code, Fixed, Page, Section, soft
 from cdl.report.text import count
 from cdl.workflow.workspace import Workspace
 
@@ -108,9 +108,9 @@ def dataset_changes(
     one, two = (dataset_record(workspace, d) for d, _ in (first, second))
     inner = inside(workspace.store, one, two)
     rows: list[list[Cell]] = [
-        ["training items", one.items["train"], two.items["train"], two.items["train"] - one.items["train"]],
-        ["test items (sealed)", one.items["test"], two.items["test"], two.items["test"] - one.items["test"]],
-        ["rejected", rejected(one), rejected(two), rejected(two) - rejected(one)],
+        ["training items", one.items["train"], two.items["train"], _more(one.items["train"], two.items["train"])],
+        ["test items (sealed)", one.items["test"], two.items["test"], _more(one.items["test"], two.items["test"])],
+        ["rejected", rejected(one), rejected(two), _more(rejected(one), rejected(two))],
     ]
     section.table(["", short(first[0]), short(second[0]), "difference"], rows)
     if inner is not None:
@@ -119,14 +119,21 @@ def dataset_changes(
         )
     before, after = _counts(workspace, *first), _counts(workspace, *second)
     if before is not None and after is not None and before != after:
-        classes = dict.fromkeys([*before, *after])
-        found: list[list[Cell]] = [[c, before[c], after[c], after[c] - before[c]] for c in classes]
+        classes = list(dict.fromkeys([*before, *after]))
+        if len(classes) > LISTED:
+            classes.sort(key=lambda c: -abs(after[c] - before[c]))
+            section.text(f"The {LISTED} of {len(classes)} classes that changed most.")
+        found: list[list[Cell]] = [[c, before[c], after[c], _more(before[c], after[c])] for c in classes[:LISTED]]
         section.table(["class of training items", short(first[0]), short(second[0]), "difference"], found)
 
 
 def rejected(record: Dataset) -> int:
     """How many items a version rejected, whatever for."""
     return sum(record.rejected["reasons"].values())
+
+
+def _more(before: int, after: int) -> Cell:
+    return Fixed(after - before, 0, signed=True)
 
 
 def _counts(workspace: Workspace, dataset: str, labels: str | None) -> "Counter[str] | None":

@@ -10,9 +10,11 @@ from cdl.model.current import deployed, original, promoted, rivals
 from cdl.model.results import Evaluation, check_signature, compared, evaluated, last_evaluation, read_result
 from cdl.model.source import model_record
 from cdl.registry.records import Decision, Model, short
-from cdl.report.page import Cell, Code, Estimate, Page, Several, bad, good, soft
+from cdl.report.page import Cell, Code, Estimate, Fixed, Mark, Page, Several, bad, good, soft
 from cdl.report.text import size
 from cdl.workflow.workspace import Workspace
+
+SURE = 0.05  # p below which a difference counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,7 @@ def comparison(
         p = r.paired or {}
         low, high = p["interval"]
         difference = Estimate(p["difference"], low, high, signed=True)
-        rows.append([Code(short(r.id)), r.called, difference, p["won"], p["lost"], p["p"], _reading(low, high)])
+        rows.append([Code(short(r.id)), r.called, difference, p["won"], p["lost"], Fixed(p["p"]), reading(p)])
     section.table(
         ["against", "", "difference in accuracy", "better on", "worse on", "p", "reading"],
         rows,
@@ -76,27 +78,26 @@ def comparison(
     if pairs:
         section.text(
             f"Both models on the same {found.result['items']} sealed items: better and worse count the items that only one of "
-            "them gets right. The interval is the 95 % one of the difference; p is how often two equally good models would "
-            "differ at least so much (exact McNemar test)."
+            "them gets right. p is how often two equally good models would differ at least so much (exact McNemar test); the "
+            "reading follows p, as the interval of the difference is too narrow where few items differ."
         )
     for r in others:
         if not r.paired:
             section.text(f"Not compared item by item with {short(r.id)} ({r.called}) on this test.")
-    section.table(["measure", f"{short(model_id)}, this", *(r.name for r in others)], _side_by_side(found, others))
-    section.table(
-        ["", f"{short(model_id)}, this", *(r.name for r in others)],
-        [
-            ["weights", *(_size(workspace, m) for m in (model, *(r.model for r in others)))],
-            ["trained on", *(Code(short(m.data["dataset"])) for m in (model, *(r.model for r in others)))],
-            ["seed, epochs", *(_trial(m) for m in (model, *(r.model for r in others)))],
-        ],
-    )
+    models = (model, *(r.model for r in others))
+    rows = [
+        *_side_by_side(found, others),
+        ["weights", *(_size(workspace, m) for m in models)],
+        ["trained on", *(Code(short(m.data["dataset"])) for m in models)],
+        ["seed, epochs", *(_trial(m) for m in models)],
+    ]
+    section.table(["measure", f"{short(model_id)}, this", *(r.name for r in others)], rows)
 
 
 def estimate(measure: Mapping[str, Any]) -> Cell:
     """A measure of a result with its interval, where it has one."""
     interval = measure.get("interval")
-    return Estimate(measure["value"], *interval) if interval else float(measure["value"])
+    return Estimate(measure["value"], *interval) if interval else Fixed(float(measure["value"]), 4)
 
 
 def _side_by_side(found: Evaluation, others: list[Rival]) -> list[list[Cell]]:
@@ -125,10 +126,11 @@ def _passed(found: Evaluation | None) -> Cell:
     return good(text) if passed == len(outcomes) else bad(text)
 
 
-def _reading(low: float, high: float) -> Cell:
-    if low > 0:
-        return good("better")
-    return bad("worse") if high < 0 else soft("no clear difference")
+def reading(paired: Mapping[str, Any]) -> Mark:
+    """What a paired comparison says, by its exact p value."""
+    if paired["p"] >= SURE:
+        return soft("no clear difference")
+    return good("better") if paired["difference"] > 0 else bad("worse")
 
 
 def _size(workspace: Workspace, model: Model) -> Cell:
@@ -144,9 +146,15 @@ def _kept(workspace: Workspace, decided: Decision) -> dict[str, Mapping[str, Any
     found: dict[str, Mapping[str, Any]] = {}
     for name in decided.seen.get("comparisons", []):
         try:
-            result: dict[str, Any] = json.loads(workspace.store.get(name))
-            check_signature(workspace, result)
+            result = kept_result(workspace, name)
             found[read_result(workspace, result["first"]).result["model"]] = result
         except NotFound:
             continue
     return found
+
+
+def kept_result(workspace: Workspace, name: str) -> dict[str, Any]:
+    """A signed result by its object. NotFound where this clone has it not; Corrupt as in `check_signature`."""
+    result: dict[str, Any] = json.loads(workspace.store.get(name))
+    check_signature(workspace, result)
+    return result | {"object": name}

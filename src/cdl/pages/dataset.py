@@ -85,7 +85,7 @@ def _overview(workspace: Workspace, page: Page, record: Dataset, labels_id: str 
             "labeled": ", ".join(f"{100 * share:.4g} % of {side}" for side, share in labels.coverage.items())
             if labels
             else None,
-            "answers": Code(short(record.answers)) if record.answers else None,
+            "made for the request": Code(short(record.answers)) if record.answers else None,
             "steps left out": ", ".join(record.skipped) or None,
         }
     )

@@ -10,7 +10,6 @@ from cdl.errors import ConfigError
 from cdl.model.current import DECIDED
 from cdl.registry.records import Decision, Request, short
 from cdl.report.page import Cell, Code, Estimate, Mark, Page, Section, bad, good, soft, warn
-from cdl.report.text import count
 from cdl.workflow.decide import waiting
 from cdl.workflow.policy import decisions, in_force
 from cdl.workflow.request import open_requests
@@ -85,13 +84,13 @@ def requirements(
     if not judged:
         return section
     rows = [_requirement(r, intervals or {}) for r in judged]
-    rows.sort(key=lambda row: ORDER.get(str(row[2].text), 9))
-    failed = sum(row[2].tone == "bad" for row in rows)
-    held = sum(row[2].text in ("held", "passed") for row in rows)
+    rows.sort(key=lambda row: ORDER.get(row[0].text, 9))
+    failed = sum(row[0].tone == "bad" for row in rows)
+    held = sum(row[0].text in ("held", "passed") for row in rows)
     head = f"{failed} failed" if failed else "none failed"
     rest = len(rows) - failed - held
     section.text(f"{held} of {len(rows)} held, {head}" + (f", {rest} later" if rest else "") + when + ".")
-    section.table(["requirement", "value", "result", ""], rows)
+    section.table(["result", "requirement", "value", ""], rows)
     return section
 
 
@@ -134,26 +133,26 @@ def when(moment: str) -> str:
     return moment.replace("T", " ").removesuffix("Z")[:16]
 
 
-def _requirement(judged: Mapping[str, Any], intervals: Mapping[str, Estimate]) -> tuple[Cell, Cell, Mark, Cell]:
+def _requirement(judged: Mapping[str, Any], intervals: Mapping[str, Estimate]) -> tuple[Mark, Cell, Cell, Cell]:
     text, value, held = judged["require"], judged["value"], judged["held"]
     if value in ("pass", "fail"):
-        return Code(text), None, good("passed") if held else bad("failed"), "test case"
+        return good("passed") if held else bad("failed"), Code(text), None, "test case"
     try:
         measure = parse_requirement(text).measure
     except ConfigError:
-        return Code(text), value, good("held") if held is True else bad("NOT held"), None
+        return good("held") if held is True else bad("NOT held"), Code(text), value, None
     if held == "later":
         at = next((at for begin, at in JUDGED_AT.items() if measure.startswith(begin)), "later")
-        return Code(text), None, soft("later"), f"judged {at}"
+        return soft("later"), Code(text), None, f"judged {at}"
     if value is None:
-        return Code(text), None, warn("no value yet"), None
+        return warn("no value yet"), Code(text), None, None
     result = good("held") if held is True else bad("NOT held")
-    return Code(text), in_unit(text, value), result, _reach(text, held is True, intervals.get(measure))
+    return result, Code(text), in_unit(text, value), _reach(text, value, held is True, intervals.get(measure))
 
 
-def _reach(text: str, held: bool, interval: Estimate | None) -> Cell:
+def _reach(text: str, value: float, held: bool, interval: Estimate | None) -> Cell:
     """Whether the interval of a value says another thing than the value."""
-    if interval is None:
+    if interval is None or interval.value != value:  # no interval, or that of another evaluation
         return None
     asked = parse_requirement(text)
     if all(asked.holds(end) == held for end in (interval.low, interval.high)):
@@ -162,8 +161,9 @@ def _reach(text: str, held: bool, interval: Estimate | None) -> Cell:
     return warn(f"its 95 % interval reaches {in_unit(text, end)}")
 
 
-def requirement_counts(judged: Sequence[Mapping[str, Any]]) -> str:
+def requirement_counts(judged: Sequence[Mapping[str, Any]]) -> Cell:
     """Requirements in a few words."""
-    failed = sum(r["held"] is False for r in judged)
-    held = sum(r["held"] is True for r in judged)
-    return f"{held} held" + (f", {count(failed, 'failure')}" if failed else "")
+    failed = [r["require"] for r in judged if r["held"] is False and r["value"] is not None]
+    open_ = sum(r["held"] == "later" or r["value"] is None for r in judged)
+    text = f"{len(judged) - len(failed) - open_} of {len(judged)} held" + (f", {open_} judged later" if open_ else "")
+    return bad(f"{text}; NOT held: {', '.join(failed)}") if failed else text

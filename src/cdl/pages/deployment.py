@@ -12,14 +12,30 @@ from cdl.errors import ConfigError, NotFound
 from cdl.journal.events import Event
 from cdl.monitoring.drift import ALPHA, DRIFT, FAILING, LARGE
 from cdl.monitoring.steps import alarm
+from cdl.pages.comparison import kept_result, reading
 from cdl.pages.written import REPORTS, made_line, model_name, stage_name
 from cdl.registry.names import Thing, chain, own_branch
 from cdl.registry.records import DeploymentHead, Model, Package, short
 from cdl.report import chart
-from cdl.report.page import Cell, Code, Estimate, Figure, Link, Page, Section, bad, good, several, soft, warn
+from cdl.report.page import (
+    Cell,
+    Code,
+    Estimate,
+    Figure,
+    Fixed,
+    Link,
+    Mark,
+    Page,
+    Section,
+    bad,
+    good,
+    several,
+    soft,
+    warn,
+)
 from cdl.report.text import count, seconds, size
 from cdl.report.write import write
-from cdl.workflow.policy import in_force
+from cdl.workflow.policy import decisions, in_force
 from cdl.workflow.workspace import Workspace
 
 SHOWN_WINDOWS = 12  # rows of the table; the charts show all
@@ -102,7 +118,7 @@ def package_section(workspace: Workspace, page: Page, package_id: str) -> None:
 
 def revision(workspace: Workspace, page: Page, model_id: str) -> None:
     """A model beside the one that it was made from: accuracy, size and latency, as the revision gate sees them."""
-    found = revised(workspace, model_id)
+    found = revision_of(workspace, model_id)
     if found is None:
         return
     section = page.section("Revision")
@@ -111,7 +127,7 @@ def revision(workspace: Workspace, page: Page, model_id: str) -> None:
     if same:
         section.text("Nothing was compressed or implemented anew: the model is its own original.")
     else:
-        section.text(_verdict(found))
+        section.text(_verdict(workspace, found))
     names = ["this model"] if same else [f"{short(found['original'])}, the original", f"{short(model_id)}, this"]
     places = [1] if same else [0, 1]
     ratio: list[Cell] = [] if same else [_ratio(found["size"]), _ratio(found["latency_p95"])]
@@ -132,13 +148,26 @@ def revision(workspace: Workspace, page: Page, model_id: str) -> None:
     )
 
 
-def _verdict(found: dict[str, Any]) -> Cell:
-    low, high = found["difference"][1:]
-    if high < 0:
-        return bad("The interval of the difference in accuracy is below zero: it answers worse than its original.")
-    if low > 0:
-        return good("It answers better than its original on the sealed test.")
-    return "No clear difference in accuracy from its original on the sealed test."
+def revision_of(workspace: Workspace, model_id: str) -> dict[str, Any] | None:
+    """The revision on the current test; else the one that the last decision at the revision gate saw."""
+    found = revised(workspace, model_id)
+    seen = [d.seen.get("revision") for _, d in decisions(workspace, "revision", model_id)]
+    if found is None and seen and seen[-1] and workspace.store.has(seen[-1]):
+        found = kept_result(workspace, seen[-1])
+    return found
+
+
+def _verdict(workspace: Workspace, found: dict[str, Any]) -> Cell:
+    """What the paired comparison with the original says."""
+    if not workspace.store.has(found["comparison"]):
+        return None
+    paired = kept_result(workspace, found["comparison"])
+    said = reading(paired)
+    return Mark(
+        f"On the sealed test: {said.text}. Better than its original on {paired['won']} items, worse on {paired['lost']}, "
+        f"p {paired['p']:.3f}.",
+        said.tone,
+    )
 
 
 def _ratio(pair: Sequence[float]) -> Cell:
@@ -243,7 +272,9 @@ def _names(windows: Sequence[Event]) -> list[str]:
 def _row(event: Event, names: Sequence[str]) -> list[Cell]:
     measures = event.fields["measures"]
     failing = sorted(n.removeprefix(FAILING) for n in measures if n.startswith(FAILING))
-    values: list[Cell] = [seconds(measures[n]) if "latency" in n and n in measures else measures.get(n) for n in names]
+    values: list[Cell] = [
+        seconds(measures[n]) if "latency" in n and n in measures else _fixed(measures.get(n)) for n in names
+    ]
     return [
         event.fields["window"],
         Code(short(event.fields["model"])),
@@ -252,17 +283,24 @@ def _row(event: Event, names: Sequence[str]) -> list[Cell]:
     ]
 
 
+def _fixed(value: float | None) -> Cell:
+    return None if value is None else Fixed(value, 4)
+
+
 def _chart(workspace: Workspace, name: str, windows: Sequence[Event]) -> Figure:
-    """One measure over the windows, with what it is held against."""
-    numbers = [(float(e.fields["window"]), e.fields["measures"]) for e in windows]
+    """One measure over the windows, a line for each model, with what it is held against."""
     factor = 1e3 if "latency" in name else 1.0
-    points = [(number, factor * measures[name]) for number, measures in numbers if name in measures]
+    series: dict[str, list[tuple[float, float]]] = {}
+    for e in windows:
+        if name in e.fields["measures"]:
+            point = float(e.fields["window"]), factor * e.fields["measures"][name]
+            series.setdefault(short(e.fields["model"]), []).append(point)
     limits = {r.text: factor * r.value for r in in_force(workspace).requirements("live.") if r.measure == name}
     drifted = name.removeprefix(DRIFT)
     if name.startswith(DRIFT) and drifted in LARGE:
         limits["large from here"] = LARGE[drifted]
     title = f"{name}, milliseconds" if "latency" in name else name
-    made = chart.lines(title, {name: points}, x="window", limits=limits, zero=name.startswith(DRIFT) or bool(limits))
+    made = chart.lines(title, series, x="window", limits=limits, zero=name.startswith(DRIFT) or bool(limits))
     return Figure(made.title, made.svg, made.table, MEANING.get(drifted, "") if name.startswith(DRIFT) else "")
 
 

@@ -10,6 +10,7 @@ from cdl.errors import NotFound
 from cdl.model import trials
 from cdl.model.trials import Trial
 from cdl.pages.changes import files_changed
+from cdl.pages.curves import curves
 from cdl.pages.written import PREFIX, REPORTS, experiment_name, made_line, model_name
 from cdl.registry.records import Model, short
 from cdl.report import chart
@@ -112,8 +113,9 @@ def _best(workspace: Workspace, page: Page, best: Trial, measure: str, suffix: s
             [f"cdl model register {brief(best)}"],
         )
     section.text(
-        "A measure of the validation part, by which it was chosen among others: the sealed test will say less or equal."
+        "Measured on the validation part, by which it was chosen among the others: expect a little less on the sealed test."
     )
+    section.figures(*curves(trials.points(workspace, best)))
 
 
 def _table(page: Page, order: list[Trial], measure: str, suffix: str, registered: dict[str, str]) -> None:
@@ -149,7 +151,11 @@ def _table(page: Page, order: list[Trial], measure: str, suffix: str, registered
 def _status(trial: Trial) -> Cell:
     if trial.status == "failed":
         return bad("failed")
-    return good("finished") if trial.status == "finished" else soft(trial.status)
+    return (
+        good("finished")
+        if trial.status == "finished"
+        else soft("stopped early" if trial.status == "paused" else trial.status)
+    )
 
 
 def _value(value: object) -> Cell:

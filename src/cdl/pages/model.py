@@ -4,8 +4,7 @@ First what waits and what stands against it; then requirements, the comparison w
 the training, what changed, the decisions, and the card.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,23 @@ from cdl.model.submit import offered
 from cdl.pages import deployment
 from cdl.pages.card import card
 from cdl.pages.changes import changed, files_changed
-from cdl.pages.comparison import Rival, comparison, estimate, rivals_of
-from cdl.pages.decisions import Waiting, history, made_on, open_decisions, requirements, say_waiting, when
+from cdl.pages.comparison import Rival, comparison, estimate, reading, rivals_of
+from cdl.pages.curves import curves
+from cdl.pages.decisions import (
+    Waiting,
+    history,
+    made_on,
+    open_decisions,
+    requirement_counts,
+    requirements,
+    say_waiting,
+    when,
+)
 from cdl.pages.written import REPORTS, experiment_name, made_line, model_name
 from cdl.registry.records import Decision, Model, short
 from cdl.report import chart
 from cdl.report.matrix import confusions, matrix
-from cdl.report.page import Cell, Code, Estimate, Figure, Link, Page, bad, good, several
+from cdl.report.page import Cell, Code, Estimate, Fixed, Link, Page, bad, several
 from cdl.report.text import count
 from cdl.report.write import write
 from cdl.workflow.workspace import Workspace
@@ -52,9 +61,11 @@ def model_page(workspace: Workspace, model_id: str) -> Page:
     )
     say_waiting(page, wait)
     _say_evaluation(workspace, page, model_id, found)
-    _requirements(workspace, page, model_id, model, found, (wait, made))
     decided = next((d for _, d in reversed(made) if d.gate == "model"), None)
     others = rivals_of(workspace, model_id, model.name, decided)
+    judged, said = _judged(workspace, model_id, model, wait, made)
+    _glance(workspace, page, model, found, others, judged)
+    _requirements(workspace, page, found, judged, said)
     deployment.revision(workspace, page, model_id)
     if found is not None:
         comparison(workspace, page, model_id, model, found, others)
@@ -75,26 +86,51 @@ def _say_evaluation(workspace: Workspace, page: Page, model_id: str, found: Eval
         page.notice("The numbers are of an earlier test version or an earlier policy, not of the current one.", "warn")
 
 
-def _requirements(
-    workspace: Workspace,
-    page: Page,
-    model_id: str,
-    model: Model,
-    found: Evaluation | None,
-    known: tuple[list[Waiting], list[tuple[str, Decision]]],
-) -> None:
-    """As the open gate sees them; else as they were when it was last decided; else as the next gate will see them."""
-    wait, made = known
-    judged: tuple[Mapping[str, Any], ...] = ()
-    said = ""
+def _judged(
+    workspace: Workspace, model_id: str, model: Model, wait: list[Waiting], made: list[tuple[str, Decision]]
+) -> tuple[Sequence[Mapping[str, Any]], str]:
+    """Requirements as the open gate sees them; else as they were last decided on; else as the next gate will see them."""
     last = [d for _, d in made if d.requirements]
     if wait:
-        judged = wait[0].sight.requirements
-    elif last:
-        judged, said = tuple(last[-1].requirements), f", when it was {_verdict(last[-1])} on {when(last[-1].made.when)}"
-    else:
-        derived = (model.origin or {}).get("by") in CHANGED
-        judged = tuple((look_at_revision if derived else look)(workspace, model_id).requirements)
+        return wait[0].sight.requirements, ""
+    if last:
+        return last[-1].requirements, f", when it was {_verdict(last[-1])} on {when(last[-1].made.when)}"
+    derived = (model.origin or {}).get("by") in CHANGED
+    return (look_at_revision if derived else look)(workspace, model_id).requirements, ""
+
+
+def _glance(
+    workspace: Workspace,
+    page: Page,
+    model: Model,
+    found: Evaluation | None,
+    others: list[Rival],
+    judged: Sequence[Mapping[str, Any]],
+) -> None:
+    """What a decision needs first, each in a line; the sections below say more."""
+    declared = workspace.config.model.get(model.name)
+    facts: dict[str, Cell] = {"intended use": declared.use if declared else None}
+    if found is not None:
+        accuracy = found.result["measures"].get("test.accuracy")
+        items = f"on {found.result['items']:,} sealed items"
+        facts["sealed accuracy"] = several([estimate(accuracy), items]) if accuracy else None
+    facts["requirements"] = requirement_counts(judged)
+    for r in others:
+        if r.paired:
+            difference = Fixed(r.paired["difference"], 4, signed=True)
+            counts = f"better on {r.paired['won']} items, worse on {r.paired['lost']}, p {r.paired['p']:.3f}"
+            facts[f"against {r.name}"] = several([difference, reading(r.paired), counts])
+        else:
+            facts[f"against {r.name}"] = "not compared on this test"
+    if not others:
+        facts["against"] = "nothing: no model is promoted or in production"
+    facts["learned from"] = several([Code(short(model.data["dataset"])), Code(short(model.data["labels"]))])
+    page.section("At a glance").facts(facts)
+
+
+def _requirements(
+    workspace: Workspace, page: Page, found: Evaluation | None, judged: Sequence[Mapping[str, Any]], said: str
+) -> None:
     intervals = {}
     if found is not None:
         for name, m in found.result["measures"].items():
@@ -118,7 +154,8 @@ def _evaluation(page: Page, found: Evaluation, others: list[Rival]) -> None:
         f"{result['items']:,} sealed items of {short(result['dataset'])}, which no training saw; evaluation {found.number} of "
         f"{found.limit} on this test version. Intervals are 95 %."
     )
-    section.table(["measure", "value"], [[name, estimate(m)] for name, m in result["measures"].items()])
+    if not others:  # else they stand in the comparison
+        section.table(["measure", "value"], [[name, estimate(m)] for name, m in result["measures"].items()])
     names, counts = list(result["classes"]), result["confusion"]
     same = [r for r in others if r.found and r.found.result["test"] == result["test"]]
     rival = same[0] if same else None
@@ -134,28 +171,16 @@ def _evaluation(page: Page, found: Evaluation, others: list[Rival]) -> None:
     for name, row in zip(names, counts, strict=True):
         p = result["classes"][name]["precision"]
         rows.append(
-            [name, sum(row), recall[name], Estimate(p["value"], *p["interval"]), *([theirs.get(name)] if rival else [])]
+            [
+                name,
+                sum(row),
+                recall[name],
+                Estimate(p["value"], *p["interval"]),
+                *([Fixed(theirs[name])] if rival else []),
+            ]
         )
     section.table(["class", "test items", "recall", "precision", *([f"recall of {rival.name}"] if rival else [])], rows)
     section.table(["true class", "taken for", "items", "share of the class"], confusions(names, counts))
-    tests: list[list[Cell]] = [
-        [Code(n), good("passed") if o == "pass" else bad("failed")] for n, o in result["tests"].items()
-    ]
-    section.table(["test case", "result"], tests)
-
-
-def curves(points: Mapping[str, chart.Points], *, whole: str = "epoch") -> list[Figure]:
-    """A chart for each measure, training and validation in one."""
-    groups: dict[str, dict[str, Any]] = defaultdict(dict)
-    for name, values in points.items():
-        part, _, measure = name.rpartition(".")
-        groups[measure][part or measure] = values
-    found = []
-    for measure, series in groups.items():
-        single = next(iter(series)) if len(series) == 1 else ""
-        title = f"{single} {measure}" if single and single != measure else measure
-        found.append(chart.lines(title, series, x=whole))
-    return found
 
 
 def _training(workspace: Workspace, page: Page, model: Model) -> None:
@@ -185,7 +210,10 @@ def _training(workspace: Workspace, page: Page, model: Model) -> None:
 
 def _changes(workspace: Workspace, page: Page, model_id: str, model: Model, others: list[Rival]) -> None:
     """Since each of the models that count, without their compressed forms; else since the one that it was made from."""
-    bases = {original(workspace, r.id): r.called for r in others}
+    bases = {}
+    for r in others:
+        whole = original(workspace, r.id)
+        bases[whole] = r.called if whole == r.id else f"whose {(r.model.origin or {})['by']} is {r.called}"
     bases.pop(model_id, None)
     derived = model.origin["model"] if model.origin else None
     if derived and (model.origin or {}).get("by") in CHANGED:

@@ -88,7 +88,10 @@ def label(value: float) -> str:
 def short(text: str, room: float) -> str:
     """As much of a text as fits into some units; what was cut says so."""
     text, most = " ".join(visible(text).split()), max(3, int(room / LETTER))
-    return text if len(text) <= most else text[: most - 1] + "…"
+    if len(text) <= most:
+        return text
+    end = most // 3  # names often differ at their ends
+    return text[: most - 1 - end] + "…" + text[len(text) - end :]
 
 
 def figure(

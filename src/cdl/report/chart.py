@@ -34,7 +34,7 @@ from cdl.report.axis import (
 from cdl.report.page import Cell, Estimate, Figure, Table, plain
 
 ROW = 22.0  # units of a name's row
-MOST_ROWS = 40  # names in a picture
+MOST_ROWS = 25  # names in a picture
 MOST_LINES = len(PALETTE)  # lines with a colour and a name
 TOLD_ROWS = 12  # of a curve, in the table beside it
 BINS = 20
@@ -44,10 +44,12 @@ Points = Sequence[tuple[float, float]]
 
 
 def bars(title: str, values: Mapping[str, float], *, what: str = "") -> Figure:
-    """One bar a name."""
+    """One bar a name; of very many the largest."""
     if not values:
         return nothing(title)
-    drawn = list(values.items())[:MOST_ROWS]
+    drawn = list(values.items())
+    if len(drawn) > MOST_ROWS:
+        drawn = sorted(drawn, key=lambda pair: -pair[1])[:MOST_ROWS]
     left = _room(name for name, _ in drawn)
     most = max([v for _, v in drawn] + [0.0]) or 1.0
     place = across(0.0, most, left=left, right=WIDTH - 52)
@@ -127,11 +129,11 @@ def lines(
     many = len(drawn) > MOST_LINES
     named = [n for n in first if n in drawn][:MOST_LINES] if many else list(drawn)
     legend = _legend([*named, *(limits or {})], len(named)) if len(drawn) > 1 or limits else []
-    top = TOP + 18 * len(legend)
+    top, height = TOP + 18 * len(legend), HEIGHT + 18 * max(0, len(legend) - 1)
     ys = [*(p[1] for points in drawn.values() for p in points), *(limits or {}).values(), *([0.0] if zero else [])]
     xs = [p[0] for points in drawn.values() for p in points]
-    up, place = Up(min(ys), max(ys), top=top), across(min(xs), max(xs))
-    body = [*(row for row in legend), up.grid(), *_below(xs, place, x)]
+    up, place = Up(min(ys), max(ys), top=top, height=height), across(min(xs), max(xs))
+    body = [*(row for row in legend), up.grid(), *_below(xs, place, x, height=height)]
     body += [f'<path d="M{LEFT} {up(v):.1f}H{WIDTH - RIGHT}" class="limit"/>' for v in (limits or {}).values()]
     for name in [n for n in drawn if n not in named] + named[::-1]:
         path = " ".join(f"{place(a):.1f},{up(b):.1f}" for a, b in drawn[name])
@@ -145,7 +147,7 @@ def lines(
             for a, b in drawn[name]
         ]
     note = f"{len(named)} of {len(drawn)} lines have a name here" if many else ""
-    return figure(title, body, _told(drawn, named, x), note=note)
+    return figure(title, body, _told(drawn, named, x), height=height, note=note)
 
 
 def histogram(title: str, values: Sequence[float], *, unit: str = "") -> Figure:
@@ -154,7 +156,9 @@ def histogram(title: str, values: Sequence[float], *, unit: str = "") -> Figure:
     if not finite:
         return nothing(title)
     low, high = finite[0], finite[-1]
-    width = (high - low) / BINS or 1.0
+    if low == high:
+        return bars(title, {f"{low:g} {unit}".strip(): float(len(finite))}, what="how many")
+    width = (high - low) / BINS
     counts = [0] * BINS
     for value in finite:
         counts[min(BINS - 1, int((value - low) / width))] += 1
@@ -205,17 +209,17 @@ def _room(names: Iterable[str]) -> float:
 
 
 def _left_out(count: int, drawn: int) -> str:
-    return f"{count - drawn} more are in the table" if count > drawn else ""
+    return f"{drawn} of {count}; all are in the table" if count > drawn else ""
 
 
-def _below(xs: Sequence[float], place: Place, x: str, *, log: bool = False) -> list[str]:
+def _below(xs: Sequence[float], place: Place, x: str, *, log: bool = False, height: float = HEIGHT) -> list[str]:
     """Numbers under the horizontal axis, and its name."""
     low, high = min(xs), max(xs)
     whole = all(float(v).is_integer() for v in xs)
     marks = powers(low, high) if log else ticks(low, high)
     inside = [t for t in marks if low <= t <= high and (not whole or float(t).is_integer())] or [low]
-    found = [said(place(t), HEIGHT - BOTTOM + 16, label(t)) for t in inside]
-    return [*found, said((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x, soft=True)]
+    found = [said(place(t), height - BOTTOM + 16, label(t)) for t in inside]
+    return [*found, said((LEFT + WIDTH - RIGHT) / 2, height - 6, x, soft=True)]
 
 
 def _legend(names: Sequence[str], coloured: int) -> list[str]:

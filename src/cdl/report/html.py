@@ -8,6 +8,7 @@ from cdl.report.page import (
     Code,
     Figure,
     Figures,
+    Fixed,
     Link,
     Listing,
     Mark,
@@ -24,6 +25,7 @@ from cdl.report.text import file_name, visible
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 PICTURE = 56  # pixels of an example
+LONG_HEAD = 16  # characters of a column's name that may take several lines
 NAVIGATED = 3  # sections from which on the page lists them
 STYLE = """
 :root{color-scheme:light dark;--text:#1c1f23;--soft:#5b636d;--line:#dcdfe3;--paper:#fff;--band:#f5f6f8;--accent:#0b62a8;
@@ -31,21 +33,23 @@ STYLE = """
 @media(prefers-color-scheme:dark){:root{--text:#e6e8eb;--soft:#a2aab4;--line:#363b42;--paper:#15181c;--band:#1e2227;
 --accent:#6cb6f5;--good:#4cc38a;--bad:#ff8a80;--warn:#f0b44c;--add:#123524;--cut:#45201d}}
 *{box-sizing:border-box}
-body{font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;color:var(--text);background:var(--paper);max-width:68rem;
+body{font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;color:var(--text);background:var(--paper);max-width:72rem;
 margin:0 auto;padding:1.5rem clamp(.8rem,3vw,2rem) 3rem;overflow-wrap:anywhere}
 h1{font-size:1.55rem;line-height:1.25;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .5rem;padding-top:.8rem;
 border-top:1px solid var(--line)}p{margin:.5rem 0;max-width:46rem}.soft,.subtitle,footer{color:var(--soft)}
 .good{color:var(--good)}.bad{color:var(--bad);font-weight:600}.warn{color:var(--warn)}
-a{color:var(--accent)}nav{margin:1rem 0 0;font-size:.92rem}nav a{margin-right:.9rem;white-space:nowrap}
+a{color:var(--accent)}nav{margin:1rem 0 0;font-size:.92rem}nav a{margin-right:.9rem;display:inline-block}
 code{font:.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;background:var(--band);padding:.05em .3em;border-radius:3px}
 .notice{margin:1rem 0 0;padding:.6rem .9rem;background:var(--band);border-left:4px solid var(--soft);border-radius:3px}
 .notice.good{border-color:var(--good)}.notice.bad{border-color:var(--bad)}.notice.warn{border-color:var(--warn)}
 .notice,.notice.bad{font-weight:400;color:var(--text)}.notice p{margin:0;max-width:none}
 .notice code{display:inline-block;margin:.35rem .5rem 0 0}
 .scroll{overflow-x:auto;margin:.6rem 0}table{border-collapse:collapse}
-th,td{text-align:left;vertical-align:top;padding:.28rem 1.1rem .28rem 0;border-bottom:1px solid var(--line);
-font-variant-numeric:tabular-nums;overflow-wrap:normal}th{color:var(--soft);font-weight:600}td.n,th.n{text-align:right}
-table.facts th{white-space:nowrap;font-weight:400}table.facts td,td.t{overflow-wrap:anywhere}td.t{min-width:9rem;max-width:34rem}
+th,td{text-align:left;vertical-align:top;padding:.28rem .95rem .28rem 0;border-bottom:1px solid var(--line);
+font-variant-numeric:tabular-nums;overflow-wrap:normal;white-space:nowrap}th{color:var(--soft);font-weight:600}
+thead th{white-space:normal;vertical-align:bottom}thead th.t{min-width:8rem}td.n,th.n{text-align:right}
+table.facts th{font-weight:400}table.facts td,td.t{white-space:normal;overflow-wrap:anywhere}td.t{min-width:11rem;max-width:36rem}
+@media(max-width:40rem){table.facts th{white-space:normal;min-width:6rem}}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:1rem 2rem;margin:.8rem 0}
 figure{margin:0;min-width:0}figcaption{font-weight:600}figure .note{font-size:.9rem;color:var(--soft);margin:.1rem 0}
 svg{display:block;max-width:100%;height:auto;margin:.25rem 0}svg text{fill:var(--text);font:12px system-ui,sans-serif}
@@ -133,7 +137,7 @@ def _table(linked: frozenset[str], table: Table) -> str:
         )
         return f'<div class="scroll"><table class="facts">{rows}</table></div>'
     right = [all(_counts(row[i]) for row in table.rows) for i in range(len(table.columns))]
-    head = "".join(f"<th{_n(r)}>{_text(c)}</th>" for c, r in zip(table.columns, right, strict=True))
+    head = "".join(f"<th{_head(c, r)}>{_breakable(c)}</th>" for c, r in zip(table.columns, right, strict=True))
     rows = "".join(
         "<tr>" + "".join(_data(linked, c, r) for c, r in zip(row, right, strict=True)) + "</tr>" for row in table.rows
     )
@@ -147,7 +151,17 @@ def _data(linked: frozenset[str], value: Cell, right: bool = False) -> str:
 
 def _counts(value: Cell) -> bool:
     """Whether a cell is a plain number, which stands at the right."""
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return value is None or (isinstance(value, int | float | Fixed) and not isinstance(value, bool))
+
+
+def _breakable(name: str) -> str:
+    """A column's name, which may break after a dot or an underscore."""
+    return _text(name).replace(".", ".<wbr/>").replace("_", "_<wbr/>")
+
+
+def _head(name: str, right: bool) -> str:
+    found = (["n"] if right else []) + (["t"] if len(name) > LONG_HEAD else [])
+    return f' class="{" ".join(found)}"' if found else ""
 
 
 def _n(right: bool) -> str:

@@ -30,7 +30,14 @@ def matrix(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) ->
         total = sum(row) or 1
         body += [_cell(names, i, j, count, count / total, (left, top, cell), readable) for j, count in enumerate(row)]
     note = "each row adds up to the items of its class; blue is right, orange is wrong"
-    return figure(title, body, _table(names, counts), width=left + side + 40, height=top + side + 8, note=note)
+    return figure(
+        title,
+        body,
+        _table(names, counts),
+        width=left + side + (ROOM * 0.75 if readable and steep else 8),
+        height=top + side + 8,
+        note=note,
+    )
 
 
 def confusions(names: Sequence[str], counts: Sequence[Sequence[int]], most: int = 8) -> list[tuple[Cell, ...]]:

@@ -51,13 +51,22 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Fixed:
+    """A number with so many decimals, so that a column reads well. With `signed` it says its sign."""
+
+    value: float
+    digits: int = 3
+    signed: bool = False
+
+
+@dataclass(frozen=True)
 class Several:
     """Some cells in one, with commas between them."""
 
     cells: tuple["Cell", ...]
 
 
-Cell = str | int | float | bool | None | Mark | Code | Link | Estimate | Several
+Cell = str | int | float | bool | None | Mark | Code | Link | Estimate | Fixed | Several
 
 
 @dataclass(frozen=True)
@@ -139,10 +148,12 @@ class Section:
         return self
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> "Section":
-        """Rows under a header; nothing without rows."""
-        found = tuple(tuple(row) for row in rows)
-        if found:
-            self.parts.append(Table(tuple(columns), found))
+        """Rows under a header; nothing without rows, and no column that is empty in all of them."""
+        found = [tuple(row) for row in rows]
+        said = [i for i in range(len(columns)) if any(row[i] is not None for row in found)]
+        if said:
+            kept = tuple(tuple(row[i] for i in said) for row in found)
+            self.parts.append(Table(tuple(columns[i] for i in said), kept))
         return self
 
     def figures(self, *figures: Figure | None) -> "Section":
@@ -231,7 +242,14 @@ def plain(cell: Cell) -> str:
         case Mark() | Code() | Link():
             return cell.text
         case Estimate():
-            sign = "+" if cell.signed else ""
-            return f"{cell.value:{sign}.4f} [{cell.low:{sign}.4f}, {cell.high:{sign}.4f}]"
+            form = f"{'+' if cell.signed else ''}.{_digits(cell)}f"
+            return f"{cell.value:{form}} [{cell.low:{form}}, {cell.high:{form}}]"
+        case Fixed():
+            return f"{cell.value:{'+' if cell.signed else ''},.{cell.digits}f}"
         case Several():
             return ", ".join(plain(c) for c in cell.cells)
+
+
+def _digits(estimate: Estimate) -> int:
+    """As many decimals as its interval leaves certain; one more for a difference, whose sign matters."""
+    return 4 if estimate.signed or estimate.high - estimate.low < 0.01 else 3
