@@ -187,19 +187,27 @@ class Toy:
         offer(workspace, model)
         decide(workspace, CYCLE, "submission", model, "submit")
 
-    def promote(self, branch: str = "exp/first", *, who: str = SCIENCE, by: str = REVIEW, **options: Any) -> str:
+    def promote(
+        self,
+        branch: str = "exp/first",
+        *,
+        who: str = SCIENCE,
+        by: str = REVIEW,
+        despite: str | None = None,
+        **options: Any,
+    ) -> str:
         """A model all the way to the integration branch, which is checked out afterwards."""
         model = self.model(branch, who=who, **options)
         self.submit(model, who)
         run(self.become(DATA), CYCLE, None)
-        self.approve(by, model)
+        self.approve(by, model, despite=despite)
         self.become(who).git.run("switch", "--quiet", "main")
         return model
 
-    def package(self, *, by: str = REVIEW) -> str:
+    def package(self, *, by: str = REVIEW, despite: str | None = None) -> str:
         """The promoted model revised, approved and packaged; the package."""
         run(self.become(OPS), CYCLE, "deployment")
-        self.approve(by, "revision")
+        self.approve(by, "revision", despite=despite)
         run(self.become(OPS), CYCLE, "deployment")
         workspace = self.become(OPS)
         return workspace.registry.all(Package)[-1][0]

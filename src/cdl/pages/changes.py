@@ -18,23 +18,33 @@ LISTED = 40  # files
 NOT_SHOWN = "registry/"  # records have their own pages
 
 
-def changed(workspace: Workspace, page: Page, base_id: str, base: Model, called: str, model: Model) -> None:
-    """A section on what is different from another model."""
+def changed(workspace: Workspace, page: Page, base_id: str, base: Model, called: str, model: Model) -> frozenset[str]:
+    """A section on what is different from another model; the files whose difference it shows."""
     section = page.section(f"What changed since {short(base_id)}, {called}")
     section.facts(_settings(base, model))
-    _code(workspace, section, base, model)
+    shown = _code(workspace, section, base, model)
     _data(workspace, section, base, model)
+    return shown
 
 
 def files_changed(
-    workspace: Workspace, section: Section, first: str, second: str, *, own: frozenset[str] | None = None
-) -> None:
-    """The files that differ between two commits, those of the model first, with their difference, cut where it is long."""
+    workspace: Workspace,
+    section: Section,
+    first: str,
+    second: str,
+    *,
+    own: frozenset[str] | None = None,
+    above: frozenset[str] = frozenset(),
+) -> frozenset[str]:
+    """The files that differ between two commits, those of the model first, with their difference, cut where it is long.
+
+    The difference of files that stands `above` on the page is not shown again. Gives the files whose difference it shows.
+    """
     try:
         found = [c for c in changes(workspace.git, first, second) if not c.path.startswith(NOT_SHOWN)]
     except CdlError:
         section.text(f"The commits {first[:8]} and {second[:8]} are not both in this clone: git fetch.")
-        return
+        return frozenset()
     mine = [c for c in found if own is None or c.path in own]
     other = [c for c in found if c not in mine]
     if not mine:
@@ -42,16 +52,20 @@ def files_changed(
     section.table(["file", "", "lines added", "removed"], [_file(c) for c in mine[:LISTED]])
     if len(mine) > LISTED:
         section.text(f"{len(mine) - LISTED} more files differ.")
-    text = unified(workspace.git, first, second, [c.path for c in mine])
+    shown = frozenset(c.path for c in mine) - above
+    text = unified(workspace.git, first, second, sorted(shown))
     lines = text.splitlines()
     title = f"the difference, {count(len(lines), 'line')}"
     if len(lines) > LONGEST_DIFF:
         title += f"; cut after {LONGEST_DIFF}: git diff {first[:10]} {second[:10]}"
         text = "\n".join(lines[:LONGEST_DIFF])
     section.listing(title, text.rstrip("\n"))
+    if len(shown) < len(mine):
+        section.text(f"The difference of {count(len(mine) - len(shown), 'file')} stands above.")
     if other:
         names = ", ".join(c.path for c in other[:8]) + (", ..." if len(other) > 8 else "")
-        section.text(f"{count(len(other), 'other file')} differ, which the model does not use: {names}")
+        section.text(f"Different, but not used by the model: {count(len(other), 'file')}: {names}")
+    return shown
 
 
 def _file(change: FileChange) -> list[Cell]:
@@ -76,10 +90,10 @@ def _plain(model: Model) -> dict[str, str]:
     return found | {name: f"{value}"[:16] for name, value in model.environment.items()}
 
 
-def _code(workspace: Workspace, section: Section, base: Model, model: Model) -> None:
+def _code(workspace: Workspace, section: Section, base: Model, model: Model) -> frozenset[str]:
     if base.code["closure"] == model.code["closure"]:
         section.text("Code: the same. Every file that the training uses is equal.")
-        return
+        return frozenset()
     used: set[str] = {"cdl.yaml", workspace.config.environment.lock or "cdl.yaml"}
     try:
         for each in (base, model):
@@ -87,7 +101,7 @@ def _code(workspace: Workspace, section: Section, base: Model, model: Model) -> 
     except CdlError:
         section.text("Code: not every file of both models can be read in this clone.")
     section.text("Code: files that the training uses.")
-    files_changed(workspace, section, base.code["commit"], model.code["commit"], own=frozenset(used))
+    return files_changed(workspace, section, base.code["commit"], model.code["commit"], own=frozenset(used))
 
 
 def _data(workspace: Workspace, section: Section, base: Model, model: Model) -> None:

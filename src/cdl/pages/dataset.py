@@ -5,9 +5,13 @@ fields are not there.
 """
 
 import io
+import json
+import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from cdl.data.dataset import Items, current_items, dataset_record, labels_record, training
 from cdl.data.gate import look
@@ -24,6 +28,7 @@ from cdl.workflow.workspace import Workspace
 
 SHOWN = 24  # examples on the page
 LONGEST_TEXT = 160  # characters of an example
+COLUMNS = 10  # of a table's rows among the examples
 FIELDS = 24  # of which there is a chart
 FREQUENT = 12  # values of a field in its chart
 PIXELS = 112  # of the longer side of a picture, twice what is shown
@@ -133,7 +138,8 @@ def _content(workspace: Workspace, page: Page, dataset_id: str, labels_id: str |
         section.text("The items of this version are not in this clone: cdl sync brings them.")
         return
     counts = Counter(label for label in items.labels if label is not None)
-    constant, charts = _fields(items)
+    rows = _columns(items)
+    constant, charts = _fields(rows)
     section.figures(
         chart.bars("items of each class", {c: counts[c] for c in items.classes}, what="training items")
         if items.classes
@@ -144,16 +150,39 @@ def _content(workspace: Workspace, page: Page, dataset_id: str, labels_id: str |
     for text in constant:
         section.text(text)
     if len(items):
-        _examples(page.section("Examples"), items)
+        _examples(page.section("Examples"), items, rows)
 
 
-def _fields(items: Items) -> tuple[list[str], list[Figure]]:
+def _columns(items: Items) -> list[Mapping[str, Any]]:
+    """The fields of each item; where all items are rows of a table, their columns too, numbers as numbers."""
+    found: list[Mapping[str, Any]] = []
+    for content, fields in zip(items.contents, items.fields, strict=True):
+        try:
+            row = json.loads(content) if content.startswith(b"{") else None
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            return list(items.fields)
+        found.append({**fields, **{str(k): _number(v) for k, v in row.items()}})
+    return found
+
+
+def _number(value: Any) -> Any:
+    """A text that says a number as that number; everything else as it is."""
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return value
+    return number if math.isfinite(number) else value
+
+
+def _fields(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Figure]]:
     """A chart of each field that varies; one that never does is a line of text."""
     constant: list[str] = []
     charts: list[Figure] = []
-    names = sorted({name for fields in items.fields for name in fields})
+    names = sorted({name for fields in rows for name in fields})
     for name in names:
-        values = [fields.get(name) for fields in items.fields]
+        values = [fields.get(name) for fields in rows]
         numbers_ = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
         if len({str(v) for v in values}) == 1:
             constant.append(f"{name} is {values[0]} in every item.")
@@ -167,7 +196,7 @@ def _fields(items: Items) -> tuple[list[str], list[Figure]]:
     return constant, charts
 
 
-def _examples(section: Section, items: Items) -> None:
+def _examples(section: Section, items: Items, rows: Sequence[Mapping[str, Any]]) -> None:
     step = max(1, len(items) // SHOWN)
     places = range(0, len(items), step)[:SHOWN]
     shown = [(items.labels[i] or "?", items.contents[i]) for i in places]
@@ -175,7 +204,17 @@ def _examples(section: Section, items: Items) -> None:
     if pictures:
         section.pictures(pictures)
         return
+    names = list(rows[0])[:COLUMNS]
+    if items.contents[0].startswith(b"{") and names:
+        section.table(
+            ["label", *names], [[items.labels[i] or "?", *(_brief(rows[i].get(n)) for n in names)] for i in places]
+        )
+        return
     section.table(["label", "content"], [[label, _text(content)] for label, content in shown])
+
+
+def _brief(value: Any) -> Cell:
+    return value if isinstance(value, int | float) or value is None else _text(str(value).encode())
 
 
 def _picture(content: bytes) -> bytes | None:

@@ -176,18 +176,24 @@ def _ratio(pair: Sequence[float]) -> Cell:
 
 def _say(workspace: Workspace, page: Page, now: Stage) -> None:
     """What does not run as it should, and alarms."""
+    raised = alarm(workspace, now.stage)
+    if raised:
+        page.notice(
+            alarm_text(raised),
+            "bad",
+            [f"cdl deploy rollback {now.stage} --because TEXT", "cdl reopen STEP --because TEXT"],
+        )
     if now.running != now.declared:
         does = f"runs {short(now.running)}" if now.running else "nothing runs on this machine"
         page.notice(
             f"It should run {short(now.declared or '')}, and {does}.", "warn", [f"cdl deploy apply {now.stage}"]
         )
-    raised = alarm(workspace, now.stage)
-    if raised:
-        page.notice(
-            raised.partition(": cdl report")[0],
-            "bad",
-            [f"cdl deploy rollback {now.stage} --because TEXT", "cdl reopen STEP --because TEXT"],
-        )
+
+
+def alarm_text(line: str) -> str:
+    """What `cdl status` says of an alarm, for a page."""
+    stage, _, what = line.partition(": cdl report")[0].partition(": ALARM ")
+    return f"Alarm at {stage}: {what} failed, for the second time in a row."
 
 
 def _state(workspace: Workspace, page: Page, now: Stage, head: DeploymentHead) -> None:

@@ -71,8 +71,8 @@ def model_page(workspace: Workspace, model_id: str) -> Page:
         comparison(workspace, page, model_id, model, found, others)
         _evaluation(page, found, others)
     _training(workspace, page, model)
-    _changes(workspace, page, model_id, model, others)
-    _merge(workspace, page, model_id, wait)
+    shown = _changes(workspace, page, model_id, model, others)
+    _merge(workspace, page, model_id, wait, shown)
     history(workspace, page, model_id, made)
     card(workspace, page, model_id, model, found)
     page.made = made_line(workspace)
@@ -208,7 +208,7 @@ def _training(workspace: Workspace, page: Page, model: Model) -> None:
         section.text(f"Chosen from {count(len(tried), 'trial')} of the search {trial.search}.")
 
 
-def _changes(workspace: Workspace, page: Page, model_id: str, model: Model, others: list[Rival]) -> None:
+def _changes(workspace: Workspace, page: Page, model_id: str, model: Model, others: list[Rival]) -> frozenset[str]:
     """Since each of the models that count, without their compressed forms; else since the one that it was made from."""
     bases = {}
     for r in others:
@@ -220,11 +220,13 @@ def _changes(workspace: Workspace, page: Page, model_id: str, model: Model, othe
         bases = {derived: f"which it is a {(model.origin or {})['by']} of"}
     elif derived and derived not in bases:
         bases[derived] = "which it was made from"
+    shown: frozenset[str] = frozenset()
     for base, called in bases.items():
-        changed(workspace, page, base, model_record(workspace, base), called, model)
+        shown |= changed(workspace, page, base, model_record(workspace, base), called, model)
+    return shown
 
 
-def _merge(workspace: Workspace, page: Page, model_id: str, wait: list[Waiting]) -> None:
+def _merge(workspace: Workspace, page: Page, model_id: str, wait: list[Waiting], above: frozenset[str]) -> None:
     """What an approval at the model gate would bring to the integration branch."""
     commit, tip = offered(workspace, model_id), workspace.registry.tip()
     if commit is None or tip is None or not any(w.open.gate == "model" for w in wait):
@@ -234,4 +236,4 @@ def _merge(workspace: Workspace, page: Page, model_id: str, wait: list[Waiting])
     if merge.tree is None:
         section.text(bad(f"The merge conflicts in {', '.join(merge.conflicts)}: it cannot be approved as it is."))
         return
-    files_changed(workspace, section, tip, merge.tree)
+    files_changed(workspace, section, tip, merge.tree, above=above)

@@ -16,7 +16,7 @@ from cdl.monitoring.steps import alarm, stages_of
 from cdl.pages.comparison import estimate
 from cdl.pages.dataset import dataset_page
 from cdl.pages.decisions import when
-from cdl.pages.deployment import deployment_page
+from cdl.pages.deployment import alarm_text, deployment_page
 from cdl.pages.experiment import brief, experiment_page, measure_of, ranked
 from cdl.pages.model import model_page
 from cdl.pages.written import (
@@ -120,7 +120,7 @@ def _waiting(workspace: Workspace, page: Page, found: Status) -> None:
     for stage in stages_of(workspace):
         raised = alarm(workspace, stage)
         if raised:
-            page.notice(raised.partition(": cdl report")[0], "bad", [f"cdl report {stage}"])
+            page.notice(alarm_text(raised), "bad", [f"cdl report {stage}"])
 
 
 def _data(workspace: Workspace, page: Page) -> None:

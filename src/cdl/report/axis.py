@@ -13,6 +13,7 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 TICKS = 5  # about so many on an axis
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)  # what lies between two ticks, times a power of ten
 LETTER = 6.6  # units of an average letter
+TINIEST = 1e-300  # a range below it cannot be divided any more
 LOG_FROM = 30.0  # the largest value over the smallest, from which on an axis may be logarithmic
 
 Place = Callable[[float], float]
@@ -20,8 +21,8 @@ Place = Callable[[float], float]
 
 def ticks(low: float, high: float) -> list[float]:
     """About TICKS round numbers from at or below `low` to at or above `high`."""
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # one value, as far as can be drawn
-        high = low + (abs(low) or 1.0)
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), TINIEST):  # one value, as far as can be drawn
+        high = low + (abs(low) if abs(low) > TINIEST else 1.0)
     span = high - low
     unit = 10.0 ** math.floor(math.log10(span / TICKS))
     step = next(s * unit for s in STEPS if span / (s * unit) <= TICKS + 0.5)

@@ -65,7 +65,7 @@ footer{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:.6rem;font
 @media print{:root{color-scheme:light;
 --text:#000;--soft:#444;--line:#bbb;--paper:#fff;--band:#f3f3f3;--good:#005c3e;--bad:#9a1b14;
 --warn:#6d4200;--add:#e2f4e8;--cut:#fbe6e4}body{max-width:none;padding:0;font-size:11pt}nav{display:none}
-figure,tr,.notice{break-inside:avoid}h2{break-after:avoid}pre{white-space:pre-wrap}.scroll{overflow:visible}
+details:not([open]){display:none}figure,tr,.notice{break-inside:avoid}h2{break-after:avoid}pre{white-space:pre-wrap}.scroll{overflow:visible}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
 

@@ -245,7 +245,7 @@ def plain(cell: Cell) -> str:
             form = f"{'+' if cell.signed else ''}.{_digits(cell)}f"
             return f"{cell.value:{form}} [{cell.low:{form}}, {cell.high:{form}}]"
         case Fixed():
-            return f"{cell.value:{'+' if cell.signed else ''},.{cell.digits}f}"
+            return f"{cell.value:{'+' if cell.signed and cell.value else ''},.{cell.digits}f}"
         case Several():
             return ", ".join(plain(c) for c in cell.cells)
 

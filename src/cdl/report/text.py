@@ -4,9 +4,8 @@ import re
 import unicodedata
 
 MARKED = re.compile(r"([\\`*_\[\]<>#|~$!])")  # what Markdown reads as its own
-BEGINS = re.compile(
-    r"^(?=[-+=/]|\d+[.)](?: |$))(\d*)([-+=/.)])"
-)  # a list, a heading's line, or a command to the host of a merge request
+# how a list, a heading's line, or a command to the host of a merge request begins
+BEGINS = re.compile(r"^(?=[-+](?:[ -]|$)|[=/]|\d+[.)](?: |$))(\d*)([-+=/.)])")
 MENTION = re.compile(r"(?<!\w)@(?=\w)")
 JOINER = "\u2060"  # no width; keeps a host from calling somebody
 STEPS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
