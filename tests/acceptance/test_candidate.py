@@ -27,7 +27,7 @@ from cdl.model.code import model_code
 from cdl.model.evaluate import evaluate
 from cdl.model.loading import EXPECTED_WALLS
 from cdl.model.source import model_record
-from cdl.pages.model import review_page
+from cdl.pages.find import write_page
 from cdl.workflow.workspace import Workspace
 from tests.acceptance.candidate import JUDGE, features, spy
 from tests.acceptance.seen import CDL, Wanted, everything, files_below
@@ -199,7 +199,7 @@ def test_a_candidate_finds_nobody_to_tell_and_leaves_nothing(theatre: Theatre) -
             said_here = subprocess.run([str(CDL), "model", "evaluate", candidate], cwd=toy.root, capture_output=True)
             assert said_here.returncode == 1 and b"Traceback" not in said_here.stderr
             told += [said_here.stdout, said_here.stderr]
-    review_page(toy.become(DATA), model)
+    write_page(toy.become(DATA), model)
     theatre.ears.close()
     places = everything(toy, theatre.temporary, theatre.kept)
     places |= {"told": b"\n".join(told), "heard": bytes(theatre.ears.heard), "left": "\n".join(theatre.left()).encode()}

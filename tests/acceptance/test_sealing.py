@@ -22,11 +22,10 @@ from cdl.errors import JobFailed, NotFound
 from cdl.git.repository import Git
 from cdl.monitoring import select
 from cdl.monitoring.window import monitor
-from cdl.pages.dataset import analyze
-from cdl.pages.deployment import stage_page
-from cdl.pages.model import review_page
+from cdl.pages.overview import write_all
 from cdl.registry.lineage import lineage, start
 from cdl.registry.records import DeploymentHead
+from cdl.report.write import Form
 from cdl.workflow.run import run
 from cdl.workflow.workspace import Workspace
 from tests.acceptance.seen import CDL, Wanted, everything
@@ -35,6 +34,7 @@ from tests.projects import DATA, OPS, REVIEW, SCIENCE, SIDE, Toy, make_toy, tabl
 
 TOKEN = "5f3a91c0"  # the same always: with the tests' key every item has the same side in every run
 COUNT = 40
+FORMS: tuple[Form, ...] = ("html", "md")
 WORDS = """\
 cdl: 1
 project: toy
@@ -131,7 +131,8 @@ def test_text_path_and_label_of_a_test_item_stay_sealed(tmp_path: Path, monkeypa
     known = labels.sides(workspace, dataset_record(workspace, second))
     labels.record(workspace, "words", {i: classes[0] for i, s in known.items() if s == TEST})
     labels.release(workspace, "words")
-    analyze(workspace, "words")
+    for form in FORMS:
+        write_all(workspace, form=form)
     assert all(same.identical for same in reproduce_data(workspace, second))
     Git(toy.root).run("gc", "--quiet", env={**os.environ, "GIT_OPTIONAL_LOCKS": "1"})
     places = everything(toy) | {"what a person was told": told.encode()}
@@ -232,9 +233,8 @@ class Whole:
             service.told(ids[:5], "right")
         monitor(toy.become(OPS), "production")
         run(toy.become(OPS), CYCLE, None)
-        analyze(toy.become(DATA), "points")
-        review_page(toy.become(REVIEW), self.model)
-        stage_page(toy.become(OPS), "production")
+        for form in FORMS:
+            assert len(write_all(toy.become(REVIEW), form=form)) > 4
 
     def notes(self, contents: "list[bytes]") -> set[str]:
         return {json.loads(content)["note"] for content in contents}

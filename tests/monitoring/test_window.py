@@ -21,8 +21,9 @@ from cdl.model.loading import Predictor, with_predictor
 from cdl.model.source import model_record
 from cdl.monitoring import scoring, select
 from cdl.monitoring.window import live, monitor, raised
-from cdl.pages.deployment import stage_page
+from cdl.pages.deployment import deployment_page
 from cdl.registry.records import DeploymentHead, Package
+from cdl.report.write import text_of
 from cdl.workflow.run import plan, run
 from cdl.workflow.trigger import waiting
 from tests.projects import DATA, OPS, SCIENCE, YAML, Toy, make_toy, table
@@ -169,7 +170,7 @@ def test_requirements_on_live_measures_and_truths_that_come_later(toy: Toy) -> N
     assert monitor(workspace, "production")[0].alarms == ("live.error_rate",)
     (alarm,) = workspace.journal.events("monitor.alarm")
     assert alarm.fields["measure"] == "live.error_rate"
-    written = stage_page(workspace, "production").read_text()
+    written = text_of(deployment_page(workspace, "production"))
     assert "live.error_rate" in written and "<script" not in written
 
 

@@ -281,7 +281,7 @@ STEPS = (
         reads="artifacts, metrics",
         writes="a page under reports/",
         command="cdl report MODEL",
-        function="cdl.pages.model:review_page",
+        function="cdl.pages.model:model_page",
     ),
     Step(
         name="model_gate",

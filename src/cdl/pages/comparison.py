@@ -70,9 +70,9 @@ def comparison(
         p = r.paired or {}
         low, high = p["interval"]
         difference = Estimate(p["difference"], low, high, signed=True)
-        rows.append([Code(short(r.id)), r.called, difference, p["won"], p["lost"], Fixed(p["p"]), reading(p)])
+        rows.append([Code(short(r.id)), r.called, reading(p), difference, p["won"], p["lost"], Fixed(p["p"])])
     section.table(
-        ["against", "", "difference in accuracy", "better on", "worse on", "p", "reading"],
+        ["against", "", "reading", "difference in accuracy", "better on", "worse on", "p"],
         rows,
     )
     if pairs:

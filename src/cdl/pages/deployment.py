@@ -1,7 +1,6 @@
 """The page of a stage: what should run and what does, its package, the revision behind it, windows, drift, alarms, history."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cdl import document
@@ -13,7 +12,7 @@ from cdl.journal.events import Event
 from cdl.monitoring.drift import ALPHA, DRIFT, FAILING, LARGE
 from cdl.monitoring.steps import alarm
 from cdl.pages.comparison import kept_result, reading
-from cdl.pages.written import REPORTS, made_line, model_name, stage_name
+from cdl.pages.written import made_line, model_name, stage_name
 from cdl.registry.names import Thing, chain, own_branch
 from cdl.registry.records import DeploymentHead, Model, Package, short
 from cdl.report import chart
@@ -34,7 +33,6 @@ from cdl.report.page import (
     warn,
 )
 from cdl.report.text import count, seconds, size
-from cdl.report.write import write
 from cdl.workflow.policy import decisions, in_force
 from cdl.workflow.workspace import Workspace
 
@@ -45,11 +43,6 @@ MEANING = {
     "confidence": "how far confidence is from that in validation (Kolmogorov-Smirnov distance)",
     "category": "how far predicted categories are from those in validation (Cramer's V)",
 }
-
-
-def stage_page(workspace: Workspace, stage: str) -> Path:
-    """Writes reports/stage-<stage>.html; the file."""
-    return write(deployment_page(workspace, stage), workspace.root / REPORTS)
 
 
 def deployment_page(workspace: Workspace, stage: str) -> Page:

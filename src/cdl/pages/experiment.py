@@ -3,31 +3,23 @@
 Trials belong to the branch whose work tree they trained.
 """
 
-from pathlib import Path
-
 from cdl.data.dataset import dataset_record
 from cdl.errors import NotFound
 from cdl.model import trials
 from cdl.model.trials import Trial
 from cdl.pages.changes import files_changed
 from cdl.pages.curves import curves
-from cdl.pages.written import PREFIX, REPORTS, experiment_name, made_line, model_name
+from cdl.pages.written import PREFIX, experiment_name, made_line, model_name
 from cdl.registry.records import Model, short
 from cdl.report import chart
 from cdl.report.page import Cell, Code, Figure, Link, Page, bad, good, several, soft
 from cdl.report.text import count, seconds
-from cdl.report.write import write
 from cdl.workflow.workspace import Workspace
 
 FALLBACK = "validation.accuracy"
 MOST_TRIALS = 60  # rows of the table
 MOST_COMMITS = 20
 ERROR_LETTERS = 300
-
-
-def write_experiment(workspace: Workspace, branch: str) -> Path:
-    """Writes reports/experiment-<name>.html; the file."""
-    return write(experiment_page(workspace, branch), workspace.root / REPORTS)
 
 
 def experiment_page(workspace: Workspace, branch: str) -> Page:

@@ -5,7 +5,6 @@ the training, what changed, the decisions, and the card.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from cdl.deployment.gates import look_at_revision
@@ -32,21 +31,15 @@ from cdl.pages.decisions import (
     say_waiting,
     when,
 )
-from cdl.pages.written import REPORTS, experiment_name, made_line, model_name
+from cdl.pages.written import experiment_name, made_line, model_name
 from cdl.registry.records import Decision, Model, short
 from cdl.report import chart
 from cdl.report.matrix import confusions, matrix
 from cdl.report.page import Cell, Code, Estimate, Fixed, Link, Page, bad, several
 from cdl.report.text import count
-from cdl.report.write import write
 from cdl.workflow.workspace import Workspace
 
 SHOWN_TRIALS = 10  # of the search that a model comes from
-
-
-def review_page(workspace: Workspace, model_id: str) -> Path:
-    """Writes reports/<model>.html; the file."""
-    return write(model_page(workspace, model_id), workspace.root / REPORTS)
 
 
 def model_page(workspace: Workspace, model_id: str) -> Page:

@@ -93,28 +93,13 @@ def _waiting(workspace: Workspace, page: Page, found: Status) -> None:
     section = page.section("What waits")
     rows: list[list[Cell]] = []
     for o in found.waiting:
-        rows.append(
-            [
-                f"{o.gate} gate",
-                Code(short(o.subject)),
-                o.line,
-                found.holders[o.subject],
-                Code(f"cdl report {short(o.subject)}"),
-            ]
-        )
-    for identity, r in found.requests:
-        rows.append(
-            [
-                f"request at {r.to['step'].replace('_', ' ')}",
-                Code(short(identity)),
-                r.because,
-                r.to["role"].replace("_", " "),
-                Code("cdl request list"),
-            ]
-        )
+        subject = short(o.subject)
+        do = "cdl request list" if o.gate == "request" else f"cdl report {subject}"
+        what = o.gate if o.gate == "request" else f"{o.gate} gate"
+        rows.append([what, Code(subject), found.holders[o.subject], o.line, Code(do)])
     for w in triggers_waiting(workspace, TRIGGERS):
-        rows.append(["trigger", None, w.line + (f": {w.unable}" if w.unable else ""), None, Code("cdl run")])
-    section.table(["what", "of", "", "waits for", "look or do"], rows)
+        rows.append(["trigger", None, None, w.line + (f": {w.unable}" if w.unable else ""), Code("cdl run")])
+    section.table(["what", "of", "waits for", "", "look or do"], rows)
     if not rows:
         section.text("Nothing waits for a decision, and no request is open.")
     for stage in stages_of(workspace):

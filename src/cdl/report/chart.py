@@ -52,7 +52,8 @@ def bars(title: str, values: Mapping[str, float], *, what: str = "") -> Figure:
         drawn = sorted(drawn, key=lambda pair: -pair[1])[:MOST_ROWS]
     left = _room(name for name, _ in drawn)
     most = max([v for _, v in drawn] + [0.0]) or 1.0
-    place = across(0.0, most, left=left, right=WIDTH - 52)
+    room = max(len(shown(v)) for _, v in drawn) * LETTER + 8
+    place = across(0.0, most, left=left, right=WIDTH - room)
     body = []
     for i, (name, value) in enumerate(drawn):
         y, width = TOP + i * ROW, max(place(max(value, 0.0)) - left, 0.5)

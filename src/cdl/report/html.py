@@ -44,7 +44,10 @@ code{font:.9em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;background:v
 .notice.good{border-color:var(--good)}.notice.bad{border-color:var(--bad)}.notice.warn{border-color:var(--warn)}
 .notice,.notice.bad{font-weight:400;color:var(--text)}.notice p{margin:0;max-width:none}
 .notice code{display:inline-block;margin:.35rem .5rem 0 0}
-.scroll{overflow-x:auto;margin:.6rem 0}table{border-collapse:collapse}
+.scroll{overflow-x:auto;margin:.6rem 0;background:
+linear-gradient(to right,var(--paper) 40%,transparent) 0/2.5rem 100% no-repeat local,
+linear-gradient(to left,var(--paper) 40%,transparent) 100%/2.5rem 100% no-repeat local,
+linear-gradient(to left,var(--line),transparent) 100%/.8rem 100% no-repeat}table{border-collapse:collapse}
 th,td{text-align:left;vertical-align:top;padding:.28rem .95rem .28rem 0;border-bottom:1px solid var(--line);
 font-variant-numeric:tabular-nums;overflow-wrap:normal;white-space:nowrap}th{color:var(--soft);font-weight:600}
 thead th{white-space:normal;vertical-align:bottom}thead th.t{min-width:8rem}td.n,th.n{text-align:right}
