@@ -274,3 +274,14 @@ def test_in_a_clone_without_a_store_every_page_says_what_is_missing(whole: Whole
     data = text_of(dataset_page(workspace, model_record(workspace, whole.candidate).data["dataset"]), "md")
     assert "not in this clone" in data and "| training items | 177 |" in data
     assert len(write_all(workspace)) == 7
+
+
+def test_a_source_that_somebody_put_under_git_is_not_in_a_difference(whole: Whole, tmp_path: Path) -> None:
+    copy = whole.toy.copy(tmp_path / "copy")
+    workspace = copy.become(SCIENCE)
+    workspace.git.run("switch", "--quiet", "exp/second")
+    workspace.git.run("add", "--force", "incoming/points.csv")
+    workspace.git.run("commit", "--quiet", "--message", "by mistake")
+    page = experiment_page(copy.become(SCIENCE), "exp/second")
+    assert rows(page, "Code")["incoming/points.csv"][0] == "added"
+    assert "raise ValueError('rate')" in text_of(page, "md") and HIDDEN not in text_of(page) + text_of(page, "md")

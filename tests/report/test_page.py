@@ -54,7 +54,7 @@ def hostile_page() -> Page:
         section.table([text, "b"], [[text, Code(text)], [good(text), Link(text, text)], [1.5, None]])
         section.figures(chart.bars(text, {text: 1.0}), chart.lines(text, {text: [(1, 1)]}, x=text))
         section.pictures([(text, b"\x89PNG")])
-        section.listing(text, f"--- a\n+++ b\n+{text}\n-```` {text}")
+        section.listing(text, f"--- a\n+++ b\n+{text}\n-```` {text}\n ```\n````\n<b>")
     return page
 
 

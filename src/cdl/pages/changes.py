@@ -52,7 +52,8 @@ def files_changed(
     section.table(["file", "", "lines added", "removed"], [_file(c) for c in mine[:LISTED]])
     if len(mine) > LISTED:
         section.text(f"{len(mine) - LISTED} more files differ.")
-    shown = frozenset(c.path for c in mine) - above
+    data = frozenset(c.path for c in mine if _is_data(workspace, c.path))
+    shown = frozenset(c.path for c in mine) - above - data
     text = unified(workspace.git, first, second, sorted(shown))
     lines = text.splitlines()
     title = f"the difference, {count(len(lines), 'line')}"
@@ -60,12 +61,21 @@ def files_changed(
         title += f"; cut after {LONGEST_DIFF}: git diff {first[:10]} {second[:10]}"
         text = "\n".join(lines[:LONGEST_DIFF])
     section.listing(title, text.rstrip("\n"))
-    if len(shown) < len(mine):
-        section.text(f"The difference of {count(len(mine) - len(shown), 'file')} stands above.")
+    repeated = len(mine) - len(shown) - len(data)
+    if repeated:
+        section.text(f"The difference of {count(repeated, 'file')} stands above.")
+    if data:
+        section.text(f"{count(len(data), 'file')} of a declared source or of labels: what is in them is not shown.")
     if other:
         names = ", ".join(c.path for c in other[:8]) + (", ..." if len(other) > 8 else "")
         section.text(f"Different, but not used by the model: {count(len(other), 'file')}: {names}")
     return shown
+
+
+def _is_data(workspace: Workspace, path: str) -> bool:
+    """Whether a file is of a source or of labels, which may hold test items, wherever somebody put them under git."""
+    declared = [p.strip("/").removeprefix("./") for data in workspace.config.data.values() for p in data.paths()]
+    return any(path == p or path.startswith(p + "/") for p in declared)
 
 
 def _file(change: FileChange) -> list[Cell]:

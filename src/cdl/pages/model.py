@@ -39,8 +39,6 @@ from cdl.report.page import Cell, Code, Estimate, Fixed, Link, Page, bad, severa
 from cdl.report.text import count
 from cdl.workflow.workspace import Workspace
 
-SHOWN_TRIALS = 10  # of the search that a model comes from
-
 
 def model_page(workspace: Workspace, model_id: str) -> Page:
     """The page."""
@@ -196,7 +194,7 @@ def _training(workspace: Workspace, page: Page, model: Model) -> None:
         }
     )
     section.figures(*curves(trials.points(workspace, trial)))
-    tried = [t for t in trials.trials(workspace) if trial.search and t.search == trial.search]
+    tried = [t for t in trials.trials(workspace) if t.search == trial.search] if trial.search else []
     if len(tried) > 1:
         section.text(f"Chosen from {count(len(tried), 'trial')} of the search {trial.search}.")
 
