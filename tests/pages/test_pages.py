@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cdl.config.requirement import in_unit
+from cdl.cycle import CYCLE
 from cdl.data.dataset import class_counts, dataset_record, training
 from cdl.data.ready import released
 from cdl.model.results import compared, evaluated
@@ -19,6 +20,7 @@ from cdl.pages.overview import overview, write_all
 from cdl.registry.records import short
 from cdl.report.page import Page, Table, plain
 from cdl.report.write import text_of
+from cdl.workflow.run import run
 from tests.pages.project import HIDDEN, HOSTILE, Whole
 from tests.projects import DATA, OPS, REVIEW, SCIENCE
 from tests.report import pages
@@ -285,3 +287,12 @@ def test_a_source_that_somebody_put_under_git_is_not_in_a_difference(whole: Whol
     page = experiment_page(copy.become(SCIENCE), "exp/second")
     assert rows(page, "Code")["incoming/points.csv"][0] == "added"
     assert "raise ValueError('rate')" in text_of(page, "md") and HIDDEN not in text_of(page) + text_of(page, "md")
+
+
+def test_while_a_gate_is_open_it_judges_and_not_the_decision_before(whole: Whole, tmp_path: Path) -> None:
+    copy = whole.toy.copy(tmp_path / "copy")
+    copy.approve(REVIEW, whole.candidate, despite="the second is simpler")
+    run(copy.become(OPS), CYCLE, "deployment")
+    page = model_page(copy.become(REVIEW), whole.candidate)
+    assert "Waits at the revision gate" in page.notices[0].text and "Revision" in titles(page)
+    assert "when it was" not in text_of(page, "md").partition("## Comparison")[0]
