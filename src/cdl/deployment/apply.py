@@ -6,7 +6,7 @@ The head says what should run. It is compared with what does; a pull or a revert
 import shutil
 from pathlib import Path
 
-from cdl.deployment import control, manifest, package
+from cdl.deployment import control, install, manifest, package
 from cdl.deployment.base import Line, approval_stands, candidate, line_of_stage
 from cdl.deployment.stages import Stage, alone, declared, finish, folder, look, status
 from cdl.errors import CdlError, Conflict, NotFound, Refused
@@ -20,8 +20,8 @@ from cdl.workflow.workspace import Workspace
 ROLES = ("devops",)
 
 
-def apply(workspace: Workspace, stage: str, *, again: bool = False) -> Stage:
-    """Packages the candidate where needed, writes the manifest, and makes a stage run it.
+def apply(workspace: Workspace, stage: str, *, again: bool = False, installed: bool = False) -> Stage:
+    """Packages the candidate where needed, writes the manifest, and makes a stage run it; `installed` also after a crash or boot.
 
     A service that runs another package than its head names, after a pull or a revert, is made to run that one first.
     Refused for another role or before the revision gate; JobFailed when the new workers do not become ready: then nothing
@@ -30,7 +30,10 @@ def apply(workspace: Workspace, stage: str, *, again: bool = False) -> Stage:
     require_role(workspace, ROLES, "deployment")
     line_of_stage(workspace, stage)
     with alone(workspace, stage):
-        return _apply(workspace, stage, again)
+        found = _apply(workspace, stage, again)
+        if installed:
+            install.install(workspace, stage)
+        return look(workspace, stage) if installed else found
 
 
 def _apply(workspace: Workspace, stage: str, again: bool) -> Stage:
@@ -69,13 +72,34 @@ def rollback(workspace: Workspace, stage: str, because: str) -> Stage:
         return _deploy(workspace, line, stage, head.before, command="deploy rollback", because=because)
 
 
-def stop(workspace: Workspace, stage: str) -> None:
-    """Drains and ends the service of a stage; what is declared stays. NotFound."""
+def restart(workspace: Workspace, stage: str) -> Stage:
+    """Swaps to new workers of the package that runs; no request is lost. NotFound, JobFailed: then the old ones stay."""
     require_role(workspace, ROLES, "deployment")
-    if control.running(folder(workspace, stage)) is None:
+    line = line_of_stage(workspace, stage)
+    with alone(workspace, stage):
+        finish(workspace, stage)
+        place, config = folder(workspace, stage), line.config.stages[stage]
+        found = control.running(place)
+        if found is None:
+            raise NotFound("no service runs here", where=stage, remedy=f"cdl deploy apply {stage}")
+        workspace.tell(f"restart   {stage}: {config.replicas} new workers getting ready, the old ones serve")
+        control.ask(place, op="swap", package=found["package"], replicas=config.replicas, spare=config.spare)
+        control.ask(place, op="switch")
+        return look(workspace, stage)
+
+
+def stop(workspace: Workspace, stage: str, *, uninstalled: bool = False) -> None:
+    """Drains and ends the service of a stage until `apply`; what is declared stays. `uninstalled`: also its unit. NotFound."""
+    require_role(workspace, ROLES, "deployment")
+    if not folder(workspace, stage).exists():
         raise NotFound("no service runs here", where=stage, remedy="cdl deploy apply")
     with alone(workspace, stage):
-        control.stop(folder(workspace, stage))
+        removed = uninstalled and install.uninstall(workspace, stage)
+        place = folder(workspace, stage)
+        if control.running(place) is not None:
+            control.stop(place)
+        elif not removed and not control.forget(place):
+            raise NotFound("no service runs here", where=stage, remedy="cdl deploy apply")
 
 
 def checkout(workspace: Workspace, stage: str, identity: str) -> Path:
@@ -113,17 +137,19 @@ def _deploy(workspace: Workspace, line: Line, stage: str, identity: str, *, comm
     running = control.running(place)
     if running is None:
         workspace.tell(f"start     {short(identity)} at {stage}: {config.replicas} workers getting ready")
-        spec = {"package": str(target), "name": line.name, "port": config.port, "replicas": config.replicas}
-        control.start(place, spec)
+        keys = {"port": config.port, "replicas": config.replicas, "spare": config.spare}
+        control.start(place, {"package": str(target), "name": line.name, **keys})
     elif running["package"] != str(target) or running["replicas"] != config.replicas:
         workspace.tell(
             f"swap      {short(identity)} at {stage}: {config.replicas} new workers getting ready, the old ones serve"
         )
-        control.ask(place, op="swap", package=str(target), replicas=config.replicas)
+        control.ask(place, op="swap", package=str(target), replicas=config.replicas, spare=config.spare)
     if before is None or before.package != identity:
         _commit(workspace, stage, identity, described, before, command, because)
     finish(workspace, stage)
-    if running is not None:
+    if running is None:
+        install.take_over(workspace, stage)
+    else:
         workspace.tell(f"switched  {stage}: the old workers answer what they have begun")
     return status(workspace, stage)
 
