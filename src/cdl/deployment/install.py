@@ -3,8 +3,8 @@
     ~/.config/systemd/user/cdl-toy-production-1a2b3c4d.service        ~/Library/LaunchAgents/cdl-toy-production-1a2b3c4d.plist
 
 Both run `python -m cdl.deployment.supervisor FOLDER` in the foreground, which serves what was served last. Where a command
-started the service, that supervisor takes the port over from it, so installing loses no request. Where the init system cannot be reached
-the file is written all the same, and what to type is said. Nothing of the environment stands in it but where things are.
+started the service, that supervisor takes the port over from it, so installing loses no request. Where the init system cannot be
+reached the file is written all the same, and what to type is said. Nothing of the environment stands in it but where things are.
 """
 
 import os
