@@ -131,6 +131,10 @@ def _said_against(command: Command) -> str | None:
 
 
 def _systemd(unit: str, about: str, place: Path, command: Sequence[str], settings: Mapping[str, str]) -> Init:
+    if re.search(r"[\\\"']", command[0]):  # systemd refuses such a program, but not such an argument
+        command = ["/usr/bin/env", *command]
+    program, *arguments = command
+    words = [_quoted(program), *(_quoted(part).replace("$", "$$") for part in arguments)]
     lines = [
         "[Unit]",
         f"Description={_specifiers(about)}",
@@ -138,7 +142,7 @@ def _systemd(unit: str, about: str, place: Path, command: Sequence[str], setting
         "",
         "[Service]",
         "Type=notify",
-        f"ExecStart={' '.join(_quoted(part, dollars=True) for part in command)}",
+        f"ExecStart={' '.join(words)}",
         "ExecReload=kill -HUP $MAINPID",
         f"WorkingDirectory={_specifiers(str(place))}",
         *(f"Environment={_quoted(f'{k}={v}')}" for k, v in sorted(settings.items())),
@@ -196,10 +200,9 @@ def _specifiers(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _quoted(text: str, *, dollars: bool = False) -> str:
-    """A word of a line of a unit, by systemd's rules; `dollars` where variables would be put in."""
-    found = _specifiers(text).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{found.replace("$", "$$") if dollars else found}"'
+def _quoted(text: str) -> str:
+    """A word of a line of a unit, by systemd's rules."""
+    return '"' + _specifiers(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _user() -> str:
