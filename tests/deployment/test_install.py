@@ -208,6 +208,30 @@ def test_where_systemd_runs_it_is_told_and_keeps_what_a_command_started(toy: Toy
     assert (home / "calls").read_text().splitlines() == [*enable, *start, *enable, *start, *end]
 
 
+MANAGER = Path("/usr/lib/systemd/systemd")
+SPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+def spaces() -> bool:
+    """Whether a systemd of its own may be started here."""
+    if not MANAGER.exists() or not shutil.which("unshare") or not shutil.which("systemctl"):
+        return False
+    return subprocess.run([*SPACES, "mount", "-t", "tmpfs", "tmpfs", "/run"], capture_output=True).returncode == 0
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not spaces(), reason="no systemd, or no name spaces to run it in")
+def test_a_real_systemd_keeps_it(toy: Toy, tmp_path: Path) -> None:
+    (tmp_path / "programs/systemctl").unlink()
+    toy.sign(OPS)
+    command = [*SPACES, sys.executable, "-m", "tests.deployment.under_systemd", str(MANAGER), str(toy.root), STAGE]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    if "systemd runs" not in done.stdout:
+        pytest.skip(f"systemd does not run in name spaces here: {done.stderr[-300:]}")
+    assert done.returncode == 0 and done.stdout.endswith('"played"\n'), done.stdout + done.stderr[-4000:]
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 def test_systemd_finds_a_program_whose_path_is_odd(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     program = toy.root.parents[1] / "a b%h $HOME é/python"
