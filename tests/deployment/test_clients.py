@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cdl.deployment import control
-from cdl.deployment.serve.scoring import FEEDBACK, Log, read
+from cdl.deployment.serve.scoring import FEEDBACK, SECONDS, Log, read
 from cdl.errors import JobFailed
 from tests.deployment.test_killed import asking
 from tests.deployment.test_load import swap, workers_of
@@ -146,6 +146,7 @@ def test_who_never_reads_or_never_ends_is_let_go(service: Service, tmp_path: Pat
     hung = connected(service, HEAD.replace(b"%d" % len(BODY), b"31") + b'{"item": {"x": -1e9, "y": 0.0}}')
     time.sleep(0.5)
     swap(service.folder, package(tmp_path / "second", model="m-2"))
+    time.sleep(1.0)  # the old one, which answers nobody any more, has stopped accepting
     with asking(service.port) as told:
         until(lambda: old not in workers_of(service.folder))
     assert told.failures == []
@@ -222,6 +223,7 @@ def test_a_request_that_kills_its_worker_harms_others_for_a_moment(service: Serv
 
 def test_prepared_workers_that_die_are_replaced_before_the_switch(service: Service, tmp_path: Path) -> None:
     second = package(tmp_path / "second", model="m-2")
+    until(lambda: status(service)["spares"])
     control.ask(service.folder, op="swap", package=str(second), replicas=1)
     found = status(service)
     [prepared] = [w for w in workers_of(service.folder) if w not in {*found["workers"], *found["spares"]}]
@@ -271,6 +273,15 @@ def test_who_holds_up_the_control_socket_holds_up_nobody(service: Service) -> No
     until(lambda: status(service)["workers"] not in ([worker], []))
     for connection in silent:
         connection.close()
+
+
+def test_a_row_is_in_a_file_after_the_stated_seconds_whatever_is_killed(service: Service) -> None:
+    found = [service.call("POST", "/predict", ROW)[1]["id"] for _ in range(3)]
+    time.sleep(SECONDS)
+    [worker] = status(service)["workers"]
+    os.kill(worker, signal.SIGKILL)
+    written = [read(path.read_bytes())[1]["id"] for path in (service.folder / "scoring").glob("*.batch")]
+    assert sorted(i for ids in written for i in ids) == sorted(found)
 
 
 def test_rows_wait_while_they_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

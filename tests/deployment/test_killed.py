@@ -20,7 +20,7 @@ from cdl.deployment import apply, control, stages
 from cdl.registry.records import Package
 from tests.deployment.test_load import workers_of
 from tests.deployment.test_pipeline import supervisors
-from tests.projects import DATA, OPS, Toy, make_toy, table
+from tests.projects import DATA, OPS, ROLES, YAML, Toy, make_toy, table
 
 STAGE = "production"
 LONG = pytest.mark.long
@@ -156,7 +156,7 @@ def asking(port: int) -> Iterator[Asked]:
                 answer = connection.getresponse()
                 assert json.loads(answer.read())["category"] == "right"
                 told.answered += 1
-            except (OSError, http.client.HTTPException, KeyError, AssertionError) as error:
+            except (OSError, http.client.HTTPException, ValueError, KeyError, AssertionError) as error:
                 told.failures.append(repr(error))
                 connection.close()
         connection.close()
@@ -283,6 +283,14 @@ def test_rollback_and_restart_by_commands_lose_no_request(case: Case) -> None:
         assert not {*control.ask(case.place, op="status")["workers"]} & {*after["workers"]}
         case.says("deploy", "rollback", STAGE, "--because", "a test")
         case.assert_agreed(case.first)
+        (case.toy.root / "cdl.yaml").write_text(
+            YAML.replace("production: {}", "production: {spare: false, port: 1}") + ROLES
+        )
+        said = case.says("deploy", "apply", STAGE)
+        assert "was rolled back from" in said and "swap" not in said
+        said = case.says("deploy", "apply", STAGE, "--again")
+        assert "new workers getting ready" in said and "for 1: cdl deploy stop production" in said
+        until(lambda: len(workers_of(case.place)) == 1)
     assert told.failures == [] and told.answered > 100
     assert "no service runs here" in case.says("deploy", "restart", "staging")
 

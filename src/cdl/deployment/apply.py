@@ -4,7 +4,9 @@ The head says what should run. It is compared with what does; a pull or a revert
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cdl.deployment import control, install, manifest, package
 from cdl.deployment.base import Line, approval_stands, candidate, line_of_stage
@@ -30,13 +32,13 @@ def apply(workspace: Workspace, stage: str, *, again: bool = False, installed: b
     require_role(workspace, ROLES, "deployment")
     line_of_stage(workspace, stage)
     with alone(workspace, stage):
-        found = _apply(workspace, stage, again)
+        found = _apply(workspace, stage, again, installed)
         if installed:
             install.install(workspace, stage)
         return look(workspace, stage) if installed else found
 
 
-def _apply(workspace: Workspace, stage: str, again: bool) -> Stage:
+def _apply(workspace: Workspace, stage: str, again: bool, installed: bool) -> Stage:
     finish(workspace, stage)
     line = line_of_stage(workspace, stage)
     found = look(workspace, stage)
@@ -50,8 +52,8 @@ def _apply(workspace: Workspace, stage: str, again: bool) -> Stage:
     identity = package.build(workspace, line.name, model)
     head = declared(workspace, stage)
     if head is not None and head.because and head.before == identity and not again:
-        if found.running is None:
-            workspace.tell(f"start     {short(head.package)}: {stage} was rolled back to it: {head.because}")
+        if found.running is None or installed:
+            workspace.tell(f"stays     {short(head.package)}: {stage} was rolled back to it: {head.because}")
             return _deploy(workspace, line, stage, head.package, command="deploy apply", because=None)
         raise Refused(
             f"{stage} was rolled back from {short(identity)}: {head.because}",
@@ -127,7 +129,7 @@ def _holds(workspace: Workspace, tree: str, place: Path) -> bool:
 
 
 def _deploy(workspace: Workspace, line: Line, stage: str, identity: str, *, command: str, because: str | None) -> Stage:
-    place, config = folder(workspace, stage), line.config.stages[stage]
+    place = folder(workspace, stage)
     before = declared(workspace, stage)
     described = manifest.write(workspace, line, stage, identity)
     branch = workspace.registry.branch_of(stage)
@@ -135,15 +137,7 @@ def _deploy(workspace: Workspace, line: Line, stage: str, identity: str, *, comm
         _merge(workspace, branch, command)
     target = checkout(workspace, stage, identity)
     running = control.running(place)
-    if running is None:
-        workspace.tell(f"start     {short(identity)} at {stage}: {config.replicas} workers getting ready")
-        keys = {"port": config.port, "replicas": config.replicas, "spare": config.spare}
-        control.start(place, {"package": str(target), "name": line.name, **keys})
-    elif running["package"] != str(target) or running["replicas"] != config.replicas:
-        workspace.tell(
-            f"swap      {short(identity)} at {stage}: {config.replicas} new workers getting ready, the old ones serve"
-        )
-        control.ask(place, op="swap", package=str(target), replicas=config.replicas, spare=config.spare)
+    _prepare(workspace, line, stage, target, running)
     if before is None or before.package != identity:
         _commit(workspace, stage, identity, described, before, command, because)
     finish(workspace, stage)
@@ -152,6 +146,25 @@ def _deploy(workspace: Workspace, line: Line, stage: str, identity: str, *, comm
     else:
         workspace.tell(f"switched  {stage}: the old workers answer what they have begun")
     return status(workspace, stage)
+
+
+def _prepare(workspace: Workspace, line: Line, stage: str, target: Path, running: Mapping[str, Any] | None) -> None:
+    """Starts a service, or new workers of one that runs otherwise than is wanted."""
+    place, config, package_id = folder(workspace, stage), line.config.stages[stage], short(target.name)
+    keys = {"package": str(target), "replicas": config.replicas, "spare": config.spare}
+    if running is None:
+        workspace.tell(f"start     {package_id} at {stage}: {config.replicas} workers getting ready")
+        control.start(place, {"name": line.name, "port": config.port, **keys})
+        return
+    if any(running.get(key, wanted) != wanted for key, wanted in keys.items()):
+        workspace.tell(
+            f"swap      {package_id} at {stage}: {config.replicas} new workers getting ready, the old ones serve"
+        )
+        control.ask(place, op="swap", **keys)
+    if config.port not in (0, running["port"]):
+        workspace.tell(
+            f"port      {running['port']} stays; for {config.port}: cdl deploy stop {stage}, and apply again"
+        )
 
 
 def _commit(

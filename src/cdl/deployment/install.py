@@ -75,7 +75,7 @@ def install(workspace: Workspace, stage: str) -> None:
     temporary.replace(made.file)
     workspace.tell(f"install   {made.file}")
     running = control.running(folder(workspace, stage))
-    starts = (made.start,) if running is not None and running["kept"] != "init" else ()
+    starts = (made.start,) if running is not None and running.get("kept") != "init" else ()
     _do(workspace, made, (*made.enable, *starts))
     if made.name == "systemd" and not (LINGER / _user()).exists():
         workspace.tell("          so that it starts at boot, before you log in: loginctl enable-linger")

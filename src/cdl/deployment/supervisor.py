@@ -101,6 +101,7 @@ class Supervisor:
             "workers": [w.process.pid for w in self.now.accepting],
             "spares": [w.process.pid for w in self.now.waiting],
             "replicas": self.now.replicas,
+            "spare": self.now.spare,
             "kept": self.kept,
         }
 
