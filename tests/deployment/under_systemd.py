@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cdl.deployment import control
+from tests.deployment.test_clients import BODY, HEAD, answers, connected
 from tests.deployment.test_killed import asking
 from tests.deployment.test_pipeline import ask
 
@@ -54,7 +55,12 @@ def play(project: Path, stage: str) -> None:
     assert systemctl("is-active", unit) == "active" and systemctl("is-enabled", unit) == "enabled"
     assert systemctl("show", "--property=MainPID", "--value", unit) == str(status["pid"])
     for _ in range(2):
-        os.kill(status["pid"], signal.SIGKILL)  # systemd brings it back
+        with connected(status["port"], HEAD) as begun:
+            time.sleep(0.3)
+            os.kill(status["pid"], signal.SIGKILL)  # systemd brings it back, and what was begun is answered
+            time.sleep(0.3)
+            begun.sendall(BODY)
+            assert answers(begun)[0].status == 200
         until(lambda before=status["pid"]: kept(before))  # type: ignore[misc]
         status = control.ask(place, op="status")
         assert ask(status["port"], 4.0)["category"] == "right"

@@ -152,7 +152,7 @@ def _systemd(unit: str, about: str, place: Path, command: Sequence[str], setting
         f"RestartSec={AGAIN_SECONDS}",
         f"TimeoutStartSec={int(COMMAND_SECONDS)}",
         f"TimeoutStopSec={STOP_SECONDS}",
-        "KillMode=mixed",
+        "KillMode=process",  # workers end with their supervisor by themselves, and answer first what was begun
         "",
         "[Install]",
         "WantedBy=default.target",

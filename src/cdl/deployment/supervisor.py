@@ -243,7 +243,7 @@ class Supervisor:
         try:
             asked = json.loads(await asyncio.wait_for(reader.readline(), ASKED_SECONDS))
             said = json.dumps(await self.answer(asked)).encode() + b"\n"
-            if asked["op"] == "listener" and not self.ending:
+            if asked.get("op") == "listener" and not self.ending:
                 _hand_over(writer, said, self.listener)
             else:
                 writer.write(said)

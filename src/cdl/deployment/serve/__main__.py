@@ -41,6 +41,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: App) -> None:
         super().__init__(config)
         self.app = app
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -55,6 +56,13 @@ class Server(uvicorn.Server):
             last = threading.Timer(DRAIN_SECONDS + FINISH_SECONDS + LAST_SECONDS, os._exit, (1,))
             last.daemon = True
             last.start()
+            if self.loop is not None:
+                self.loop.call_soon_threadsafe(self._stop_accepting)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accepts from now on."""
+        await super().startup(sockets)
+        self.loop = asyncio.get_running_loop()
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end; ten times a second."""
@@ -66,13 +74,16 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drains."""
-        for server in self.servers:
-            server.close()
-        self.app.draining = True
+        self._stop_accepting()
         end = time.monotonic() + DRAIN_SECONDS
         while self.server_state.connections and time.monotonic() < end:
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
+
+    def _stop_accepting(self) -> None:
+        for server in self.servers:
+            server.close()
+        self.app.draining = True
 
     def _connections(self) -> list[Connection]:
         return [c for c in self.server_state.connections if isinstance(c, Connection)]
