@@ -295,6 +295,13 @@ def test_rollback_and_restart_by_commands_lose_no_request(case: Case) -> None:
     assert "no service runs here" in case.says("deploy", "restart", "staging")
 
 
+def test_a_clone_that_was_not_allowed_to_serves_nothing(case: Case) -> None:
+    (case.toy.root / ".git/cdl/trusted.json").unlink()
+    for command in (["apply"], ["restart"], ["rollback", "--because", "a test"]):
+        assert "cdl trust" in case.says("deploy", *command, STAGE)
+    assert supervisors(case.toy.root) == []
+
+
 def test_packages_of_a_case_differ(base: Made) -> None:
     made = [p.model for _, p in base.toy.become(DATA).registry.all(Package)]
     assert len(set(made)) == 2 and base.first != base.second

@@ -29,8 +29,7 @@ def apply(workspace: Workspace, stage: str, *, again: bool = False, installed: b
     Refused for another role or before the revision gate; JobFailed when the new workers do not become ready: then nothing
     changed.
     """
-    require_role(workspace, ROLES, "deployment")
-    line_of_stage(workspace, stage)
+    _line(workspace, stage)
     with alone(workspace, stage):
         found = _apply(workspace, stage, again, installed)
         if installed:
@@ -64,8 +63,7 @@ def _apply(workspace: Workspace, stage: str, again: bool, installed: bool) -> St
 
 def rollback(workspace: Workspace, stage: str, because: str) -> Stage:
     """Makes a stage run the package before, by a swap and a forward commit. NotFound when there is none."""
-    require_role(workspace, ROLES, "deployment")
-    line = line_of_stage(workspace, stage)
+    line = _line(workspace, stage)
     with alone(workspace, stage):
         finish(workspace, stage)
         head = declared(workspace, stage)
@@ -76,8 +74,7 @@ def rollback(workspace: Workspace, stage: str, because: str) -> Stage:
 
 def restart(workspace: Workspace, stage: str) -> Stage:
     """Swaps to new workers of the package that runs; no request is lost. NotFound, JobFailed: then the old ones stay."""
-    require_role(workspace, ROLES, "deployment")
-    line = line_of_stage(workspace, stage)
+    line = _line(workspace, stage)
     with alone(workspace, stage):
         finish(workspace, stage)
         place, config = folder(workspace, stage), line.config.stages[stage]
@@ -102,6 +99,13 @@ def stop(workspace: Workspace, stage: str, *, uninstalled: bool = False) -> None
             control.stop(place)
         elif not removed and not control.forget(place):
             raise NotFound("no service runs here", where=stage, remedy="cdl deploy apply")
+
+
+def _line(workspace: Workspace, stage: str) -> Line:
+    """What a stage serves, where this person and this clone may serve it: a service runs the project's code."""
+    require_role(workspace, ROLES, "deployment")
+    workspace.trusted.require_code()
+    return line_of_stage(workspace, stage)
 
 
 def checkout(workspace: Workspace, stage: str, identity: str) -> Path:
