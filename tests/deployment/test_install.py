@@ -69,7 +69,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
 def unescaped(word: str, *, variables: bool) -> str:
     """A quoted word of a unit as systemd reads it: quotes and backslashes, then specifiers, then variables."""
     found = re.sub(r"\\(.)", r"\1", word).replace("%%", "%")
-    return found.replace("$$", "$") if variables else found
+    return re.sub(r"\$\$|\$\{?\w+\}?", lambda m: "$" if m[0] == "$$" else "", found) if variables else found
 
 
 def verified(path: Path) -> list[str]:

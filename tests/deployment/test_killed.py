@@ -184,7 +184,7 @@ POINTS = [
     pytest.param("control.ask", "after", "swap", "first", id="after healthy, before the commit"),
     pytest.param("Registry.commit", "before", "heads", "first", marks=LONG, id="at the commit"),
     pytest.param("Registry.commit", "after", "heads", "second", id="after the commit, before the switch"),
-    pytest.param("control.ask", "after", "switch", "second", id="while the old drain"),
+    pytest.param("control.ask", "after", "switch", "second", marks=LONG, id="while the old drain"),
 ]
 
 
@@ -216,7 +216,7 @@ def test_a_swap_whose_command_is_killed_before_the_new_are_healthy(case: Case) -
     ("place", "when", "at"),
     [
         pytest.param("control.start", "before", "", marks=LONG, id="before the start"),
-        pytest.param("control.start", "after", "", id="after the start, before the commit"),
+        pytest.param("control.start", "after", "", marks=LONG, id="after the start, before the commit"),
         pytest.param("Registry.commit", "after", "heads", marks=LONG, id="after the commit"),
     ],
 )
@@ -259,6 +259,7 @@ def test_a_supervisor_killed_in_the_middle_of_a_swap(case: Case) -> None:
     case.assert_agreed(case.second)
 
 
+@LONG
 def test_a_supervisor_killed_after_the_commit(case: Case) -> None:
     case.serve_first()
     case.dying("Registry.commit", "after", "heads", "deploy", "apply", STAGE)

@@ -132,9 +132,17 @@ def _wait_gone(process: int) -> None:
     """Waits for a process whose last act was seen."""
     end = time.monotonic() + GONE_SECONDS
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        while time.monotonic() < end:
+        while time.monotonic() < end and not _ended(process):
             os.kill(process, 0)
             time.sleep(0.02)
+
+
+def _ended(process: int) -> bool:
+    """Whether Linux says that a process has ended and only waits to be looked at by its parent."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False
 
 
 def _listen(folder: Path, port: int) -> socket.socket:
