@@ -243,7 +243,9 @@ def test_a_new_worker_killed_before_it_is_ready_leaves_the_old(service: Service,
         asked.connect(str(service.folder / "control"))
         asked.sendall(json.dumps({"op": "swap", "package": str(slow), "replicas": 1}).encode() + b"\n")
         until(lambda: status(service)["next"] == str(slow))  # it answers while it waits
-        [new] = [w for w in workers_of(service.folder) if w not in {*found["workers"], *found["spares"]}]
+        known = {*found["workers"], *found["spares"]}
+        until(lambda: {*workers_of(service.folder)} - known)
+        [new] = {*workers_of(service.folder)} - known
         os.kill(new, signal.SIGKILL)
         assert b"did not become ready, one ended" in asked.recv(4096)
     with socket.socket(socket.AF_UNIX) as asked:
@@ -252,6 +254,8 @@ def test_a_new_worker_killed_before_it_is_ready_leaves_the_old(service: Service,
         until(lambda: status(service)["next"] == str(slow))
         assert control.ask(service.folder, op="abandon")["next"] is None
         assert b"another command took them back" in asked.recv(4096)
+    time.sleep(0.5)
+    assert {*workers_of(service.folder)} == known
     assert status(service)["workers"] == found["workers"] and service.call("POST", "/predict", ROW)[0] == 200
 
 

@@ -107,6 +107,7 @@ class Group:
     spare: bool = True
     serving: bool = False
     prepared: bool = False  # it was ready once: whoever dies from then on is replaced
+    ended: bool = False  # drained or killed: nobody is started any more
     workers: list[Worker] = field(default_factory=list)
     deaths: int = 0  # of workers that did not serve for long, one after the other
     again_at: float = 0.0
@@ -132,12 +133,13 @@ class Group:
         for worker in self.waiting[: max(0, self.replicas - len(self.accepting))] if self.serving else []:
             worker.accept()
         spares = int(self.spare and self.serving and self.ready)
-        may = self.prepared or not self.deaths
+        may = not self.ended and (self.prepared or not self.deaths)
         while may and len(self.workers) < self.replicas + spares and time.monotonic() >= self.again_at:
             self.workers.append(Worker.start(self.package, self.name, self.folder, self.listener))
 
     def drain(self) -> list[Worker]:
         """Ends it: who accepts answers what was begun, the others end at once. Those that still run."""
+        self.ended = True
         draining = self.accepting
         for worker in draining:
             worker.end(signal.SIGTERM)
@@ -147,6 +149,7 @@ class Group:
 
     def kill(self, workers: list[Worker] | None = None) -> None:
         """Ends workers at once; all of the group unless told which."""
+        self.ended = self.ended or workers is None
         for worker in list(self.workers if workers is None else workers):
             worker.end(signal.SIGKILL)
             worker.process.wait()
