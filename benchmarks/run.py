@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import news
+from service import service as service_at_load
 from starts import Trials
 
 CDL = str(Path(sys.executable).with_name("cdl"))
@@ -137,10 +138,16 @@ def trials(runs: int) -> list[dict[str, object]]:
     ]
 
 
+def service(runs: int) -> list[dict[str, object]]:
+    """CPU, latency and failures of a service at load: undisturbed, with swaps, with killed workers, in turn."""
+    found = service_at_load(max(3, runs // 2))
+    return [record(work, system, unit, values) for (work, system, unit), values in found.items()]
+
+
 def main() -> None:
     """Runs one benchmark by name."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=["startup", "digits", "news", "trials"])
+    parser.add_argument("name", choices=["startup", "digits", "news", "trials", "service"])
     parser.add_argument(
         "--quick", action="store_true", help="three runs instead of eleven; of news three keys instead of five"
     )
@@ -150,7 +157,8 @@ def main() -> None:
     )
     given = parser.parse_args()
     runs = 3 if given.quick else 5 if given.name == "news" else 11
-    found = {"startup": startup, "digits": digits, "news": articles, "trials": trials}[given.name](runs)
+    works = {"startup": startup, "digits": digits, "news": articles, "trials": trials, "service": service}
+    found = works[given.name](runs)
     for row in found:
         sys.stdout.write(json.dumps(row) + "\n")
     if given.json:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdl.deployment import control
+from cdl.deployment import control, protocol
 from tests.deployment.test_serve import package
 
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -44,7 +44,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     spec = {"package": str(package(folder / "package")), "name": "toy", "port": 0, "replicas": 1}
     yield control.start(folder / "service", spec)["port"]
     assert control.running(folder / "service")
-    assert "Traceback" not in (folder / "service" / control.LOG).read_text()
+    assert "Traceback" not in (folder / "service" / protocol.LOG).read_text()
     control.stop(folder / "service")
 
 

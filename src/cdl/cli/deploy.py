@@ -27,7 +27,7 @@ PAUSE_SECONDS = 2.0
 @click.group(invoke_without_command=True)
 @click.pass_context
 def deploy(ctx: click.Context) -> None:
-    """Services: apply, rollback, status, stop."""
+    """Services: apply, restart, rollback, status, stop."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(deploy_status)
 
@@ -35,10 +35,22 @@ def deploy(ctx: click.Context) -> None:
 @deploy.command("apply")
 @click.argument("stage", default="staging")
 @click.option("--again", is_flag=True, help="Also the package that the stage was rolled back from.")
+@click.option(
+    "--install", "installed", is_flag=True, help="Also after a crash or boot: a systemd user unit, a launchd agent."
+)
 @json_option
-def deploy_apply(stage: str, again: bool, as_json: bool) -> None:
+def deploy_apply(stage: str, again: bool, installed: bool, as_json: bool) -> None:
     """Make a stage run what was approved: new workers ready, commit, switch, drain."""
-    _said(applying.apply(open_workspace(here(), tell=say), stage, again=again), as_json, "runs")
+    found = applying.apply(open_workspace(here(), tell=say), stage, again=again, installed=installed)
+    _said(found, as_json, "runs")
+
+
+@deploy.command()
+@click.argument("stage", default="staging")
+@json_option
+def restart(stage: str, as_json: bool) -> None:
+    """Swap to new workers of what runs; no request is lost."""
+    _said(applying.restart(open_workspace(here(), tell=say), stage), as_json, "runs")
 
 
 @deploy.command()
@@ -63,9 +75,10 @@ def deploy_status(stage: str | None = None, as_json: bool = False) -> None:
 
 @deploy.command()
 @click.argument("stage", default="staging")
-def stop(stage: str) -> None:
-    """Drain and end the service of a stage; what is declared stays."""
-    applying.stop(open_workspace(here(), tell=say), stage)
+@click.option("--uninstall", "uninstalled", is_flag=True, help="Remove its systemd unit or launchd agent too.")
+def stop(stage: str, uninstalled: bool) -> None:
+    """Drain and end the service of a stage until the next apply; what is declared stays."""
+    applying.stop(open_workspace(here(), tell=say), stage, uninstalled=uninstalled)
     say(f"{stage} is stopped; cdl deploy apply {stage} starts it again")
 
 

@@ -35,7 +35,7 @@ COMMANDS = {
     "search": ("training:search", "Search for hyperparameters."),
     "trial": ("training:trial", "Trials: list, show, compare, logs."),
     "model": ("model:model", "Registered models: list, register, evaluate, submit, withdraw, implement."),
-    "deploy": ("deploy:deploy", "Services: apply, rollback, status, stop."),
+    "deploy": ("deploy:deploy", "Services: apply, restart, rollback, status, stop."),
     "predict": ("deploy:predict", "Predict a batch."),
     "monitor": ("deploy:monitor", "Monitoring: run."),
     "report": ("running:report", "Write pages: of a dataset, an experiment, a model, a stage, or the project."),

@@ -290,6 +290,8 @@ class Stage(Section, frozen=True, kw_only=True):
     """Workers that answer."""
     port: int = 0
     """The port on loopback; 0 takes a free one."""
+    spare: bool = True
+    """One more worker, loaded and waiting: it takes the place of one that was killed, at once."""
 
 
 class Compression(Section, frozen=True, kw_only=True):

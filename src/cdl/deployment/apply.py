@@ -4,9 +4,11 @@ The head says what should run. It is compared with what does; a pull or a revert
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from cdl.deployment import control, manifest, package
+from cdl.deployment import control, install, manifest, package
 from cdl.deployment.base import Line, approval_stands, candidate, line_of_stage
 from cdl.deployment.stages import Stage, alone, declared, finish, folder, look, status
 from cdl.errors import CdlError, Conflict, NotFound, Refused
@@ -20,20 +22,22 @@ from cdl.workflow.workspace import Workspace
 ROLES = ("devops",)
 
 
-def apply(workspace: Workspace, stage: str, *, again: bool = False) -> Stage:
-    """Packages the candidate where needed, writes the manifest, and makes a stage run it.
+def apply(workspace: Workspace, stage: str, *, again: bool = False, installed: bool = False) -> Stage:
+    """Packages the candidate where needed, writes the manifest, and makes a stage run it; `installed` also after a crash or boot.
 
     A service that runs another package than its head names, after a pull or a revert, is made to run that one first.
     Refused for another role or before the revision gate; JobFailed when the new workers do not become ready: then nothing
     changed.
     """
-    require_role(workspace, ROLES, "deployment")
-    line_of_stage(workspace, stage)
+    _line(workspace, stage)
     with alone(workspace, stage):
-        return _apply(workspace, stage, again)
+        found = _apply(workspace, stage, again, installed)
+        if installed:
+            install.install(workspace, stage)
+        return look(workspace, stage) if installed else found
 
 
-def _apply(workspace: Workspace, stage: str, again: bool) -> Stage:
+def _apply(workspace: Workspace, stage: str, again: bool, installed: bool) -> Stage:
     finish(workspace, stage)
     line = line_of_stage(workspace, stage)
     found = look(workspace, stage)
@@ -47,8 +51,8 @@ def _apply(workspace: Workspace, stage: str, again: bool) -> Stage:
     identity = package.build(workspace, line.name, model)
     head = declared(workspace, stage)
     if head is not None and head.because and head.before == identity and not again:
-        if found.running is None:
-            workspace.tell(f"start     {short(head.package)}: {stage} was rolled back to it: {head.because}")
+        if found.running is None or installed:
+            workspace.tell(f"stays     {short(head.package)}: {stage} was rolled back to it: {head.because}")
             return _deploy(workspace, line, stage, head.package, command="deploy apply", because=None)
         raise Refused(
             f"{stage} was rolled back from {short(identity)}: {head.because}",
@@ -59,8 +63,7 @@ def _apply(workspace: Workspace, stage: str, again: bool) -> Stage:
 
 def rollback(workspace: Workspace, stage: str, because: str) -> Stage:
     """Makes a stage run the package before, by a swap and a forward commit. NotFound when there is none."""
-    require_role(workspace, ROLES, "deployment")
-    line = line_of_stage(workspace, stage)
+    line = _line(workspace, stage)
     with alone(workspace, stage):
         finish(workspace, stage)
         head = declared(workspace, stage)
@@ -69,13 +72,40 @@ def rollback(workspace: Workspace, stage: str, because: str) -> Stage:
         return _deploy(workspace, line, stage, head.before, command="deploy rollback", because=because)
 
 
-def stop(workspace: Workspace, stage: str) -> None:
-    """Drains and ends the service of a stage; what is declared stays. NotFound."""
+def restart(workspace: Workspace, stage: str) -> Stage:
+    """Swaps to new workers of the package that runs; no request is lost. NotFound, JobFailed: then the old ones stay."""
+    line = _line(workspace, stage)
+    with alone(workspace, stage):
+        finish(workspace, stage)
+        place, config = folder(workspace, stage), line.config.stages[stage]
+        found = control.running(place)
+        if found is None:
+            raise NotFound("no service runs here", where=stage, remedy=f"cdl deploy apply {stage}")
+        workspace.tell(f"restart   {stage}: {config.replicas} new workers getting ready, the old ones serve")
+        control.ask(place, op="swap", package=found["package"], replicas=config.replicas, spare=config.spare)
+        control.ask(place, op="switch")
+        return look(workspace, stage)
+
+
+def stop(workspace: Workspace, stage: str, *, uninstalled: bool = False) -> None:
+    """Drains and ends the service of a stage until `apply`; what is declared stays. `uninstalled`: also its unit. NotFound."""
     require_role(workspace, ROLES, "deployment")
-    if control.running(folder(workspace, stage)) is None:
+    if not folder(workspace, stage).exists():
         raise NotFound("no service runs here", where=stage, remedy="cdl deploy apply")
     with alone(workspace, stage):
-        control.stop(folder(workspace, stage))
+        removed = uninstalled and install.uninstall(workspace, stage)
+        place = folder(workspace, stage)
+        if control.running(place) is not None:
+            control.stop(place)
+        elif not removed and not control.forget(place):
+            raise NotFound("no service runs here", where=stage, remedy="cdl deploy apply")
+
+
+def _line(workspace: Workspace, stage: str) -> Line:
+    """What a stage serves, where this person and this clone may serve it: a service runs the project's code."""
+    require_role(workspace, ROLES, "deployment")
+    workspace.trusted.require_code()
+    return line_of_stage(workspace, stage)
 
 
 def checkout(workspace: Workspace, stage: str, identity: str) -> Path:
@@ -103,7 +133,7 @@ def _holds(workspace: Workspace, tree: str, place: Path) -> bool:
 
 
 def _deploy(workspace: Workspace, line: Line, stage: str, identity: str, *, command: str, because: str | None) -> Stage:
-    place, config = folder(workspace, stage), line.config.stages[stage]
+    place = folder(workspace, stage)
     before = declared(workspace, stage)
     described = manifest.write(workspace, line, stage, identity)
     branch = workspace.registry.branch_of(stage)
@@ -111,21 +141,34 @@ def _deploy(workspace: Workspace, line: Line, stage: str, identity: str, *, comm
         _merge(workspace, branch, command)
     target = checkout(workspace, stage, identity)
     running = control.running(place)
-    if running is None:
-        workspace.tell(f"start     {short(identity)} at {stage}: {config.replicas} workers getting ready")
-        spec = {"package": str(target), "name": line.name, "port": config.port, "replicas": config.replicas}
-        control.start(place, spec)
-    elif running["package"] != str(target) or running["replicas"] != config.replicas:
-        workspace.tell(
-            f"swap      {short(identity)} at {stage}: {config.replicas} new workers getting ready, the old ones serve"
-        )
-        control.ask(place, op="swap", package=str(target), replicas=config.replicas)
+    _prepare(workspace, line, stage, target, running)
     if before is None or before.package != identity:
         _commit(workspace, stage, identity, described, before, command, because)
     finish(workspace, stage)
-    if running is not None:
+    if running is None:
+        install.take_over(workspace, stage)
+    else:
         workspace.tell(f"switched  {stage}: the old workers answer what they have begun")
     return status(workspace, stage)
+
+
+def _prepare(workspace: Workspace, line: Line, stage: str, target: Path, running: Mapping[str, Any] | None) -> None:
+    """Starts a service, or new workers of one that runs otherwise than is wanted."""
+    place, config, package_id = folder(workspace, stage), line.config.stages[stage], short(target.name)
+    keys = {"package": str(target), "replicas": config.replicas, "spare": config.spare}
+    if running is None:
+        workspace.tell(f"start     {package_id} at {stage}: {config.replicas} workers getting ready")
+        control.start(place, {"name": line.name, "port": config.port, **keys})
+        return
+    if any(running.get(key, wanted) != wanted for key, wanted in keys.items()):
+        workspace.tell(
+            f"swap      {package_id} at {stage}: {config.replicas} new workers getting ready, the old ones serve"
+        )
+        control.ask(place, op="swap", **keys)
+    if config.port not in (0, running["port"]):
+        workspace.tell(
+            f"port      {running['port']} stays; for {config.port}: cdl deploy stop {stage}, and apply again"
+        )
 
 
 def _commit(

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import select
 import signal
 import socket
@@ -15,17 +14,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import cdl
-from cdl.deployment.supervisor import PID_BYTES, READY
+from cdl.deployment.port import listen
+from cdl.deployment.protocol import CONTROL, LEFT_SECONDS, LOG, PID_BYTES, READY, SPEC, STARTING, write
+from cdl.deployment.workers import around
 from cdl.errors import Conflict, JobFailed, NotFound
 from cdl.optional import require
 
 START_SECONDS = 90.0
 ASK_SECONDS = 120.0
-HOST = "127.0.0.1"
-LOG = "service.log"
 LOG_LINES = 8
 SHORT_PATH = 100  # bytes
+GONE_SECONDS = 5.0  # that a process takes after it removed its socket
+SUPERVISOR = (sys.executable, "-P", "-m", "cdl.deployment.supervisor")
 
 
 def start(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
@@ -35,25 +35,15 @@ def start(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
     """
     require("uvicorn")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "spec.json").write_text(json.dumps(spec))
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((HOST, int(spec["port"])))
-    except OSError as error:
-        listener.close()
-        raise Conflict(
-            f"port {spec['port']} is taken{owner(int(spec['port']))}", remedy="another port in cdl.yaml, or end that"
-        ) from error
-    listener.listen(1024)
-    around = os.environ | {"PYTHONPATH": str(Path(cdl.__file__).parents[1])}
+    listener = _listen(folder, int(spec["port"]))
+    write(folder / STARTING, spec)
     hears, told = os.pipe()
     with open(hears, "rb", buffering=0) as heard, listener, (folder / LOG).open("ab") as log:
         handles = (listener.fileno(), told)
         try:
             subprocess.run(
-                [sys.executable, "-m", "cdl.deployment.supervisor", str(folder), *map(str, handles)],
-                env=around,
+                [*SUPERVISOR, str(folder), *map(str, handles)],
+                env=around(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -116,11 +106,52 @@ def running(folder: Path) -> dict[str, Any] | None:
 
 
 def stop(folder: Path) -> None:
-    """Drains and ends a service."""
-    ask(folder, op="stop")
+    """Drains and ends a service, and forgets what it served. JobFailed when it does not end."""
+    process = ask(folder, op="stop")["pid"]
     end = time.monotonic() + ASK_SECONDS
-    while time.monotonic() < end and (folder / "control").exists():
+    while time.monotonic() < end:
+        if not (folder / CONTROL).exists():
+            _wait_gone(process)
+            return
         time.sleep(0.05)
+    raise JobFailed(
+        f"the service did not end; its process is {process}", where=folder.name, remedy=f"kill -9 {process}"
+    )
+
+
+def forget(folder: Path) -> bool:
+    """Sees to it that an init system does not bring back what was killed; whether it would have."""
+    try:
+        (folder / SPEC).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _wait_gone(process: int) -> None:
+    """Waits for a process whose last act was seen."""
+    end = time.monotonic() + GONE_SECONDS
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < end and not _ended(process):
+            os.kill(process, 0)
+            time.sleep(0.02)
+
+
+def _ended(process: int) -> bool:
+    """Whether Linux says that a process has ended and only waits to be looked at by its parent."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return False
+
+
+def _listen(folder: Path, port: int) -> socket.socket:
+    """On a port; where any will do on the last one. Workers of a killed supervisor are given time to let go of it."""
+    patience = LEFT_SECONDS if (folder / CONTROL).exists() else 0.0
+    if port == 0:
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError, Conflict):
+            return listen(int(json.loads((folder / SPEC).read_text())["port"]), patience=patience)
+    return listen(port, patience=patience)
 
 
 def tail(folder: Path) -> str:
@@ -130,41 +161,15 @@ def tail(folder: Path) -> str:
     return "\n".join(f"  {line}" for line in lines[-LOG_LINES:])
 
 
-def owner(port: int) -> str:
-    """' by process 4711 (python)' where Linux tells who listens on a port."""
-    tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
-    lines = [line.split() for t in tables if t.exists() for line in t.read_text().splitlines()[1:]]
-    sockets = {f"socket:[{f[9]}]" for f in lines if f[3] == "0A" and int(f[1].rsplit(":", 1)[1], 16) == port}
-    for folder in Path("/proc").glob("[0-9]*/fd") if sockets else []:
-        if _handles(folder) & sockets:
-            name = (folder.parent / "comm").read_text().strip()
-            return f" by process {folder.parent.name} ({re.sub(r'[^ -~]', '?', name)})"
-    return ""
-
-
-def _handles(folder: Path) -> set[str]:
-    """What the handles of a process lead to, as far as they can be read."""
-    found = set()
-    try:
-        for handle in list(folder.iterdir()):
-            try:
-                found.add(os.readlink(handle))
-            except FileNotFoundError:
-                continue  # closed meanwhile
-    except (PermissionError, FileNotFoundError):
-        return found
-    return found
-
-
 @contextmanager
 def _address(folder: Path) -> Iterator[str]:
     """The control socket's path, in a form that is short enough for the system (108 bytes)."""
-    whole = str(folder / "control")
+    whole = str(folder / CONTROL)
     if len(os.fsencode(whole)) < SHORT_PATH or not Path("/proc/self/fd").is_dir():
         yield whole
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        yield f"/proc/self/fd/{handle}/control"
+        yield f"/proc/self/fd/{handle}/{CONTROL}"
     finally:
         os.close(handle)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdl.deployment import control
+from cdl.deployment.port import HOST
 from cdl.registry.records import DeploymentHead, short
 from cdl.workflow.workspace import Workspace
 
@@ -26,7 +27,7 @@ class Stage:
     @property
     def url(self) -> str | None:
         """Where it answers."""
-        return None if self.port is None else f"http://{control.HOST}:{self.port}"
+        return None if self.port is None else f"http://{HOST}:{self.port}"
 
     @property
     def line(self) -> str:

@@ -30,6 +30,7 @@ from cdl.deployment.serve.package import Served
 from cdl.deployment.serve.scoring import Log
 
 LARGEST_BODY = 10_000_000  # bytes
+BODY_SECONDS = 30.0  # that the body of a request may take
 ID = re.compile(r"q-[0-9a-f]{16}")
 OUTPUTS = ("probabilities", "category")
 CHARSET = re.compile(r""";\s*charset="?([\w.-]+)""", re.IGNORECASE)
@@ -103,7 +104,12 @@ class App:
             raise BadRequest(405, f"{path} is used with POST")
         if _header(scope, b"inference-header-content-length"):
             raise BadRequest(400, "binary tensor data is not spoken here; JSON is (binary_data=False)")
-        body, kind = await _body(scope, receive), _header(scope, b"content-type")
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _body(scope, receive)
+        except TimeoutError as error:
+            raise BadRequest(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from error
+        kind = _header(scope, b"content-type")
         return await writing[path](_utf8(scope, body) if kind.startswith("text/") else body, kind)
 
     async def _predict_one(self, body: bytes, kind: str) -> tuple[int, Any]:

@@ -4,7 +4,9 @@
 <out>/feedback/...                               later truths: id, at, truth
 """
 
+import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,9 @@ import msgspec
 
 FORMAT = "cdl-scoring-1"
 ROWS = 500  # a file is written when so many are waiting
-SECONDS = 2.0  # or after so long
+SECONDS = 2.0  # promised: a row is in a file after so long
+EARLIER_SECONDS = 1.0  # so a file is begun by then
+LARGEST_WAITING = 100_000  # rows kept while nothing can be written, the newest
 SCORING = ("id", "at", "input", "category", "confidence", "probabilities", "seconds", "error")
 FEEDBACK = ("id", "at", "truth")
 
@@ -42,11 +46,12 @@ class Log:
         """Writes what is left."""
         self._end.set()
         self._thread.join()
-        self.flush()
+        self._try()
 
     def flush(self) -> None:
-        """Writes waiting rows as one whole file."""
-        rows, self._rows = self._rows, []
+        """Writes waiting rows as one whole file; where that fails they go on waiting."""
+        count = len(self._rows)
+        rows = self._rows[:count]  # others may be added meanwhile
         if not rows:
             return
         self._number += 1
@@ -55,14 +60,30 @@ class Log:
         temporary = path.with_suffix(".tmp")
         temporary.write_bytes(msgspec.msgpack.encode({"format": FORMAT, "model": self.model, "columns": columns}))
         temporary.replace(path)
+        del self._rows[:count]
 
     def _run(self) -> None:
-        waited = 0.0
+        since: float | None = None  # the oldest waiting row was not here earlier
         while not self._end.wait(0.1):
-            waited += 0.1
-            if len(self._rows) >= ROWS or (self._rows and waited >= SECONDS):
-                self.flush()
-                waited = 0.0
+            now = time.monotonic()
+            since = (since or now) if self._rows else None
+            if since is None or (len(self._rows) < ROWS and now - since < EARLIER_SECONDS):
+                continue
+            since = None
+            if not self._try():
+                self._end.wait(EARLIER_SECONDS)
+
+    def _try(self) -> bool:
+        """Writes what waits; says so where it cannot."""
+        try:
+            self.flush()
+        except OSError as error:
+            dropped = max(0, len(self._rows) - LARGEST_WAITING)
+            del self._rows[:dropped]
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"{self.folder.name}: {error}; {len(self._rows)} rows wait, {dropped} are lost\n")
+            return False
+        return True
 
 
 def read(data: bytes) -> tuple[str, Mapping[str, list[Any]]]:
