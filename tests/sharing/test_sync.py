@@ -7,6 +7,7 @@ import pytest
 
 from cdl.cycle import CYCLE
 from cdl.errors import Conflict, Corrupt
+from cdl.git.repository import Git
 from cdl.journal import stream
 from cdl.model.evaluate import evaluate
 from cdl.model.register import register
@@ -238,3 +239,21 @@ def test_another_store_gets_everything(team: Team, tmp_path: Path) -> None:
         h.relative_to(s): h.read_bytes() for s in (team.store, tmp_path / "elsewhere") for h in s.rglob("objects/*/*")
     }
     assert count and all((tmp_path / "elsewhere" / name).read_bytes() == data for name, data in count.items())
+
+
+def test_a_detached_shallow_checkout_shares_what_is_in_the_store(team: Team, tmp_path: Path) -> None:
+    model = trained(team.b, SCIENCE, "exp/one")
+    team.b.cdl(SCIENCE, "sync")
+    root = tmp_path / "shallow"
+    team.b.become(SCIENCE).git.run("clone", "--quiet", "--depth=1", f"file://{team.origin}", str(root))
+    shallow = Toy(root, team.a._patch, keyring=tmp_path / "keys-a" / "keyring")
+    git = Git(root)
+    git.run("checkout", "--quiet", "--detach")
+    git.run("branch", "--quiet", "-D", "main")
+    shallow.cdl(DATA, "trust", "--yes")
+    shallow.cdl(DATA, "sync")
+    assert git.text("rev-list", "--count", "HEAD") == "1"
+    workspace = shallow.become(DATA)
+    assert workspace.registry.record(Model, model).name == "side" and workspace.store.has(
+        workspace.registry.record(Model, model).weights
+    )

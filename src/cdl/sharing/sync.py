@@ -51,9 +51,10 @@ def sync(clone: Clone, remote: Remote | None, *, targets: Sequence[str], whole: 
     """Brings clone, git remote and shared store together; `targets` are the branches that decisions and stages stand on.
 
     With `whole` it takes nothing for granted that it knew of the store. Unavailable names what cannot be reached; what was moved
-    until then stays moved.
+    until then stays moved. A shallow clone, as in continuous integration, gets and sends no branch.
     """
     git_remote = branches.remote_of(clone.git)
+    deep = clone.git.whole()
     done = Synced(place=remote.place if remote else None, remote=git_remote)
     if remote is not None:
         if whole:
@@ -63,12 +64,12 @@ def sync(clone: Clone, remote: Remote | None, *, targets: Sequence[str], whole: 
         frozen = _fetch(clone, git_remote, targets, done) if git_remote else set()
         if remote is not None:
             _add(done.pulled, exchange.pull(clone, remote))
-        if git_remote:
+        if git_remote and deep:
             _follow(clone, git_remote, targets, frozen, done)
         clone.registry.observe()
         if remote is not None:
             _add(done.pushed, exchange.push(clone, remote))
-        if not git_remote or not _send(clone, git_remote, targets, frozen, done):
+        if not git_remote or not deep or not _send(clone, git_remote, targets, frozen, done):
             break
     else:
         raise Conflict("the remote moves too often", where=git_remote, remedy="the command again")
