@@ -84,3 +84,46 @@ def test_a_broken_keyring_is_named(keyring: Keyring) -> None:
     keyring.path.write_text("{")
     with pytest.raises(Corrupt):
         keyring.find("p", "d")
+
+
+def test_renewed_keys_read_what_was_sealed_before_and_sign_anew(keyring: Keyring) -> None:
+    first = keyring.create("p", "d")
+    second = keyring.renewing("p", "d", first)
+    assert keyring.require("p", "d").public == first.public  # nothing changed before the branch names them
+    assert keyring.renewing("p", "d", first).public == second.public  # and after a kill they are the same
+    assert second.data_key_name == "k-2" and second.data_key("k-1") == first.data_key("k-1")
+    assert second.public != first.public and second.before == (first.public,) and second.knows(first.public)
+    assert (second.split_key, second.identity_key) == (first.split_key, first.identity_key)
+    keyring.take("p", "d", second)
+    assert keyring.require("p", "d").entry() == second.entry()
+    assert keyring.renewing("p", "d", second).data_key_name == "k-3"
+
+
+def test_two_that_were_renewed_at_once_keep_both_data_keys(keyring: Keyring) -> None:
+    first = keyring.create("p", "d")
+    mine, theirs = first.renewed(), first.renewed()
+    keyring.take("p", "d", mine)
+    kept = keyring.take("p", "d", theirs)
+    assert kept.public == theirs.public and kept.data_key("k-2") == theirs.data_key("k-2")
+    assert mine.data_key("k-2") in kept.data_keys.values() and kept.knows(mine.public) and kept.knows(first.public)
+    assert kept.data_key_name == "k-2" and kept.renewed().data_key_name == "k-3"
+
+
+def test_another_secret_never_takes_the_place_of_one(keyring: Keyring, tmp_path: Path) -> None:
+    keyring.create("p", "d")
+    other = Keyring(tmp_path / "other").create("p", "d")
+    with pytest.raises(Conflict, match="another secret"):
+        keyring.take("p", "d", other)
+    with pytest.raises(Conflict):
+        keyring.restore(Keyring(tmp_path / "other").backup("p", "d"))
+
+
+def test_a_backup_of_older_keys_takes_nothing_back(keyring: Keyring) -> None:
+    first = keyring.create("p", "d")
+    old = keyring.backup("p", "d")
+    keyring.take("p", "d", first.renewed())
+    new = keyring.backup("p", "d")
+    assert keyring.restore(old) == "p/d" and keyring.require("p", "d").data_key_name == "k-2"
+    elsewhere = Keyring(keyring.path.with_name("elsewhere"))
+    elsewhere.restore(old)
+    assert elsewhere.restore(new) == "p/d" and elsewhere.require("p", "d").data_key_name == "k-2"

@@ -2,14 +2,14 @@
 
 from cdl.config.schema import ROLES
 from cdl.data import gate as data_gate
-from cdl.data import ready
+from cdl.data import ready, rewrite
 from cdl.data import steps as data
 from cdl.deployment import gates as deployment_gates
 from cdl.deployment import steps as deployment
 from cdl.model import review, stale, submit
 from cdl.model import steps as model
 from cdl.monitoring import steps as monitoring
-from cdl.workflow import gates
+from cdl.workflow import gates, wrapping
 from cdl.workflow.decide import DECIDE
 from cdl.workflow.step import Cycle, Step
 from cdl.workflow.workspace import Workspace
@@ -47,10 +47,39 @@ GATES = (
     deployment_gates.IMPLEMENTATION,
     deployment_gates.REVISION,
 )
+KEEPING = (  # what no row of the paper is: keys follow the members, whichever pipeline runs
+    Step(
+        name="key_wrapping",
+        pipeline="start",
+        roles=("automatic",),
+        does="wraps the keys of datasets for the members of the policy in force; renews them when one left",
+        reads="members, keyring",
+        writes="registry/keys",
+        command="cdl run",
+        function="cdl.workflow.wrapping:wrap",
+        pending=wrapping.unwrapped,
+        begin=wrapping.begin,
+        starts="itself",
+    ),
+    Step(
+        name="resealing",
+        pipeline="data",
+        roles=("data_engineer",),
+        does="seals the current version again after the keys were renewed, where the policy asks for it",
+        reads="dataset version",
+        writes="dataset version",
+        command="cdl run",
+        function="cdl.data.rewrite:rewrite",
+        pending=rewrite.unrewritten,
+        begin=rewrite.begin,
+        starts="itself",
+    ),
+)
 TRIGGERS = monitoring.TRIGGERS
 CYCLE = Cycle(
     steps=(*START, *data.STEPS, monitoring.TRIGGER, *model.STEPS, *deployment.STEPS, *monitoring.STEPS),
     gates={gate.name: gate for gate in GATES},
+    keeping=KEEPING,
 )
 
 

@@ -104,8 +104,8 @@ def test_without_the_key_it_says_what_it_cannot_make(made: Toy, tmp_path: Path) 
     lines = {line[:14].rstrip(): line for line in said.splitlines()}
     assert code == 0 and list(lines) == ["data, train", "data, test", "labels", "transformation", "weights", "package"]
     assert "  identical: from its items as they were ingested" in lines["data, train"]
-    assert lines["data, test"].endswith("not made again: you hold no key of points")
-    assert lines["labels"].endswith("not made again: you hold no key of points")
+    assert lines["data, test"].endswith("not made again: you hold no key of points (holders: data@example.org)")
+    assert lines["labels"].endswith("not made again: you hold no key of points (holders: data@example.org)")
     assert all(lines[what].endswith("  identical") for what in ("transformation", "weights", "package"))
 
 

@@ -62,9 +62,9 @@ def test_an_evaluation_is_signed_counted_and_found_again(toy: Toy) -> None:
 
 def test_without_the_key_there_is_no_evaluation(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = registered(toy, "exp/first")
-    monkeypatch.setenv("CDL_KEYRING", str(tmp_path / "another"))
+    science = Toy(toy.root, monkeypatch, keyring=tmp_path / "another").become(SCIENCE)
     with pytest.raises(Unavailable, match="points"):
-        evaluate(toy.become(SCIENCE), model)
+        evaluate(science, model)
 
 
 def test_metrics_and_tests_of_the_target_branch_judge(

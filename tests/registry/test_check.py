@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cdl.errors import CdlError, Unavailable
+from cdl.errors import CdlError
 from cdl.git.repository import Git
 from cdl.registry.check import check_registry
 from cdl.registry.records import Model, ModelHead
@@ -66,14 +66,27 @@ def test_a_record_in_the_wrong_place_is_named(kept: Kept) -> None:
     assert [f.where for f in check_registry(kept.registry.git, "HEAD")] == [f"registry/models/other/{made}.yaml"]
 
 
-def test_a_shallow_clone_is_not_called_whole(kept: Kept, tmp_path: Path) -> None:
-    kept.model(1)
+def test_a_shallow_clone_is_checked_as_far_as_it_shows_and_says_so(kept: Kept, tmp_path: Path) -> None:
+    put(kept.registry.git, "cdl.yaml", "cdl: 1\nproject: news\n")
+    made = kept.model(1)
     kept.model(2)
-    kept.registry.git.run(
-        "clone", "--quiet", "--depth", "1", f"file://{kept.registry.git.root}", str(tmp_path / "shallow")
-    )
-    with pytest.raises(Unavailable, match="shallow"):
-        check_registry(Git(tmp_path / "shallow"), "HEAD")
+    shallow = tmp_path / "shallow"
+    kept.registry.git.run("clone", "--quiet", "--depth", "1", f"file://{kept.registry.git.root}", str(shallow))
+    assert (check_registry(Git(shallow), "HEAD"), Git(shallow).whole()) == ([], False)
+    done = ci_check(tmp_path, shallow)
+    assert done.returncode == 7 and "not checked: records and keys that earlier commits changed" in done.stdout
+    assert "git fetch --unshallow, or --shallow" in done.stderr
+    assert ci_check(tmp_path, shallow, "--shallow").returncode == 0
+    (shallow / f"registry/models/side/{made}.yaml").write_text("kind: model\n")
+    Git(shallow).run("-c", "user.name=x", "-c", "user.email=x@y.z", "commit", "--quiet", "--all", "--message", "lie")
+    assert ci_check(tmp_path, shallow, "--shallow").returncode == 5
+
+
+def ci_check(home: Path, clone: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """`cdl ci check` as a runner without a name types it."""
+    around = {"PATH": "/usr/bin:/bin", "HOME": str(home), "GIT_CONFIG_GLOBAL": "/dev/null"}
+    command = [sys.executable, "-m", "cdl", "ci", "check", *arguments]
+    return subprocess.run(command, cwd=clone, env=around, capture_output=True, text=True, check=False)
 
 
 def test_a_runner_without_a_name_checks_a_detached_head(kept: Kept, tmp_path: Path) -> None:
@@ -83,13 +96,7 @@ def test_a_runner_without_a_name_checks_a_detached_head(kept: Kept, tmp_path: Pa
     kept.registry.git.run("clone", "--quiet", str(kept.registry.git.root), str(clone))
     Git(clone).run("checkout", "--quiet", "--detach")
     Git(clone).run("branch", "--quiet", "--delete", "--force", "main")
-    around = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "GIT_CONFIG_GLOBAL": "/dev/null"}
-
-    def check(*revision: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "cdl", "ci", "check", *revision]
-        return subprocess.run(command, cwd=clone, env=around, capture_output=True, text=True, check=False)
-
-    done = check()
+    done = ci_check(tmp_path, clone)
     assert done.returncode == 0 and done.stdout.endswith("is whole\n"), done.stderr
-    assert check("nowhere").returncode == 6
+    assert ci_check(tmp_path, clone, "nowhere").returncode == 6
     assert not (clone / ".cdl").exists()

@@ -9,7 +9,7 @@ from cdl.cycle import CYCLE
 from cdl.registry.records import Decision, encode
 from cdl.workflow.check import check_decisions
 from cdl.workflow.decide import decide
-from cdl.workflow.policy import decisions
+from cdl.workflow.policy import decisions, name_policy
 from cdl.workflow.request import open_request
 from tests.projects import DATA, SCIENCE, Toy, make_toy, table
 
@@ -73,3 +73,13 @@ def test_a_request_may_be_answered_by_the_role_that_it_asks_and_no_other(toy: To
     assert check_decisions(scientist.git, CYCLE, scientist.registry.integration) == []
     made = msgspec.structs.replace(decisions(scientist, "request")[-1][1].made, who=DATA)
     assert forged(toy, "request", made=made) == [f"{DATA} is no data_scientist in the policy that it names"]
+
+
+def test_a_policy_that_approves_itself_is_named(toy: Toy) -> None:
+    last = decisions(toy.become(DATA), "policy")[-1][1]
+    parts = {**(last.document or {})["parts"], "roles": {"model_validator": [SCIENCE]}}
+    mine = {**(last.document or {}), "parts": parts}
+    own = name_policy(mine).id
+    made = msgspec.structs.replace(last.made, who=SCIENCE)
+    found = forged(toy, "policy", document=mine, subject=own, policy=own, made=made)
+    assert found == [f"policy {own[:8]} was never approved"]

@@ -106,7 +106,7 @@ def test_a_trigger_waits_for_somebody_with_the_key(due: Toy, tmp_path: Path) -> 
     workspace = due.become(DATA)
     (tmp_path / "keyring").rename(tmp_path / "away")
     assert fire(due.become(DATA), TRIGGERS) == [
-        "trigger dataset.ready > evaluate, train of side waits: you hold no key of points"
+        "trigger dataset.ready > evaluate, train of side waits: you hold no key of points (holders: data@example.org)"
     ]
     (tmp_path / "away").rename(tmp_path / "keyring")
     assert models(workspace) == [] and len(fire(due.become(DATA), TRIGGERS)) == 2

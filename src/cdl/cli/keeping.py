@@ -1,16 +1,16 @@
-"""Keeping things safe: the store, keys, and what continuous integration checks."""
+"""Keeping things safe: the store and keys."""
 
 import sys
+from pathlib import Path
 
 import click
 
 from cdl.cli.output import here, json_option, say, show
-from cdl.cycle import CYCLE
-from cdl.errors import Corrupt, NotFound
-from cdl.git.repository import Git
-from cdl.project import find_root, open_workspace
-from cdl.registry.check import check_registry
-from cdl.workflow.check import check_decisions
+from cdl.errors import Corrupt
+from cdl.identity import Identity
+from cdl.project import open_workspace
+from cdl.workflow.members import approved
+from cdl.workflow.policy import require_role
 from cdl.workflow.start import create_key
 from cdl.workflow.workspace import named
 
@@ -35,7 +35,7 @@ def verify(as_json: bool) -> None:
 
 @click.group()
 def key() -> None:
-    """Secrets of datasets: create, backup, restore."""
+    """Secrets of datasets, and your own key: create, backup, restore, public."""
 
 
 @key.command()
@@ -55,6 +55,7 @@ def backup(dataset: str | None) -> None:
     """Print one line that restores the keys of a dataset. Keep it secret."""
     workspace = open_workspace(here(), tell=say)
     name = named(workspace.config.data, "dataset", dataset)
+    require_role(workspace, approved(workspace).entitled, "key backup")
     workspace.keys(name)  # says what to do where there are none
     click.echo(workspace.keyring.backup(workspace.config.project, name))
 
@@ -66,22 +67,13 @@ def restore() -> None:
     click.echo(f"restored {workspace.keyring.restore(sys.stdin.read())}")
 
 
-@click.group()
-def ci() -> None:
-    """Checks for continuous integration."""
-
-
-@ci.command()
-@click.argument("revision", default="HEAD")
-@json_option
-def check(revision: str, as_json: bool) -> None:
-    """Check the registry in a commit's history; needs no key."""
-    git = Git(find_root(here()))  # and nothing else: a runner has neither a name nor a store
-    commit = git.resolve(revision)
-    if commit is None:
-        raise NotFound(f"no commit '{revision}'", remedy="git fetch, or name a commit that is here")
-    findings = [*check_registry(git, commit), *check_decisions(git, CYCLE, commit)]
-    lines = [f"{f.where}: {f.what}" for f in findings] or [f"the registry in {commit[:12]} is whole"]
-    show({"commit": commit, "findings": [vars(f) for f in findings]}, lambda: lines, as_json=as_json)
-    if findings:
-        raise Corrupt(f"{len(findings)} findings in the registry", remedy="git log -m --full-history -- registry")
+@key.command()
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it to a file instead.")
+def public(output: Path | None) -> None:
+    """Print the public half of your own key, for `cdl member add`. The key is made when there is none."""
+    line = Identity().public
+    if output is None:
+        click.echo(line)
+        return
+    output.write_text(line + "\n")
+    say(f"written: {output}")

@@ -49,8 +49,9 @@ COMMANDS = {
     "clone": ("sharing:clone", "Clone a project, with what its store holds."),
     "trust": ("sharing:trust", "Allow this clone to run the project's code; confirm its store."),
     "store": ("keeping:store", "The store: verify."),
-    "key": ("keeping:key", "Secrets of datasets: create, backup, restore."),
-    "ci": ("keeping:ci", "Checks for continuous integration."),
+    "key": ("keeping:key", "Secrets of datasets, and your own key: create, backup, restore, public."),
+    "member": ("member:member", "Members: add, remove, list."),
+    "ci": ("ci:ci", "For continuous integration: check, evaluate."),
 }
 
 

@@ -13,7 +13,7 @@ from cdl.model import current as counting
 from cdl.model import submit as submitting
 from cdl.model.evaluate import evaluate as evaluate_once
 from cdl.model.register import register as register_trial
-from cdl.model.results import Evaluation, last_evaluations
+from cdl.model.results import Evaluation, evaluation_waits, last_evaluations
 from cdl.model.trials import load
 from cdl.project import open_workspace
 from cdl.registry.records import Model, short
@@ -63,8 +63,8 @@ def register(trial: str, answers: str | None, as_json: bool) -> None:
     identity = register_trial(workspace, found, answers=request)
     line = f"{short(identity)} {found.model}: code {found.code['closure'][:8]}"
     dataset = workspace.config.model[found.model].data
-    if not workspace.holds_key(dataset):
-        lines = [line, "evaluation waits for somebody who holds the key: cdl run"]
+    if not workspace.may_sign(dataset):
+        lines = [line, evaluation_waits(workspace, dataset)]
         show({"model": identity, "evaluation": None}, lambda: lines, as_json=as_json)
         return
     made = evaluate_once(workspace, identity)

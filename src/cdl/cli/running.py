@@ -11,6 +11,7 @@ from cdl.cli.output import confirmed, here, json_option, say, show
 from cdl.cycle import CYCLE, announce
 from cdl.data import pending
 from cdl.errors import CdlError
+from cdl.model.awaiting import waiting as evaluations_waiting
 from cdl.pages.find import page_of, write_page
 from cdl.pages.overview import overview, write_all
 from cdl.project import open_workspace
@@ -24,6 +25,7 @@ from cdl.workflow.run import PIPELINES, Planned, for_others, plan
 from cdl.workflow.run import run as run_all
 from cdl.workflow.step import Cycle, Work
 from cdl.workflow.workspace import Workspace
+from cdl.workflow.wrapping import waiting as keys_waiting
 
 PAUSE_SECONDS = 2.0
 
@@ -62,7 +64,9 @@ def _why(workspace: Workspace, cycle: Cycle, pipeline: str | None) -> list[str]:
         return ["cdl.yaml names no dataset yet: cdl reference"]
     heads = workspace.registry.heads(DatasetHead)
     lines = [
-        f"{name} has no version, and you hold no key of it: cdl key create {name}, or cdl key restore"
+        f"{name} has no version, and {workspace.lacking(name)}"
+        if workspace.published(name)
+        else f"{name} has no version, and you hold no key of it: cdl key create {name}, or cdl key restore"
         for name in workspace.config.data
         if name not in heads and not workspace.holds_key(name)
     ]
@@ -70,7 +74,7 @@ def _why(workspace: Workspace, cycle: Cycle, pipeline: str | None) -> list[str]:
     for p in for_others(workspace, cycle, pipeline):
         holders = ", ".join(dict.fromkeys(h for role in p.step.roles for h in policy.holders(role))) or "nobody"
         lines.append(f"waits for {holders}: {p.step.name}: {p.work.line}")
-    return lines
+    return [*lines, *keys_waiting(workspace), *(line for _, line in evaluations_waiting(workspace))]
 
 
 def _watch(cycle: Cycle, pipeline: str | None) -> NoReturn:

@@ -11,6 +11,7 @@ from cdl.config.load import load
 from cdl.cycle import CYCLE, TRIGGERS, announce
 from cdl.data.exposed import exposed
 from cdl.deployment.stages import look as look_at_stage
+from cdl.model.awaiting import waiting as evaluations_waiting
 from cdl.model.source import describe
 from cdl.model.submit import retrained_branch, unsubmitted
 from cdl.monitoring.steps import alarm, stages_of
@@ -23,6 +24,7 @@ from cdl.workflow.request import open_request, open_requests
 from cdl.workflow.status import status as status_of
 from cdl.workflow.trigger import waiting as triggers_waiting
 from cdl.workflow.workspace import Workspace
+from cdl.workflow.wrapping import waiting as keys_waiting
 
 
 @click.command()
@@ -36,6 +38,7 @@ def status(as_json: bool) -> None:
     stages = [look_at_stage(workspace, name) for name in stages_of(workspace)]
     alarms = [line for s in stages if (line := alarm(workspace, s.stage))]
     unused, trained = not_in_force(workspace), unsubmitted(workspace)
+    key_lines, judging = keys_waiting(workspace), evaluations_waiting(workspace)
     open_data = {name: reasons for name in workspace.config.data if (reasons := exposed(workspace, name))}
     roles = "solo: every role" if found.solo else ", ".join(found.roles) or "no role"
     lines = [
@@ -55,6 +58,8 @@ def status(as_json: bool) -> None:
             f"{short(i)} {describe(m)}: not submitted: git switch {retrained_branch(i)}, cdl model submit"
             for i, m in trained
         ),
+        *key_lines,
+        *(line for _, line in judging),
         *(f"request {short(i)} at {r.to['step']} for {r.to['role']}: {r.because}" for i, r in found.requests),
         *(f"waits for {found.holders[o.subject]}: {o.gate} {short(o.subject)}, {o.line}" for o in found.waiting),
     ]
@@ -66,6 +71,8 @@ def status(as_json: bool) -> None:
         "alarms": alarms,
         "not_submitted": [i for i, _ in trained],
         "not_in_force": unused,
+        "keys": key_lines,
+        "evaluations": [{"model": i, "line": line} for i, line in judging],
         "not_secret": open_data,
     }
     show(msgspec.to_builtins(found) | more, lambda: lines, as_json=as_json)

@@ -237,11 +237,15 @@ def snapshot(
     *,
     resolve_by: str,
     values: Mapping[str, Any],
+    data_key: str | None = None,
 ) -> tuple[Labels, list[str]]:
-    """The record of a version's rows, given in the journal's order, and the items whose labelers disagree. Needs the key."""
+    """The record of a version's rows, given in the journal's order, and the items whose labelers disagree. Needs the key.
+
+    Rows of test items are sealed with the data key in use, or with `data_key`.
+    """
     dataset = workspace.registry.record(Dataset, dataset_id)
     known = sides(workspace, dataset)
-    vault = workspace.vault(dataset.name, by="labeling")
+    vault = workspace.vault(dataset.name, by="labeling", data_key=data_key)
     kept, coverage, conflicts = {}, {}, []
     for side in (TRAIN, TEST):
         of_side = [r for r in found[side] if known.get(r.item) == side]

@@ -54,7 +54,7 @@ def reproduce_data(workspace: Workspace, identity: str) -> list[Same]:
         )
     if not workspace.holds_key(record.name):
         alike = _open_side(workspace, record, commit)
-        why = f"you hold no key of {record.name}"
+        why = workspace.lacking(record.name)
         return [
             Same(
                 what="data, train", name=record.train[:12], identical=alike, why="from its items as they were ingested"
@@ -74,7 +74,7 @@ def reproduce_labels(workspace: Workspace, identity: str) -> Same:
     record = labels_record(workspace, identity)
     name = short(identity)
     if not workspace.holds_key(record.name):
-        return Same(what="labels", name=name, identical=None, why=f"you hold no key of {record.name}")
+        return Same(what="labels", name=name, identical=None, why=workspace.lacking(record.name))
     released = {side: _released(workspace, record, side) for side in (TRAIN, TEST)}
     recorded = {side: _recorded(workspace, identity, record, side) for side in (TRAIN, TEST)}
     if _snapshot(workspace, record, recorded) == identity:
@@ -89,7 +89,10 @@ def reproduce_labels(workspace: Workspace, identity: str) -> Same:
 
 def _snapshot(workspace: Workspace, record: Labels, rows: Mapping[str, Sequence[labels.Row]]) -> str:
     """The id of the snapshot that rows come to, with a record's rule and classes."""
-    made, _ = labels.snapshot(workspace, record.dataset, rows, resolve_by=record.resolve, values=record.values)
+    sealed = workspace.vault(record.name, by="labeling").key_of(record.rows[TEST])
+    made, _ = labels.snapshot(
+        workspace, record.dataset, rows, resolve_by=record.resolve, values=record.values, data_key=sealed
+    )
     return encode(made)[0]
 
 
@@ -121,7 +124,7 @@ def _open_side(workspace: Workspace, record: Dataset, commit: str) -> bool:
 def _again(workspace: Workspace, record: Dataset, commit: str) -> Dataset:
     data = workspace.git.read(commit, "cdl.yaml") or b""
     config = parse(data, where=f"{commit[:8]}:cdl.yaml")
-    draft = versions.begin(workspace, record.name, config, commit, record.parent)
+    draft = versions.begin(workspace, record.name, config, commit, record.parent, data_key=record.data_key)
     draft.again = True
     split = Split(test=record.split.test, by=record.split.by)  # as it was in force then, whatever was written there
     draft.config = msgspec.structs.replace(draft.config, split=split)

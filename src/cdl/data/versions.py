@@ -78,11 +78,20 @@ def _sides(draft: Draft) -> str:
     return f"{counts} ({share:.1%}, wanted {draft.config.split.test:.0%}), {sides[ASIDE]} set aside"
 
 
-def begin(workspace: Workspace, name: str, config_file: Config, commit_: str, parent_id: str | None) -> Draft:
-    """An empty draft on top of a version, with the code that a commit holds."""
+def begin(
+    workspace: Workspace,
+    name: str,
+    config_file: Config,
+    commit_: str,
+    parent_id: str | None,
+    *,
+    data_key: str | None = None,
+) -> Draft:
+    """An empty draft on top of a version, with the code that a commit holds; sealed with the data key in use, or `data_key`."""
     split_key = workspace.keys(name).split_key
     parent = workspace.registry.record(Dataset, parent_id) if parent_id else None
-    return _draft(workspace, name, config_file, commit_, workspace.vault(name, by="data"), split_key, parent)
+    vault = workspace.vault(name, by="data", data_key=data_key)
+    return _draft(workspace, name, config_file, commit_, vault, split_key, parent)
 
 
 def begin_open(

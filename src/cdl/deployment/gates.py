@@ -6,6 +6,7 @@ from blake3 import blake3
 
 from cdl import document
 from cdl.config.requirement import judged
+from cdl.data.dataset import dataset_record
 from cdl.deployment.base import approved_lines, candidate
 from cdl.errors import Refused
 from cdl.git.commit import make_commit, merge_in_memory
@@ -97,7 +98,10 @@ def revised(workspace: Workspace, model_id: str) -> dict[str, Any] | None:
     first, second = (evaluated(workspace, m) for m in (original(workspace, model_id), model_id))
     if first is None or second is None:
         return None
-    return claimed_result(workspace, revision_key(model_id, first, second))
+    name = dataset_record(workspace, second.result["dataset"]).name
+    return claimed_result(
+        workspace, name, revision_key(model_id, first, second), {"kind": "revision", "model": model_id}
+    )
 
 
 def measures(result: dict[str, Any]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from cdl.model.arrays import array
 from cdl.model.current import original
 from cdl.model.evaluate import compare, evaluate, signed
 from cdl.model.loading import Predictor, with_predictor
+from cdl.model.results import claim_result
 from cdl.model.source import model_record
 from cdl.registry.records import Model, short
 from cdl.workflow.workspace import Workspace
@@ -54,8 +55,9 @@ def revise(workspace: Workspace, model_id: str, *, cause: str | None = None) -> 
         "latency_p95": latencies(workspace, source, model),
         "machine": machine(),
     }
-    identity = signed(workspace, dataset_record(workspace, model.data["dataset"]).name, content)
-    workspace.store.claim(revision_key(model_id, first, second), identity.encode())
+    name = dataset_record(workspace, second.result["dataset"]).name
+    identity = signed(workspace, name, content)
+    claim_result(workspace, name, revision_key(model_id, first, second), identity)
     workspace.journal.append(
         "model.revised", who=workspace.person.email, cause=cause, model=model_id, original=before, result=identity
     )

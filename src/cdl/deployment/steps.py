@@ -46,7 +46,7 @@ def unrevised(workspace: Workspace) -> list[Work]:
         subject = candidate(workspace, line)
         if subject is None or verdict_on(workspace, "revision", subject) is not None:
             continue
-        if revised(workspace, subject) is None and workspace.holds_key(workspace.config.model[line.config.model].data):
+        if revised(workspace, subject) is None and workspace.may_sign(workspace.config.model[line.config.model].data):
             about = f"{line.name}: revise {short(subject)}"
             works.append(Work(step="model_revision", subject=subject, line=about, options={"line": line.name}))
     return works

@@ -28,13 +28,14 @@ from cdl.model.predictor import SECONDS
 from cdl.model.results import (
     Evaluation,
     Target,
+    claim_result,
     compared,
     comparison_key,
     counted,
+    evaluated_on,
     evaluator,
     judging,
     limit,
-    read_result,
     result_key,
     target,
 )
@@ -54,10 +55,10 @@ def evaluate(workspace: Workspace, model_id: str, *, cause: str | None = None) -
     """
     model = model_record(workspace, model_id)
     on = target(workspace, model)
-    name = result_key(workspace, model_id, model, on)
-    taken = workspace.store.claimed(name)
-    if taken is not None:
-        return read_result(workspace, taken.decode())
+    found = evaluated_on(workspace, model_id, model, on)
+    if found is not None:
+        return found
+    workspace.signing(on.dataset.name)  # before anything is opened
     _within_limit(workspace, on)
     for called, entry in judging(workspace, model.name).items():
         require_code(workspace, called, entry)
@@ -72,8 +73,11 @@ def evaluate(workspace: Workspace, model_id: str, *, cause: str | None = None) -
         model=model_id,
         result=identity,
     )
-    workspace.store.claim(name, identity.encode())  # at last: who finds it finds its number and its event too
-    return read_result(workspace, (workspace.store.claimed(name) or b"").decode())
+    name = result_key(workspace, model_id, model, on)
+    claim_result(workspace, on.dataset.name, name, identity)  # at last: who finds it finds its number and its event too
+    made = evaluated_on(workspace, model_id, model, on)
+    assert made is not None
+    return made
 
 
 def compare(workspace: Workspace, first: Evaluation, second: Evaluation) -> dict[str, Any]:
@@ -90,15 +94,15 @@ def compare(workspace: Workspace, first: Evaluation, second: Evaluation) -> dict
     difference = paired(truth, *(k[:, 1:].argmax(axis=1).astype(np.int64) for k in kept))
     content = {"kind": "comparison", "first": first.object, "second": second.object, **difference}
     content |= {"dataset": second.result["dataset"]}
-    workspace.store.claim(comparison_key(first, second), signed(workspace, dataset.name, content).encode())
+    claim_result(workspace, dataset.name, comparison_key(first, second), signed(workspace, dataset.name, content))
     made = compared(workspace, first, second)
     assert made is not None
     return made
 
 
 def signed(workspace: Workspace, dataset: str, content: dict[str, Any]) -> str:
-    """Signs a result with the dataset's evaluation key and stores it; its object."""
-    whole = content | {"signature": workspace.keys(dataset).sign(document.canonical(content))}
+    """Signs a result with the dataset's evaluation key and stores it; its object. Unavailable without the key in use."""
+    whole = content | {"signature": workspace.signing(dataset).sign(document.canonical(content))}
     return workspace.store.put(document.canonical(whole))
 
 

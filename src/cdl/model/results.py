@@ -1,11 +1,12 @@
 """Results of sealed evaluations as they stand: finding, reading and checking them needs no key and runs nothing.
 
 A result is a signed object of the store, claimed under its key: model, test items, their labels, and what judged. Labels of
-training items are in the same snapshot and do not matter to it.
+training items are in the same snapshot and do not matter to it. Where the evaluation key was renewed, what the older one signed
+counts only for decisions that named it; anything else is claimed again under the public half in use.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,14 @@ from cdl.data.dataset import dataset_record, labels_record
 from cdl.data.ready import released
 from cdl.data.split import TEST
 from cdl.errors import Corrupt, NotFound
-from cdl.keys import verify
+from cdl.keys import SIGNATURE
 from cdl.model.source import model_record
-from cdl.registry.records import Dataset, Labels, Model, key_path
+from cdl.registry.keyfile import Validity
+from cdl.registry.records import Dataset, Labels, Model
 from cdl.workflow.policy import in_force
-from cdl.workflow.workspace import Workspace
+from cdl.workflow.workspace import Workspace, same_person
+
+SIGNER_DIGITS = 16  # hex digits of a public half that end a claim's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +111,21 @@ def result_key(workspace: Workspace, model_id: str, model: Model, on: Target) ->
 def evaluated(workspace: Workspace, model_id: str) -> Evaluation | None:
     """The result of a model on the current test, when there is one. Needs no key."""
     model = model_record(workspace, model_id)
-    taken = workspace.store.claimed(result_key(workspace, model_id, model, target(workspace, model)))
-    return None if taken is None else read_result(workspace, taken.decode())
+    return evaluated_on(workspace, model_id, model, target(workspace, model))
+
+
+def evaluated_on(workspace: Workspace, model_id: str, model: Model, on: Target) -> Evaluation | None:
+    """The result of a model on a test, when there is one that counts."""
+    judged_by = evaluator(workspace, model.name, on.dataset.name)
+    meant = {
+        "kind": "evaluation",
+        "model": model_id,
+        "test": on.dataset.test,
+        "truth": on.truth,
+        "evaluator": judged_by,
+    }
+    found = claimed_result(workspace, on.dataset.name, result_key(workspace, model_id, model, on), meant)
+    return None if found is None else read_result(workspace, found["object"])
 
 
 def last_evaluation(workspace: Workspace, model_id: str) -> Evaluation | None:
@@ -122,17 +139,46 @@ def last_evaluations(workspace: Workspace, models: Iterable[str]) -> dict[str, E
 
     def last(model: str) -> Evaluation | None:
         found = evaluated(workspace, model)
-        return read_result(workspace, told[model]) if found is None and model in told else found
+        if found is not None or model not in told or outdated(workspace, told[model]):
+            return found
+        return read_result(workspace, told[model])
 
     return {model: last(model) for model in models}
 
 
 def read_result(workspace: Workspace, identity: str) -> Evaluation:
-    """A stored result by its object; Corrupt when its signature does not fit the public key on the integration branch."""
+    """A stored result by its object; Corrupt when its signature does not count on the integration branch."""
     result = json.loads(workspace.store.get(identity))
-    check_signature(workspace, result)
+    if judge(workspace, identity, result) != "valid":
+        raise _unsigned(workspace, result)
     number = counted(workspace, result["test"]).index(identity) + 1
     return Evaluation(object=identity, result=result, number=number, limit=limit(workspace))
+
+
+def kept_result(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Any signed result by its object. NotFound where this clone has it not; Corrupt as in `read_result`."""
+    result: dict[str, Any] = json.loads(workspace.store.get(name))
+    if judge(workspace, name, result) != "valid":
+        raise _unsigned(workspace, result)
+    return result | {"object": name}
+
+
+def outdated(workspace: Workspace, identity: str) -> bool:
+    """Whether a result was signed with an older key and no decision named it by then; False for one that is not here."""
+    if not workspace.store.has(identity):
+        return False
+    try:
+        return judge(workspace, identity, json.loads(workspace.store.get(identity))) == "outdated"
+    except NotFound:  # its dataset is on no branch here
+        return False
+
+
+def evaluation_waits(workspace: Workspace, dataset: str) -> str:
+    """Who evaluates what this person registered."""
+    if workspace.may_sign(dataset):
+        return "evaluation waits: cdl run"
+    others = [h for h in workspace.holders(dataset) if not same_person(h, workspace.person.email)]
+    return f"evaluation waits for {' or '.join(others) or 'a holder of the key'}, who runs `cdl run`, or CI"
 
 
 def counted(workspace: Workspace, test: str) -> list[str]:
@@ -150,32 +196,66 @@ def limit(workspace: Workspace) -> int:
     return msgspec.convert(in_force(workspace).parts.get("evaluation", {}), EvaluationConfig).evaluations
 
 
-def check_signature(workspace: Workspace, result: dict[str, Any]) -> None:
-    """Corrupt unless a result is signed with the evaluation key whose public half stands on the integration branch."""
-    tip = workspace.registry.tip()
+def judge(workspace: Workspace, identity: str, result: Mapping[str, Any]) -> Validity:
+    """Whether the signature of a result counts, as the integration branch says."""
+    file = workspace.key_file(dataset_record(workspace, result["dataset"]).name)
+    if file is None:
+        return "forged"
+    return file.judge(identity, unsigned(result), str(result.get("signature", "")))
+
+
+def unsigned(result: Mapping[str, Any]) -> bytes:
+    """What the signature of a result is made of."""
+    return document.canonical({k: v for k, v in result.items() if k != "signature"})
+
+
+def _unsigned(workspace: Workspace, result: Mapping[str, Any]) -> Corrupt:
     name = dataset_record(workspace, result["dataset"]).name
-    data = workspace.git.read(tip, key_path(name)) if tip else None
-    public = document.read(data, where="registry/keys").value["evaluation"] if data else ""
-    unsigned = {k: v for k, v in result.items() if k != "signature"}
-    if not verify(public, document.canonical(unsigned), str(result.get("signature", ""))):
-        raise Corrupt("the signature does not fit", where=f"evaluation on {name}", remedy="cdl ci check")
+    return Corrupt("the signature does not fit", where=f"evaluation on {name}", remedy="cdl ci check")
 
 
 def compared(workspace: Workspace, first: Evaluation, second: Evaluation) -> dict[str, Any] | None:
     """The paired comparison of two results, with its object, where it was made already."""
-    return claimed_result(workspace, comparison_key(first, second))
+    name = dataset_record(workspace, second.result["dataset"]).name
+    meant = {"kind": "comparison", "first": first.object, "second": second.object}
+    return claimed_result(workspace, name, comparison_key(first, second), meant)
 
 
-def claimed_result(workspace: Workspace, name: str) -> dict[str, Any] | None:
-    """The result that was claimed under a name, with its object; None when there is none. Corrupt as in `read_result`."""
-    taken = workspace.store.claimed(name)
-    if taken is None:
-        return None
-    result: dict[str, Any] = json.loads(workspace.store.get(taken.decode()))
-    check_signature(workspace, result)
-    return result | {"object": taken.decode()}
+def claimed_result(workspace: Workspace, dataset: str, name: str, meant: Mapping[str, str]) -> dict[str, Any] | None:
+    """The result that was claimed under a name and counts, with its object; None when there is none.
+
+    Corrupt for a forged one, and for one of another model or test that was put under this name: it says not what is `meant`.
+    """
+    for suffix in _signers(workspace, dataset):
+        taken = workspace.store.claimed(name + suffix)
+        if taken is None:
+            continue
+        identity = taken.decode()
+        result: dict[str, Any] = json.loads(workspace.store.get(identity))
+        found = judge(workspace, identity, result)
+        if found == "forged":
+            raise _unsigned(workspace, result)
+        for what, value in meant.items():
+            if result.get(what) != value:
+                wrong = f"{identity[:12]} is of {what} {str(result.get(what))[:10]}, and was put there for {value[:10]}"
+                raise Corrupt(wrong, where=name[:24], remedy="cdl ci check")
+        if found == "valid":
+            return result | {"object": identity}
+    return None
+
+
+def claim_result(workspace: Workspace, dataset: str, name: str, identity: str) -> None:
+    """Claims a name for a result that was just signed; the first one stands."""
+    workspace.store.claim(name + _signers(workspace, dataset)[0], identity.encode())
 
 
 def comparison_key(first: Evaluation, second: Evaluation) -> str:
     """The name under which a comparison is claimed."""
     return f"comparisons/{first.object}/{second.object}"
+
+
+def _signers(workspace: Workspace, dataset: str) -> list[str]:
+    """What ends a claim's name for each evaluation key that there was, the one in use first; nothing for the first of all."""
+    file = workspace.key_file(dataset)
+    publics = file.publics if file else []
+    return [*(f"-{public.removeprefix(SIGNATURE)[:SIGNER_DIGITS]}" for public in publics[:-1]), ""]

@@ -7,10 +7,11 @@ when its source is not the model's.
 from typing import Any
 
 from cdl.config.requirement import judged
+from cdl.data.dataset import dataset_record
 from cdl.errors import Refused
 from cdl.git.commit import make_commit, merge_in_memory
 from cdl.model.current import deployed, promoted, rivals
-from cdl.model.results import Evaluation, compared, evaluated
+from cdl.model.results import Evaluation, compared, evaluated, evaluation_waits
 from cdl.model.source import describe, model_record, source, transformation_of
 from cdl.model.submit import offered, same_source, submitted
 from cdl.registry.chain import Chain
@@ -65,7 +66,9 @@ def look(workspace: Workspace, subject: str) -> Sight:
     missing = [rival for rival, made in against.items() if made is None]
     stale = None
     if found is None:
-        stale = "not evaluated on the current test: `cdl run` evaluates it"
+        name = dataset_record(workspace, model.data["dataset"]).name
+        lifted = "`cdl run` evaluates it" if workspace.may_sign(name) else evaluation_waits(workspace, name)
+        stale = f"not evaluated on the current test: {lifted}"
     elif missing:
         stale = f"not compared with {short(missing[0])}, the current model: `cdl run` does"
     requirements = judged(in_force(workspace).requirements(), found.measures() if found else {}, "test.")

@@ -11,7 +11,7 @@ model      model.promoted,                the model in production, or the promot
 from collections.abc import Iterator
 
 from cdl.journal.events import Event, record_event_id
-from cdl.model.results import evaluated, evaluator, read_result, target
+from cdl.model.results import evaluated, evaluator, outdated, read_result, target
 from cdl.model.review import comparisons
 from cdl.model.submit import submitted
 from cdl.registry.records import Model, Package
@@ -43,6 +43,8 @@ def _changes(workspace: Workspace, identity: str, model: Model, told: Event) -> 
         for rival in [rival for rival, comparison in made.items() if comparison is None]:
             yield from (("model", e.id) for e in _chosen(workspace, rival)[-1:] if e.count > told.count)
         return
+    if outdated(workspace, told.fields["result"]):
+        return  # the key that signed it was renewed; nothing that it was judged by changed
     on, before = target(workspace, model), read_result(workspace, told.fields["result"]).result
     released = record_event_id("labels.released", on.labels_id)
     if before["test"] != on.dataset.test:

@@ -6,16 +6,15 @@ from cdl.config.schema import Search
 from cdl.data.ready import released
 from cdl.errors import NotFound
 from cdl.model import review, submit
+from cdl.model.awaiting import unjudged
 from cdl.model.code import model_code
-from cdl.model.current import rivals
 from cdl.model.results import counted, evaluated, limit, target
 from cdl.model.search import expected_epochs
 from cdl.model.source import model_record
-from cdl.model.submit import awaited, submitted
+from cdl.model.submit import submitted
 from cdl.model.trials import trials
-from cdl.registry.records import Model, short
+from cdl.registry.records import short
 from cdl.workflow.decide import DECIDE
-from cdl.workflow.policy import verdict_on
 from cdl.workflow.step import Step, Work, late
 from cdl.workflow.workspace import Workspace
 
@@ -25,15 +24,8 @@ TRAINED = "trained/"  # claims: what `cdl run model` did already
 def unevaluated(workspace: Workspace) -> list[Work]:
     """Models that wait for an evaluation, or for a comparison with those that count now, and whose key is here."""
     reviewed = [i for i, _ in submitted(workspace)]
-    known = {e.fields["model"] for e in workspace.journal.events("model.evaluated")}
-    fresh = [i for i, m in workspace.registry.all(Model) if i not in known and _never_judged(workspace, i, m)]
-    wanted = dict.fromkeys([*reviewed, *awaited(workspace), *fresh])
-    for identity in reviewed:
-        wanted |= dict.fromkeys(rivals(workspace, model_record(workspace, identity).name))
-    works = [_evaluation(workspace, i) for i in wanted if evaluated(workspace, i) is None]
-    if not works:
-        works = [_comparison(i, rival) for i in reviewed for rival in _uncompared(workspace, i)]
-    return [w for w in works if w is not None]
+    works = [work for i in unjudged(workspace) if (work := _evaluation(workspace, i)) is not None]
+    return works or [_comparison(i, rival) for i in reviewed for rival in _uncompared(workspace, i)]
 
 
 def evaluate(workspace: Workspace, work: Work) -> None:
@@ -108,16 +100,10 @@ def training_key(workspace: Workspace, name: str) -> str | None:
     return f"{TRAINED}{name}-{model_code(workspace, name).closure.id[:32]}-{dataset[2:18]}-{labels[2:18]}"
 
 
-def _never_judged(workspace: Workspace, identity: str, model: Model) -> bool:
-    """A model of a trial that nobody decided on: where it was never evaluated, who registered it had no key."""
-    trained = model.origin is None or model.origin["by"] == "retraining"
-    return trained and verdict_on(workspace, "model", identity) is None
-
-
 def _evaluation(workspace: Workspace, identity: str) -> Work | None:
     model = model_record(workspace, identity)
     on = target(workspace, model)
-    if not workspace.holds_key(on.dataset.name):
+    if not workspace.may_sign(on.dataset.name) or not workspace.store.has(model.weights):
         return None
     number = len(counted(workspace, on.dataset.test)) + 1
     line = f"evaluate {short(identity)} on {on.dataset.items['test']} sealed items"
@@ -128,7 +114,7 @@ def _uncompared(workspace: Workspace, identity: str) -> list[str]:
     """The models that count now and that a submitted one was not compared with on the current test."""
     model = model_record(workspace, identity)
     found = evaluated(workspace, identity)
-    if found is None or not workspace.holds_key(target(workspace, model).dataset.name):
+    if found is None or not workspace.may_sign(target(workspace, model).dataset.name):
         return []
     made = review.comparisons(workspace, identity, model.name, found)
     return [rival for rival, comparison in made.items() if comparison is None]

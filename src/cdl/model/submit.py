@@ -3,11 +3,12 @@
 What is offered is the commit checked out; its closure must be the model's. A ref keeps it until it is decided.
 """
 
+from cdl.data.dataset import dataset_record
 from cdl.errors import Refused
 from cdl.git.snapshot import snapshot
 from cdl.model.code import model_code
 from cdl.model.current import CHANGED
-from cdl.model.results import evaluated
+from cdl.model.results import evaluated, evaluation_waits
 from cdl.model.source import describe, model_record
 from cdl.registry import offers
 from cdl.registry.records import Model, short
@@ -103,7 +104,8 @@ def look(workspace: Workspace, subject: str) -> Sight:
     model = model_record(workspace, subject)
     missing = None
     if found is None:
-        missing = f"{short(subject)} is not evaluated yet: somebody with the key runs `cdl run`"
+        name = dataset_record(workspace, model.data["dataset"]).name
+        missing = f"{short(subject)} is not evaluated yet: {evaluation_waits(workspace, name)}"
     seen = {"source": source, "evaluation": found.object if found else None}
     return Sight(seen=seen, authors=(model.made.who,), missing=missing)
 

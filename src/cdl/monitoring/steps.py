@@ -118,7 +118,7 @@ def _able(workspace: Workspace, trigger: TriggerConfig) -> str | None:
     if trigger.when != "monitor.drift" and promoted(workspace, trigger.of) is None:
         return f"no model {trigger.of} is promoted"
     dataset = dataset_named(workspace, trigger)
-    return None if workspace.holds_key(dataset) else f"you hold no key of {dataset}"
+    return None if workspace.holds_key(dataset) else workspace.lacking(dataset)
 
 
 def dataset_named(workspace: Workspace, trigger: TriggerConfig) -> str:

@@ -1,13 +1,12 @@
 """A model beside those that count: measures side by side, and the paired comparison on the same sealed items."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cdl.errors import NotFound
 from cdl.model.current import deployed, original, promoted, rivals
-from cdl.model.results import Evaluation, check_signature, compared, evaluated, last_evaluation, read_result
+from cdl.model.results import Evaluation, compared, evaluated, kept_result, last_evaluation, read_result
 from cdl.model.source import model_record
 from cdl.registry.records import Decision, Model, short
 from cdl.report.page import Cell, Code, Estimate, Fixed, Mark, Page, Several, bad, good, soft
@@ -151,10 +150,3 @@ def _kept(workspace: Workspace, decided: Decision) -> dict[str, Mapping[str, Any
         except NotFound:
             continue
     return found
-
-
-def kept_result(workspace: Workspace, name: str) -> dict[str, Any]:
-    """A signed result by its object. NotFound where this clone has it not; Corrupt as in `check_signature`."""
-    result: dict[str, Any] = json.loads(workspace.store.get(name))
-    check_signature(workspace, result)
-    return result | {"object": name}

@@ -9,9 +9,10 @@ from cdl.deployment.stages import Stage, declared
 from cdl.deployment.stages import look as look_at
 from cdl.errors import ConfigError, NotFound
 from cdl.journal.events import Event
+from cdl.model.results import kept_result
 from cdl.monitoring.drift import ALPHA, DRIFT, FAILING, LARGE
 from cdl.monitoring.steps import alarm
-from cdl.pages.comparison import kept_result, reading
+from cdl.pages.comparison import reading
 from cdl.pages.written import made_line, model_name, stage_name
 from cdl.registry.names import Thing, chain, own_branch
 from cdl.registry.records import DeploymentHead, Model, Package, short

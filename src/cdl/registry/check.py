@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cdl.errors import CdlError, Unavailable
+from cdl.errors import CdlError
 from cdl.git.repository import Git
 from cdl.git.scan import scan
 from cdl.registry.records import (
@@ -40,11 +40,9 @@ class Finding:
 def check_registry(git: Git, commit: str) -> list[Finding]:
     """Findings in the history of a commit: records changed or removed against any parent, and files that lie.
 
-    A file lies when its name is not that of its content, or when a head names no record of its own. Unavailable in a shallow
-    clone.
+    A file lies when its name is not that of its content, or when a head names no record of its own. A shallow clone shows of the
+    history what it has.
     """
-    if not git.whole():
-        raise Unavailable("a shallow clone holds not the whole history", remedy="git fetch --unshallow")
     found = removed_records(git, commit)
     records: dict[str, AnyRecord] = {}
     heads: dict[str, AnyHead] = {}

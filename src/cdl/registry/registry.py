@@ -69,16 +69,25 @@ class Made:
 class Registry:
     """Reads and writes records and heads. `folder` is `.cdl`.
 
-    `integration` is the branch that decisions go to, `production` the one whose heads say what production runs.
+    `integration` is the branch that decisions go to, `production` the one whose heads say what production runs. `at` is a commit
+    that stands for the integration branch where none is checked out, as in a runner.
     """
 
     def __init__(
-        self, git: Git, journal: Journal, folder: Path, *, integration: str, production: str | None = None
+        self,
+        git: Git,
+        journal: Journal,
+        folder: Path,
+        *,
+        integration: str,
+        production: str | None = None,
+        at: str | None = None,
     ) -> None:
         self.git = git
         self.journal = journal
         self.integration = integration
         self.production = production
+        self.at = at
         self._file = folder / "observed.json"
         self._observed: Observed | None = None
         self._looked_at: tuple[Mapping[str, str], str] | None = None  # refs and integration branch of the last look
@@ -161,7 +170,7 @@ class Registry:
 
     def line(self, branch: str) -> frozenset[str]:
         """The commits on a branch's first-parent line; none where there is no such branch."""
-        tip = self.git.resolve(branch if branch == "HEAD" else f"refs/heads/{branch}")
+        tip = self.tip() if branch == self.integration else self.git.resolve(_ref(branch))
         if tip is None:
             return frozenset()
         if tip not in self._lines:
@@ -201,7 +210,7 @@ class Registry:
 
     def tip(self) -> str | None:
         """The commit of the integration branch."""
-        return self.git.resolve(f"refs/heads/{self.integration}")
+        return self.at or self.git.resolve(_ref(self.integration))
 
     # writing
 
@@ -242,7 +251,8 @@ class Registry:
         if self._looked_at is not None and refs is self._looked_at[0] and self.integration == self._looked_at[1]:
             return []
         observed = self._load_observed()
-        tips, line_tip = sorted(set(refs.values())), refs.get(f"refs/heads/{self.integration}")
+        tips = sorted({*refs.values(), *([self.at] if self.at else [])})
+        line_tip = self.at or refs.get(_ref(self.integration))
         if tips == observed.tips and line_tip == observed.line_tip:
             self._looked_at = refs, self.integration
             return []
@@ -359,6 +369,10 @@ def message(command: str, line: str, ids: Iterable[str]) -> str:
     trailers = [f"Cdl-Command: {command}", *(f"Cdl-Record: {i}" for i in ids)]
     subject = " ".join(f"{command}: {line}".split())
     return subject + "\n\n" + "\n".join(trailers) + "\n"
+
+
+def _ref(branch: str) -> str:
+    return branch if branch == "HEAD" else f"refs/heads/{branch}"
 
 
 def _id_of(path: str) -> str:

@@ -44,9 +44,10 @@ class SealedItem:
 class SealedTree:
     """The open side of a sealed tree: names, bytes and fields."""
 
-    def __init__(self, vault: "Vault", packs: list[str], rows: list[dict[str, Any]]) -> None:
+    def __init__(self, vault: "Vault", packs: list[str], rows: list[dict[str, Any]], key: str) -> None:
         self._vault = vault
         self._packs = packs
+        self._key = key
         self._rows = {row["name"]: row for row in rows}
         self._opened: dict[int, bytes] = {}
 
@@ -63,7 +64,7 @@ class SealedTree:
         row = self._rows[name]
         pack = row["pack"]
         if pack not in self._opened:
-            self._opened[pack] = self._vault.get(self._packs[pack])
+            self._opened[pack] = self._vault.get(self._packs[pack], first=self._key)
         return self._opened[pack][row["at"] : row["at"] + row["size"]]
 
     def meta(self, name: str) -> dict[str, Any]:
@@ -72,24 +73,25 @@ class SealedTree:
 
 
 class Vault:
-    """Seals into a store and opens from it with one data key (32 bytes).
+    """Seals into a store with one data key (32 bytes), and opens from it what that key or an `older` one sealed.
 
-    `identity` keys the digests; `on_open(tree, items)` is called each time a sealed tree is opened.
+    `identity` keys the digests; `on_open(tree, items)` is called each time a sealed tree is opened. Without a `key` it opens.
     """
 
     def __init__(
         self,
         store: Store,
-        key: bytes,
+        key: bytes | None,
         name: str,
         *,
         identity: bytes,
+        older: Mapping[str, bytes] | None = None,
         on_open: Callable[[str, int], None] | None = None,
     ) -> None:
         self.store = store
         self.name = name
         self._key = key
-        self._nonce_key = blake3(key, derive_key_context="cdl 2026 sealed object nonce").digest()
+        self._keys = {**(older or {}), **({name: key} if key is not None else {})}
         self._identity = identity
         self._on_open = on_open
 
@@ -98,25 +100,37 @@ class Vault:
         return blake3(data, key=self._identity).hexdigest()
 
     def put(self, data: bytes) -> str:
-        """Seals bytes; equal bytes under the same key give the equal name."""
+        """Seals bytes; equal bytes under the same key give the equal name. Unavailable without that key."""
+        if self._key is None:
+            raise Unavailable(f"data key {self.name} seals now, and you do not hold it", remedy="cdl member list")
         padded = _pad(data)
-        nonce = blake3(padded, key=self._nonce_key).digest(length=NONCE_BYTES)
-        return SEALED + self.store.put(MAGIC + nonce + self._cipher().encrypt(nonce, padded, MAGIC))
+        nonce_key = blake3(self._key, derive_key_context="cdl 2026 sealed object nonce").digest()
+        nonce = blake3(padded, key=nonce_key).digest(length=NONCE_BYTES)
+        return SEALED + self.store.put(MAGIC + nonce + _cipher(self._key).encrypt(nonce, padded, MAGIC))
 
-    def get(self, name: str) -> bytes:
-        """Opens a sealed object. Unavailable under another key, Corrupt when it is no sealed object."""
+    def get(self, name: str, *, first: str | None = None) -> bytes:
+        """Opens a sealed object, trying the data key `first`. Unavailable where no key fits, Corrupt for another object."""
+        return self._open(name, first)[1]
+
+    def key_of(self, name: str) -> str:
+        """The data key that sealed an object. Unavailable, Corrupt."""
+        return self._open(name, None)[0]
+
+    def _open(self, name: str, first: str | None) -> tuple[str, bytes]:
+        """The name of the data key that opens an object, and what is in it."""
         data = self.store.get(name)
         if not data.startswith(MAGIC):
             raise Corrupt("not a sealed object", where=name[:14], remedy="cdl store verify")
         start = len(MAGIC)
         nonce, ciphertext = data[start : start + NONCE_BYTES], data[start + NONCE_BYTES :]
         invalid = import_module("cryptography.exceptions").InvalidTag
-        try:
-            return _unpad(self._cipher().decrypt(nonce, ciphertext, MAGIC))
-        except invalid as error:
-            raise Unavailable(
-                f"{name[:14]} was sealed with another key than {self.name}", remedy="cdl key restore"
-            ) from error
+        for called in sorted(self._keys, key=lambda k: (k != first, k != self.name, k)):
+            try:
+                return called, _unpad(_cipher(self._keys[called]).decrypt(nonce, ciphertext, MAGIC))
+            except invalid:
+                continue
+        held = ", ".join(sorted(self._keys)) or "none"
+        raise Unavailable(f"{name[:14]} was sealed with another key than yours ({held})", remedy="cdl key restore")
 
     def put_tree(self, items: Iterable[SealedItem]) -> str:
         """Seals items; the same items in any order give the same tree."""
@@ -153,13 +167,11 @@ class Vault:
     def tree(self, name: str) -> SealedTree:
         """Opens a sealed tree."""
         public = manifest(self.store, name)
-        rows = json.loads(self.get(public["index"]))
+        key = str(public["data_key"])
+        rows = json.loads(self.get(public["index"], first=key))
         if self._on_open is not None:
             self._on_open(name, len(rows))
-        return SealedTree(self, public["packs"], rows)
-
-    def _cipher(self) -> Any:
-        return import_module("cryptography.hazmat.primitives.ciphers.aead").AESGCMSIV(self._key)
+        return SealedTree(self, public["packs"], rows, key)
 
 
 def manifest(store: Store, name: str) -> dict[str, Any]:
@@ -171,6 +183,10 @@ def manifest(store: Store, name: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise Corrupt("not a sealed tree", where=name[:14], remedy="cdl store verify") from error
     return dict(found)
+
+
+def _cipher(key: bytes) -> Any:
+    return import_module("cryptography.hazmat.primitives.ciphers.aead").AESGCMSIV(key)
 
 
 def _pad(data: bytes) -> bytes:

@@ -9,8 +9,9 @@ from cdl.errors import CdlError
 from cdl.git.repository import Git
 from cdl.registry.check import Finding
 from cdl.registry.records import AnyRecord, Decision, Model, Request, decode, is_record
-from cdl.workflow.policy import Policy, name_policy, same_person
+from cdl.workflow.policy import Policy, name_policy, sound
 from cdl.workflow.step import Cycle
+from cdl.workflow.workspace import same_person
 
 
 def check_decisions(git: Git, cycle: Cycle, commit: str) -> list[Finding]:
@@ -24,8 +25,7 @@ def check_decisions(git: Git, cycle: Cycle, commit: str) -> list[Finding]:
         except CdlError:
             continue  # named by `check_registry`
     made = {i: d for i, d in records.items() if isinstance(d, Decision)}
-    approved = [d for d in made.values() if d.gate == "policy" and d.verdict == "approve" and d.document]
-    policies = {p.id: p for p in (name_policy(d.document or {}) for d in approved)}
+    policies = sound(made.values())
     first = sorted(i for i, d in made.items() if d.policy is None)
     found = [Finding(i, "a first policy beside another one") for i in first] if len(first) > 1 else []
     for identity, decision in sorted(made.items()):

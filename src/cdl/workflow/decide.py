@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from cdl.errors import Conflict, NotFound, Refused
 from cdl.registry.chain import Chain
 from cdl.registry.records import Decision, Request, encode, short
-from cdl.workflow.policy import Policy, decisions, in_force, same_person
+from cdl.workflow.policy import Policy, decisions, in_force
 from cdl.workflow.standing import standing
 from cdl.workflow.step import Cycle, Gate, Open, Ruling, Sight
-from cdl.workflow.workspace import Workspace
+from cdl.workflow.workspace import Workspace, same_person
 
 DECIDE = "cdl.workflow.decide:decide"  # what does every gate's row
 ATTEMPTS = 5  # somebody else moved the branch between looking and deciding

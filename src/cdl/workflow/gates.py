@@ -1,11 +1,13 @@
 """The gates that belong to no pipeline: the policy's, and the one where a request is answered or declined."""
 
-from cdl.errors import NotFound
+from cdl.errors import ConfigError, NotFound
 from cdl.registry.records import Request
+from cdl.workflow.members import approved, of_policy, written
 from cdl.workflow.policy import authors, policy_at, unapproved, verdict_on
 from cdl.workflow.request import open_requests
 from cdl.workflow.step import Gate, Open, Sight
 from cdl.workflow.workspace import Workspace
+from cdl.workflow.wrapping import after_policy
 
 
 def waiting_policy(workspace: Workspace) -> list[Open]:
@@ -13,7 +15,20 @@ def waiting_policy(workspace: Workspace) -> list[Open]:
     changed = unapproved(workspace)
     if changed is None or verdict_on(workspace, "policy", changed.id) == "reject":
         return []
-    return [Open(gate="policy", subject=changed.id, title="changed policy", authors=authors(workspace))]
+    title = "changed policy" + members_changed(workspace)
+    return [Open(gate="policy", subject=changed.id, title=title, authors=authors(workspace))]
+
+
+def members_changed(workspace: Workspace) -> str:
+    """What a waiting policy changes of the members, in a few words; nothing where it does not."""
+    before = approved(workspace).members
+    try:
+        now = written(workspace).members
+    except ConfigError as error:
+        return f": {error.where}: {error.message}"
+    said = [f"+{email} {key[:15]}" for email, key in now.items() if before.get(email) != key]
+    said += [f"-{email}" for email in before if email not in now]
+    return f": members {' '.join(said)}" if said else ""
 
 
 def look_at_policy(workspace: Workspace, subject: str) -> Sight:
@@ -24,6 +39,7 @@ def look_at_policy(workspace: Workspace, subject: str) -> Sight:
     policy = policy_at(workspace, tip)
     if policy.id != subject:
         raise NotFound(f"policy {subject[:8]} does not stand on the integration branch", remedy="cdl status")
+    of_policy(workspace, policy)  # a list of members that cannot be read is never approved
     return Sight(seen={"source": tip}, authors=authors(workspace), document=policy.document)
 
 
@@ -55,6 +71,7 @@ POLICY = Gate(
     back_to=("define_requirements",),
     waiting=waiting_policy,
     look=look_at_policy,
+    after=after_policy,
     single=True,
 )
 REQUEST = Gate(

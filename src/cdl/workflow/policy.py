@@ -5,7 +5,7 @@ and the members. In force is the last one with an approving decision on the inte
 `cdl status` and not used until the Model Validator approves it: `governed` puts the approved parts into its place.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +21,12 @@ from cdl.git.commit import merge_in_memory
 from cdl.jobs.closure import closure
 from cdl.registry.records import Decision
 from cdl.workflow.standing import last_words, standing
-from cdl.workflow.workspace import Workspace
+from cdl.workflow.workspace import Workspace, same_person
 
 CI_FILES = (".gitlab-ci.yml", ".github/workflows/cdl.yml")
 MEMBERS = "registry/members.yaml"
 POLICY_DIGITS = 32
+APPROVES = "model_validator"  # who approves a policy
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,24 @@ def in_force(workspace: Workspace) -> Policy:
     raise NotFound(f"no approved policy on {branch}, the integration branch", remedy=remedy)
 
 
+def sound(approvals: Iterable[Decision]) -> dict[str, Policy]:
+    """The policies that somebody could approve: the first one, and each that a Model Validator of a sound one did."""
+    waiting = [d for d in approvals if d.gate == "policy" and d.verdict == "approve" and d.document]
+    found: dict[str, Policy] = {}
+    while True:
+        rest = []
+        for decision in waiting:
+            before = found.get(decision.policy or "")
+            if decision.policy is None or (before and APPROVES in before.roles_of(decision.made.who)):
+                policy = name_policy(decision.document or {})
+                found[policy.id] = policy
+            else:
+                rest.append(decision)
+        if len(rest) == len(waiting):
+            return found
+        waiting = rest
+
+
 def governed(workspace: Workspace) -> Config:
     """cdl.yaml as it counts: what decides as it is in force, the rest as written. As written before the first policy.
 
@@ -164,11 +183,6 @@ def _changes(workspace: Workspace, commit: str, *parents: str) -> bool:
         return before is None or policy_at(workspace, commit).id != policy_at(workspace, before).id
     except CdlError:
         return True  # one of the two is no policy
-
-
-def same_person(first: str, second: str) -> bool:
-    """Whether two mail addresses are one: what differs in case or by spaces does not differ."""
-    return "".join(first.split()).casefold() == "".join(second.split()).casefold()
 
 
 def _holds(email: str, people: Collection[str]) -> bool:

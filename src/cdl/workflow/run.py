@@ -28,8 +28,10 @@ def plan(workspace: Workspace, cycle: Cycle, pipeline: str | None) -> list[Plann
 def _possible(workspace: Workspace, cycle: Cycle, pipeline: str | None) -> Iterator[Planned]:
     """The same one by one: a later step is not asked before an earlier one's work is taken."""
     roles = in_force(workspace).roles_of(workspace.person.email)
-    mine = [step for step in cycle.steps if set(step.roles) & roles or "automatic" in step.roles]
-    yield from (Planned(s, work) for s in mine if may_start(s, pipeline) for work in s.pending(workspace))
+    every = (*cycle.keeping, *cycle.steps)
+    mine = [step for step in every if set(step.roles) & roles or "automatic" in step.roles]
+    begun = [step for step in mine if step in cycle.keeping or may_start(step, pipeline)]
+    yield from (Planned(s, work) for s in begun for work in s.pending(workspace))
 
 
 def for_others(workspace: Workspace, cycle: Cycle, pipeline: str | None) -> list[Planned]:

@@ -15,9 +15,10 @@ from cdl.errors import Conflict, NotFound
 from cdl.git.commit import make_commit, make_tree
 from cdl.git.repository import Git
 from cdl.keys import SECRET_BYTES, Keyring
+from cdl.registry.keyfile import fresh
 from cdl.registry.records import Decision, encode, key_path
 from cdl.sharing.trust import KEPT, Trusted, note
-from cdl.workflow.policy import in_force, policy_at
+from cdl.workflow.policy import in_force, policy_at, require_role
 from cdl.workflow.workspace import Workspace
 
 EXAMPLES_SOURCE = Path(__file__).parents[3] / "examples"  # in a checkout
@@ -127,8 +128,9 @@ def published_secret(example: str, dataset: str) -> bytes:
 def create_key(workspace: Workspace, name: str) -> None:
     """Draws the secret of a dataset that came into cdl.yaml after `cdl init`, and publishes the public halves of its keys.
 
-    Conflict where the dataset has a key: a secret is never replaced.
+    Refused for another role; Conflict where the dataset has a key: a secret is never replaced.
     """
+    require_role(workspace, ("data_engineer", "devops"), "key create")
     if workspace.published(name):
         raise Conflict(f"{name} has a key", where=key_path(name), remedy="ask a holder for it: cdl key backup")
     if not workspace.holds_key(name):
@@ -186,8 +188,7 @@ def installed() -> str:
 
 def _public(workspace: Workspace, name: str) -> bytes:
     """What everybody may know of a dataset's keys."""
-    keys = workspace.keys(name)
-    return f"evaluation: {keys.public}\ndata_key: {keys.data_key_name}\n".encode()
+    return fresh(workspace.keys(name))
 
 
 def _copy_example(root: Path, example: str) -> list[str]:

@@ -143,10 +143,11 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class Cycle:
-    """The whole table: steps in the paper's order, and the gates by name."""
+    """The whole table: steps in the paper's order, and the gates by name. `keeping` comes before them in every run."""
 
     steps: tuple[Step, ...]
     gates: Mapping[str, Gate]
+    keeping: tuple[Step, ...] = ()
 
     def step(self, name: str) -> Step:
         """A step by name; NotFound lists what there is."""
