@@ -61,6 +61,9 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         data.cdl("init")
         data.git("add", "model", "requirements.lock")
         data.git("commit", "--quiet", "-m", "model")
+        for person in (found.review, found.ops):
+            key = person.at(data.root).run(str(CDL), "key", "public").stdout.strip()
+            data.cdl("member", "add", person.email, key)
         data.write("cdl.yaml", YAML + TEAM)
         data.write("tell.sh", TELL)
         (folder / "a/tell.sh").chmod(0o755)
@@ -76,15 +79,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         for person in (found.science, found.review):
             person.run("mkdir", "-p", str(person.root), where=folder)
             person.cdl("clone", "--yes", str(found.origin), ".")
-        share_key(found)
         yield found
-
-
-def share_key(team: Team) -> None:
-    """review@ and ops@ get the key of the dataset."""
-    line = team.data.cdl("key", "backup").strip()
-    for person in (team.review, team.ops):
-        person.cdl("key", "restore", given=line)
 
 
 def model_of(said: str) -> str:
@@ -122,6 +117,8 @@ def test_the_whole_cycle(team: Team, tmp_path: Path) -> None:
 def both_register(team: Team) -> tuple[str, str]:
     """Each a model of a search of their own; the validator sees both with their trials, and evaluates both."""
     mine = register(team.science, "stems")
+    waits = team.science.cdl("status")
+    assert "evaluation waits for" in waits and team.review.email in waits
     sync(team.science)
     other = register(team.data, "wide")
     sync(team.data, team.review)
