@@ -20,7 +20,7 @@ branches: {integration: dev, production: main}
 notify: ./tell.sh
 roles:
   data_engineer: [data@example.org]
-  data_labeler: [data@example.org, science@example.org]
+  data_labeler: [data@example.org, label@example.org]
   data_scientist: [science@example.org, data@example.org]
   model_validator: [review@example.org]
   software_engineer: [ops@example.org]
@@ -33,12 +33,13 @@ TELL = '#!/bin/sh\necho "$1 $4" >> ../told.txt\n'
 
 @dataclass(frozen=True)
 class Team:
-    """Clone A of data@ and ops@, B of science@, C of review@."""
+    """Clone A of data@ and ops@, B of science@, C of review@ and label@."""
 
     data: Person
     ops: Person
     science: Person
     review: Person
+    label: Person
     origin: Path
 
 
@@ -49,7 +50,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     with s3_server() as address:
         people = {
             name: Person(f"{name}@example.org", folder / clone, folder / f"keys-{name}", of_server(address))
-            for name, clone in (("data", "a"), ("ops", "a"), ("science", "b"), ("review", "c"))
+            for name, clone in (("data", "a"), ("ops", "a"), ("science", "b"), ("review", "c"), ("label", "c"))
         }
         found = Team(**people, origin=folder / "origin.git")
         data = found.data
@@ -61,7 +62,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         data.cdl("init")
         data.git("add", "model", "requirements.lock")
         data.git("commit", "--quiet", "-m", "model")
-        for person in (found.review, found.ops):
+        for person in (found.review, found.ops, found.label):
             key = person.at(data.root).run(str(CDL), "key", "public").stdout.strip()
             data.cdl("member", "add", person.email, key)
         data.write("cdl.yaml", YAML + TEAM)
@@ -147,10 +148,21 @@ def send_back(team: Team, model: str) -> str:
 
 
 def answer(team: Team, request: str) -> None:
-    """New data arrive on the integration branch while an experiment is open elsewhere."""
-    team.data.write("incoming/more.csv", table(60, first=120))
+    """New data arrive on the integration branch while an experiment is open elsewhere; two people label what came without."""
+    rows = table(60, first=120).splitlines()
+    bare = [line.rpartition(",")[0] + "," for line in rows[-6:]]
+    team.data.write("incoming/more.csv", "\n".join([*rows[:-6], *bare]) + "\n")
     team.data.cdl("run", "data", "--yes", "--answers", request)
     team.data.cdl("approve")
+    team.data.cdl("label", "import")
+    sync(team.data, team.label)
+    items = [row["item"] for row in team.label.json("label", "next")["items"]]
+    assert len(items) == 6
+    for person, some in ((team.data, items[:3]), (team.label, items[3:])):
+        for item in some:
+            person.cdl("label", "set", item, "left")
+    sync(team.label, team.data)
+    assert "100.00%" in team.data.cdl("label", "release")
     sync(team.data, team.science)
     assert team.science.git("branch", "--show-current") == "exp/stems"
     assert request not in team.science.cdl("status"), "an answered request still waits"
@@ -190,6 +202,8 @@ def retrain_once(team: Team) -> str:
     team.data.write("incoming/third.csv", table(60, first=180))
     team.data.cdl("run", "data", "--yes", "--no-triggers")
     team.data.cdl("approve", "--no-triggers")
+    team.data.cdl("label", "import")
+    team.data.cdl("label", "release", "--no-triggers")
     sync(team.data)
     for person in (team.science, team.review, team.data, team.ops):
         sync(person)
