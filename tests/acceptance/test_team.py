@@ -111,6 +111,7 @@ def test_the_whole_cycle(team: Team, tmp_path: Path) -> None:
     finally:
         for stage in ("production", "staging"):
             team.ops.run(str(CDL), "deploy", "stop", stage)
+    a_runner_evaluates(team, tmp_path)
     all_alike(team)
     a_new_member(team, tmp_path)
 
@@ -234,6 +235,29 @@ def roll_back(team: Team) -> None:
     assert [s["running"] for s in team.ops.json("deploy", "status")] != before
     sync(team.ops, team.science)
     assert "rollback: production" in team.science.cdl("log", "stage:production")
+
+
+def a_runner_evaluates(team: Team, folder: Path) -> None:
+    """Continuous integration, in a shallow detached checkout with the key in its environment, evaluates what waits."""
+    science = team.science
+    science.git("switch", "--quiet", "exp/stems")
+    science.git("merge", "--quiet", "--no-edit", "dev")
+    best = science.json("trial", "list", "--sort", "validation.accuracy")[-1]["trial"]
+    model = model_of(science.cdl("model", "register", best))
+    sync(science)
+    key = team.data.cdl("key", "backup").strip().splitlines()[-1]
+    runner = Person("ci@example.org", folder / "ci", folder / "keys-ci", {**team.data.around, "CDL_KEY": key})
+    url = f"file://{team.origin}"
+    runner.run("git", "clone", "--quiet", "--depth=1", "--branch=exp/stems", url, str(runner.root), where=folder)
+    runner.git("fetch", "--quiet", "--depth=1", "origin", "dev:refs/remotes/origin/dev")
+    runner.git("checkout", "--quiet", "--detach")
+    runner.cdl("trust", "--yes")
+    runner.cdl("sync")
+    runner.cdl("ci", "check", "--shallow")
+    assert model in runner.cdl("ci", "evaluate", "--target", "origin/dev")
+    runner.cdl("sync")
+    sync(science)
+    assert "evaluation waits" not in science.cdl("status")
 
 
 def all_alike(team: Team) -> None:
