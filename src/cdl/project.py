@@ -81,15 +81,17 @@ def clone(url: str, folder: Path | None = None, *, tell: Callable[[str], None] =
     root.mkdir(parents=True, exist_ok=True)
     git = Git(root)
     try:
-        git.run("clone", "--quiet", "--no-tags", "--end-of-options", url, ".")
+        Git(Path.cwd()).run("clone", "--quiet", "--no-tags", "--end-of-options", url, str(root.resolve()))
         git.run("config", "--add", "remote.origin.fetch", OWN_REFS)
         git.run("fetch", "--quiet", "--no-tags", "origin")
+        there = upstreams(git, "origin")
+        if git.resolve("HEAD") is None and there:  # the remote's HEAD names a branch that it has not
+            git.run("switch", "--quiet", "main" if "main" in there else min(there))
         named = load(root).branches
     except CdlError:
         if not (root / ".git").exists() and folder is None:
             root.rmdir()
         raise
-    there = upstreams(git, "origin")
     for branch in {named.integration, named.production or named.integration}:
         if git.resolve(f"refs/heads/{branch}") is None and branch in there:
             git.run("branch", "--quiet", "--track", branch, f"origin/{branch}")

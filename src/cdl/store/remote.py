@@ -63,8 +63,8 @@ class Folder:
     """A remote that is a folder: a shared disk, or one that another program keeps alike on several machines."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self.place = str(root)
+        self.root = root.resolve()
+        self.place = str(self.root)
         if not root.is_dir():
             raise Unavailable("the shared folder is not there", where=str(root), remedy="mount it, or make it: mkdir")
 
