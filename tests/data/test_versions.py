@@ -14,9 +14,11 @@ from cdl.data import pending, stages, versions
 from cdl.data.ledger import read
 from cdl.data.reproduce import reproduce_data
 from cdl.errors import ConfigError, JobFailed, Unavailable
+from cdl.git.repository import Git
 from cdl.keys import Keyring
 from cdl.project import open_workspace
 from cdl.registry.records import Dataset, encode
+from cdl.sharing.trust import Trusted, note
 from cdl.workflow import start
 from cdl.workflow.workspace import Workspace
 
@@ -136,6 +138,7 @@ def test_equal_work_in_another_clone_gives_the_equal_record(again: Again, tmp_pa
     first = versions.make(workspace, "words")
     workspace.git.run("reset", "--quiet", "--hard", "HEAD~1")
     workspace.git.run("clone", "--quiet", str(workspace.root), str(tmp_path / "other"))
+    note(Git(tmp_path / "other"), Trusted(code=True))
     (tmp_path / "other" / "incoming").symlink_to(workspace.root / "incoming")
     assert versions.make(open_workspace(tmp_path / "other"), "words") == first
 

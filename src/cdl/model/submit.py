@@ -64,10 +64,11 @@ def offered(workspace: Workspace, model_id: str) -> str | None:
 
 
 def awaited(workspace: Workspace) -> list[str]:
-    """Models that were offered and that nobody decided on: their evaluation is asked for."""
-    undecided = (i for i in offers.every_offer(workspace.git) if verdict_on(workspace, "model", i) is None)
-    known = workspace.registry.some(undecided)
-    return sorted(i for i, stored in known.items() if isinstance(stored.record, Model))
+    """Models that were offered and neither submitted nor decided on: their evaluation is asked for."""
+    open_ = (i for i in offers.every_offer(workspace.git) if verdict_on(workspace, "submission", i) is None)
+    known = workspace.registry.some(i for i in open_ if verdict_on(workspace, "model", i) is None)
+    models = {i: stored.record for i, stored in known.items() if isinstance(stored.record, Model)}
+    return sorted(i for i, m in models.items() if m.origin is None or m.origin["by"] not in CHANGED)
 
 
 def submitted(workspace: Workspace) -> list[tuple[str, Model]]:
