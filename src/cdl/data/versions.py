@@ -18,6 +18,7 @@ from cdl.errors import Corrupt, NotFound
 from cdl.git.snapshot import Snapshot, snapshot
 from cdl.jobs.environment import environment
 from cdl.registry.records import Dataset, DatasetHead, encode, short
+from cdl.store.hold import holding
 from cdl.store.seal import SealedItem, Vault
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
@@ -38,6 +39,11 @@ def make(workspace: Workspace, name: str, *, answers: str | None = None) -> str:
             f"no dataset '{name}'", where="cdl.yaml", remedy="there are: " + ", ".join(workspace.config.data)
         )
     require_role(workspace, ("data_engineer",), COMMAND)
+    with holding(workspace.folder):
+        return _made(workspace, name, answers)
+
+
+def _made(workspace: Workspace, name: str, answers: str | None) -> str:
     head = workspace.registry.head(DatasetHead, name)
     taken = source_snapshot(workspace)
     tell_left_out(workspace, taken)

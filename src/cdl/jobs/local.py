@@ -1,8 +1,8 @@
 """Runs jobs on this machine, each in a process and a folder of its own.
 
 The parent drives: it sends items and reads answers through a `Worker`, and says at the end what the outputs are. Outputs are
-claimed under `jobs/<id>`; the next equal job finds them there, on any branch. A sealed job (one that is given a vault)
-leaves nothing in the open: its log is sealed and of its errors only class and line are told (`told.py`).
+claimed under `jobs/<id>`; the next equal job finds them there, on any branch, unless they were removed since. A sealed job (one
+that is given a vault) leaves nothing in the open: its log is sealed and of its errors only class and line are told (`told.py`).
 
 A job that says what it needs waits for slots (slots.py). How its process starts is told in start.py.
 """
@@ -27,6 +27,8 @@ from cdl.jobs.slots import Slots, Tell, silent
 from cdl.jobs.start import Fresh, Launch, Start, Started, surroundings
 from cdl.jobs.template import Templates
 from cdl.journal.journal import Journal
+from cdl.store.hold import holding
+from cdl.store.reach import freshen, names
 from cdl.store.store import Store
 
 LOG = "the log is object "  # what an error's remedy begins with where a log was kept
@@ -155,7 +157,14 @@ class Jobs:
             started.kill()
 
     def cached(self, job: Job) -> Mapping[str, str] | None:
-        """The outputs of an equal job, when there was one."""
+        """The outputs of an equal job, when there was one and they are still here; they stay until somebody names them."""
+        found = self._claimed(job)
+        if found is None or not freshen(self.store, names(json.dumps(found).encode())):
+            return None
+        return found
+
+    def _claimed(self, job: Job) -> dict[str, str] | None:
+        """The outputs that an equal job claimed, whether or not they are here."""
         found = self.store.claimed(f"jobs/{job.id}")
         return None if found is None else dict(json.loads(found)["outputs"])
 
@@ -184,11 +193,15 @@ class Jobs:
                 known = None if fresh else self._known(job)  # another process may have done it while this one waited
                 if known is not None:
                     return known
+            held.enter_context(holding(self.journal.root, job.inputs.values()))
             start = time.monotonic()
             outputs, log = self._execute(job, drive, vault, timeout, devices)
         seconds = round(time.monotonic() - start, 3)
         content = json.dumps({"outputs": outputs, "log": log}, sort_keys=True).encode()
-        before = outputs if self.store.claim(f"jobs/{job.id}", content) else self.cached(job) or outputs
+        before = self._claimed(job) or outputs
+        if not self.store.claim(f"jobs/{job.id}", content) and self.cached(job) is None:
+            self.store.unclaim(f"jobs/{job.id}")  # what it had left was removed
+            self.store.claim(f"jobs/{job.id}", content)
         self.journal.append("job.finished", who=self.who, job=job.id, seconds=seconds)
         differs = {name: str(left) for name, left in before.items() if outputs.get(name) != left}
         result = Result(outputs=outputs, log=log, seconds=seconds, cached=False, differs=differs or None)

@@ -64,4 +64,5 @@ class Progress:
             self.start = self.store.get(note["checkpoint"])
         except NotFound:
             return
+        self.store.put(self.start)  # nothing may have named it yet: it stays until this training does
         self.checkpoint, self.reports = note["checkpoint"], note["reports"]

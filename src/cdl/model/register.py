@@ -7,7 +7,7 @@ so that squash, rebase and deleted branches lose nothing.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cdl.errors import Refused
+from cdl.errors import NotFound, Refused
 from cdl.git.commit import make_commit, make_tree
 from cdl.model.code import section
 from cdl.model.trials import Trial
@@ -30,12 +30,18 @@ def register(
 ) -> str:
     """Writes the transformation and the model of a trial, on the branch checked out or on `branch(id)`; the model's id.
 
-    Refused for another role, unless an event caused it, and for a trial that failed or left no weights.
+    Refused for another role, unless an event caused it, and for a trial that failed or left no weights; NotFound where these
+    are gone.
     """
     if cause is None:
         require_role(workspace, ("data_scientist",), COMMAND)
     if trial.status not in ("finished", "paused") or not trial.weights:
         raise Refused(f"trial {trial.id} is {trial.status}", remedy="cdl trial list")
+    if not workspace.store.freshen(trial.weights):
+        raise NotFound(
+            f"the weights of trial {trial.id} are not here",
+            remedy="cdl sync where another clone has them; where `cdl gc --trials` removed them, train again",
+        )
     transformation = trial.transformation_record()
     made = workspace.made("data_scientist", cause=cause)
     input = section(workspace, trial.model, trial.code["commit"]).input

@@ -29,6 +29,7 @@ from cdl.model.transform import LOOP, Learned, Prepared, prepare
 from cdl.model.trials import Trial, keep, new_id, points_batch
 from cdl.optional import require
 from cdl.registry.records import DatasetHead, Model, short
+from cdl.store.hold import holding
 from cdl.workflow.workspace import Workspace
 
 
@@ -218,7 +219,9 @@ def execute(
         weights = workspace.store.put(message["done"])
         return {"weights": weights, "checkpoint": progress.checkpoint, "format": "safetensors", **kept()}
 
-    done = jobs.run(job, drive if isinstance(what.code.train, str) else run_script, fresh=fresh, tell=workspace.tell)
+    drives = drive if isinstance(what.code.train, str) else run_script
+    with holding(workspace.folder, [progress.folder.name]):
+        done = jobs.run(job, drives, fresh=fresh, tell=workspace.tell)
     return Trained(
         weights=done.outputs["weights"],
         checkpoint=done.outputs["checkpoint"],

@@ -6,7 +6,7 @@ same command goes on where it ended. A trial that fails is recorded and the sear
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +22,8 @@ from cdl.journal.journal import Journal
 from cdl.model.search import Halving, Task, from_config
 from cdl.model.train import Plan, Trained, execute, failed, finished, plan, started
 from cdl.model.trials import Trial, keep
+from cdl.store.hold import holding
+from cdl.store.reach import names
 from cdl.workflow.workspace import Workspace
 
 SEARCH_DIGITS = 8
@@ -56,10 +58,11 @@ def search(
     workspace.journal.append(
         "search.started", who=workspace.person.email, cause=cause, search=identity, trials=config.max_trials
     )
-    run = _Run(workspace, replace(what, epochs=config.max_epochs), config, identity, cause, workers)
-    with workspace.jobs.warmed(workspace.tell) as jobs:
+    whole = replace(what, epochs=config.max_epochs)
+    with holding(workspace.folder, what.inputs().values()) as hold, workspace.jobs.warmed(workspace.tell) as jobs:
+        run = _Run(workspace, whole, config, identity, cause, workers, hold)
         run.drive(halving, jobs)
-    kept = tuple(keep(workspace, run.last[n], cause=cause) for n in sorted(run.last))
+        kept = tuple(keep(workspace, run.last[n], cause=cause) for n in sorted(run.last))
     best = halving.best()
     workspace.journal.append(
         "search.finished",
@@ -86,10 +89,20 @@ def settings(what: Plan, name: str, changes: Mapping[str, Any]) -> Search:
 
 
 class _Run:
-    """The trials of one search in the making. Worker threads train; the caller's thread asks, tells and writes."""
+    """The trials of one search in the making. Worker threads train; the caller's thread asks, tells and writes.
+
+    What a trial left is told to `hold` until the search ends: no event names it before.
+    """
 
     def __init__(
-        self, workspace: Workspace, base: Plan, config: Search, identity: str, cause: str | None, workers: int
+        self,
+        workspace: Workspace,
+        base: Plan,
+        config: Search,
+        identity: str,
+        cause: str | None,
+        workers: int,
+        hold: Callable[[Iterable[str]], None],
     ) -> None:
         self.workspace = workspace
         self.base = base
@@ -97,6 +110,7 @@ class _Run:
         self.identity = identity
         self.cause = cause
         self.workers = workers
+        self.hold = hold
         self.last: dict[int, Trial] = {}
         self._local = threading.local()
 
@@ -124,6 +138,7 @@ class _Run:
             seed=self.base.seed + task.trial,
         )
         if task.trial not in self.last:
+            self.hold([what.folder(self.workspace).name])
             self.last[task.trial] = started(self.workspace, what, search=self.identity, cause=self.cause)
         return what
 
@@ -143,6 +158,7 @@ class _Run:
             return None
         status = "finished" if task.until == self.base.epochs else "paused"
         self.last[task.trial] = finished(trial, done, task.until, status)
+        self.hold(names(msgspec.json.encode(self.last[task.trial])))
         value = done.metrics.get(self.config.metric)
         if value is None:
             self.last[task.trial] = msgspec.structs.replace(

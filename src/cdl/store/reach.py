@@ -50,6 +50,14 @@ def reachable(store: Store, roots: Iterable[str], *, known: Iterable[str] = ()) 
             yield name
 
 
+def freshen(store: Store, roots: Iterable[str]) -> bool:
+    """Makes everything behind some names young, so that it stays until it is named; whether all of it is here."""
+    wanted = list(roots)
+    if not all([store.freshen(name) for name in wanted]):
+        return False
+    return all([store.freshen(name) for name in reachable(store, wanted)]) and not missing(store, wanted)
+
+
 def missing(store: Store, roots: Iterable[str]) -> dict[str, str]:
     """Objects that trees and sealed manifests behind some names lead to and that are not here: name -> what names it."""
     found: dict[str, str] = {}
@@ -63,14 +71,13 @@ def missing(store: Store, roots: Iterable[str]) -> dict[str, str]:
 def _inside(store: Store, name: str) -> tuple[set[str], set[str]]:
     """The names in an object: those to look behind, and those that are content."""
     try:
-        data = store.view(name)
+        start = store.start(name, LOOK)
+        if start.startswith(TREE):
+            return set(), names(store.view(name))
+        if start[:1] in (b"{", b"[") or BATCH in start:
+            return names(store.view(name)), set()
     except NotFound:
-        return set(), set()
-    start = bytes(data[:LOOK])
-    if start.startswith(TREE):
-        return set(), names(data)
-    if start[:1] in (b"{", b"[") or BATCH in start:
-        return names(data), set()
+        pass
     return set(), set()
 
 

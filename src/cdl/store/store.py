@@ -2,18 +2,25 @@
 
     <root>/objects/3f/2a91c0...     an object; its name is the hash of its bytes
     <root>/claims/jobs/77f0...      a claim: whoever creates it first has it, its content never changes
+    <root>/going/3f2a91c0...-9f0c   an object that is being removed
 
 Everything is written to a temporary file beside its place and then moved there, so a half-written object or claim is
 never seen, and any number of processes may write at once.
+
+What nothing names any more is removed once it is old. Whoever means to name an object puts or freshens it before, which makes it
+young again. Removing moves an object aside, looks at its age once more, and only then ends it; whoever needs it meanwhile, or
+after a kill, moves it back.
 """
 
 import mmap
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from blake3 import blake3
 
@@ -21,6 +28,7 @@ from cdl.errors import ConfigError, Corrupt, NotFound
 from cdl.store.tree import Entry, Tree, check_name, decode, encode
 
 SEALED = "s:"  # prefix of objects named by the hash of their ciphertext
+TEMPORARY = ".tmp-"  # what is being written begins so
 NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -44,18 +52,32 @@ class Store:
         self.root = root
         self._objects = root / "objects"
         self._claims = root / "claims"
+        self._going = root / "going"
         self._verified: set[str] = set()
         self._taken: dict[str, bytes] = {}  # claims that were read: they never change
 
     # objects
 
     def put(self, data: bytes | memoryview) -> str:
-        """Stores bytes; returns their name."""
+        """Stores bytes, or makes those that stand young again; returns their name."""
         name = digest(data)
-        path = self._path(name)
-        if not path.exists():
-            _write(path, data)
+        if not self.freshen(name):
+            _write(self._path(name), data)
         return name
+
+    def freshen(self, name: str) -> bool:
+        """Makes an object young, so that it stays until it is named; whether it is here."""
+        path = self._path(name)
+        while True:
+            try:
+                os.utime(path)
+                return True
+            except FileNotFoundError:
+                if not self._take_back(path):
+                    return False
+            except PermissionError:  # another user's: written anew it is as young
+                _write(path, path.read_bytes())
+                return True
 
     def put_many(self, items: Iterable[bytes]) -> list[str]:
         """Stores each; their names in order."""
@@ -73,7 +95,7 @@ class Store:
         """An object's bytes mapped into memory, read-only; verified once a process."""
         path = self._path(name)
         try:
-            with path.open("rb") as file:
+            with self._opened(path) as file:
                 size = os.fstat(file.fileno()).st_size
                 data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if size else memoryview(b"")
         except FileNotFoundError as error:
@@ -93,9 +115,40 @@ class Store:
         self.view(name)
         return self._path(name)
 
+    def start(self, name: str, size: int) -> bytes:
+        """The first bytes of an object, not verified. NotFound."""
+        try:
+            with self._opened(self._path(name)) as file:
+                return file.read(size)
+        except FileNotFoundError as error:
+            raise NotFound(f"object {name[:12]} is not in the store", where=str(self.root)) from error
+
     def has(self, name: str) -> bool:
         """Whether an object is here."""
-        return self._path(name).exists()
+        path = self._path(name)
+        return path.exists() or self._take_back(path)  # which looks again
+
+    def size(self, name: str) -> int:
+        """How many bytes an object has. NotFound."""
+        return self._stat(name).st_size
+
+    def remove(self, name: str, *, older_than: float | None = None) -> bool:
+        """Removes an object; with a moment (seconds since 1970) only one that was not made young since. Whether it did."""
+        path = self._path(name)
+        aside = self._going / f"{name.removeprefix(SEALED)}-{secrets.token_hex(8)}"  # no other removal's
+        try:
+            if older_than is not None and path.stat().st_mtime >= older_than:
+                return False
+            self._going.mkdir(exist_ok=True)
+            path.rename(aside)
+            if older_than is not None and aside.stat().st_mtime >= older_than:
+                self._take_back(path)
+                return False
+            aside.unlink()
+        except FileNotFoundError:
+            return False  # there is none, or somebody took it back
+        self._verified.discard(name)
+        return True
 
     def names(self) -> Iterator[str]:
         """The names of all objects."""
@@ -103,6 +156,24 @@ class Store:
             for path in sorted(folder.iterdir()):
                 if NAME.fullmatch(folder.name + path.name):
                     yield folder.name + path.name
+
+    def settle(self) -> None:
+        """Takes back whatever a killed removal left aside."""
+        for aside in os.listdir(self._going) if self._going.is_dir() else ():
+            self._take_back(self._path(aside.partition("-")[0]))
+
+    def changed(self, name: str) -> float:
+        """When an object was made or made young (seconds since 1970, by the file system's clock). NotFound."""
+        return self._stat(name).st_mtime
+
+    def now(self) -> float:
+        """The time by the clock of the file system that the store lies on."""
+        self._objects.mkdir(parents=True, exist_ok=True)
+        temporary = Path(_temporary(self._objects, b""))
+        try:
+            return temporary.stat().st_mtime
+        finally:
+            temporary.unlink()
 
     # trees
 
@@ -157,12 +228,17 @@ class Store:
                 return None
         return self._taken[name]
 
+    def unclaim(self, name: str) -> None:
+        """Frees a name again: of what was only kept for the next time, like a job's outputs."""
+        self._claim_path(name).unlink(missing_ok=True)
+        self._taken.pop(name, None)
+
     def claims(self, prefix: str) -> list[str]:
-        """The names taken below a folder of names ('jobs/'), sorted."""
+        """The names taken below a folder of names ('jobs/'), sorted; all of them for ''."""
         found = []
-        for folder, _, names in os.walk(self._claim_path(prefix.rstrip("/"))):
+        for folder, _, names in os.walk(self._claim_path(prefix.rstrip("/")) if prefix else self._claims):
             below = Path(folder).relative_to(self._claims).as_posix()
-            found += [f"{below}/{name}" for name in names if not name.startswith(".tmp-")]
+            found += [f"{below}/{name}" for name in names if not name.startswith(TEMPORARY)]
         return sorted(found)
 
     # checking
@@ -170,8 +246,44 @@ class Store:
     def verify(self) -> Iterator[Fault]:
         """Every object whose bytes are not what its name says; needs no key."""
         for name in self.names():
-            if digest(self._path(name).read_bytes()) != name:
+            try:
+                with self._opened(self._path(name)) as file:
+                    fits = digest(file.read()) == name
+            except FileNotFoundError:
+                continue  # removed meanwhile
+            if not fits:
                 yield Fault(name, "the bytes are not what the name says")
+
+    def _opened(self, path: Path) -> BinaryIO:
+        while True:
+            try:
+                return path.open("rb")
+            except FileNotFoundError:
+                if not self._take_back(path):
+                    raise
+
+    def _take_back(self, path: Path) -> bool:
+        """Takes back an object that is being removed; whether it is worth looking for it again."""
+        name = path.parent.name + path.name
+        try:
+            aside = [self._going / found for found in os.listdir(self._going) if found.startswith(name)]
+        except FileNotFoundError:
+            return False
+        for found in aside:
+            try:
+                os.link(found, path)
+            except FileNotFoundError:
+                continue
+            except FileExistsError:
+                pass  # somebody else did, or wrote it anew
+            found.unlink(missing_ok=True)
+        return path.exists()
+
+    def _stat(self, name: str) -> os.stat_result:
+        try:
+            return self._path(name).stat()
+        except FileNotFoundError as error:
+            raise NotFound(f"object {name[:12]} is not in the store", where=str(self.root)) from error
 
     def _path(self, name: str) -> Path:
         bare = name.removeprefix(SEALED)
@@ -189,7 +301,7 @@ class Store:
 
 
 def _temporary(folder: Path, data: bytes | memoryview) -> str:
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".tmp-")
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=TEMPORARY)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
     return temporary

@@ -1,0 +1,57 @@
+"""Housekeeping: gc, doctor."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import click
+
+from cdl.cli.output import here, json_option, say, show
+from cdl.housekeeping.gc import Amount, Collected, collect
+from cdl.project import open_workspace
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+class Span(click.ParamType[float]):
+    """A span of time in seconds: 36h, 2d, 30m, 0."""
+
+    name = "span"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value))
+        if found is None or (not found[2] and float(found[1])):
+            self.fail(f"'{value}' is no span of time; say 36h, 2d or 30m", param, ctx)
+        return float(found[1]) * UNITS.get(found[2], 0.0)
+
+
+@click.command()
+@click.option("--remove", is_flag=True, help="Do it; without it only what would go is said.")
+@click.option("--trials", is_flag=True, help="Also weights and checkpoints of trials that nobody registered.")
+@click.option("--older-than", type=Span(), default="1d", show_default=True, help="Nothing younger goes.")
+@click.option("--incomplete", is_flag=True, help="Also where objects that records need are not in this clone.")
+@json_option
+def gc(remove: bool, trials: bool, older_than: float, incomplete: bool, as_json: bool) -> None:
+    """Remove what no record, event or claim names from this clone's store; says what would go.
+
+    Results of jobs that nothing names are made again when they are asked for. Other commands may run meanwhile, unless
+    --older-than is shorter than what they take.
+    """
+    workspace = open_workspace(here(), tell=say)
+    done = collect(workspace.clone, remove=remove, trials=trials, older_than=older_than, incomplete=incomplete)
+    show(asdict(done), lambda: _collected(done), as_json=as_json)
+
+
+def _collected(done: Collected) -> list[str]:
+    """What goes and what stays, for a person."""
+    lines = _amounts("removed" if done.removed else "would go", done.gone) + _amounts("stays", done.kept)
+    if done.missing:
+        lines.append(f"{done.missing:,} objects that records need are not here: cdl doctor")
+    if not done.gone:
+        return [*lines, "nothing to remove"]
+    return lines if done.removed else [*lines, "to do it: cdl gc --remove"]
+
+
+def _amounts(word: str, amounts: Mapping[str, Amount]) -> list[str]:
+    return [f"{word:<9} {a.count:>9,}  {a.bytes / 1e6:>12,.1f} MB  {kind}" for kind, a in sorted(amounts.items())]

@@ -1,0 +1,1 @@
+"""what goes, what is broken, what an older version left: gc, doctor, upgrade."""

@@ -1,0 +1,79 @@
+"""Which objects have to be there, and for whose sake: what records, events and claims name as theirs.
+
+A hash anywhere may name an object or something else. Here only those are listed that name an object for certain, so one that is
+missing is a fault.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from cdl.journal.events import Event
+from cdl.registry.records import AnyRecord, Dataset, Labels, Model, Package, Transformation, short
+from cdl.registry.registry import Stored
+from cdl.sharing.clone import Clone
+from cdl.store import reach
+from cdl.store.store import NAME, SEALED
+
+EVENTS = {  # kind -> the field that names an object
+    "labels.recorded": "batch",
+    "trial.started": "config",
+    "trial.finished": "result",
+    "model.evaluated": "result",
+    "model.revised": "result",
+    "scoring.collected": "batch",
+    "feedback.recorded": "batch",
+}
+RESULTS = ("evaluations/", "comparisons/", "revisions/")  # claims whose content is the name of a result
+
+
+def needed(clone: Clone) -> Iterator[tuple[str, str]]:
+    """Objects by name (bare), each with what names it; one may come several times."""
+    for stored in clone.registry.everything():
+        for name in of_record(stored.record):
+            yield name.removeprefix(SEALED), short(stored.id)
+    for event in clone.journal.events():
+        if event.kind in EVENTS:
+            yield str(event.fields[EVENTS[event.kind]]).removeprefix(SEALED), _told(event)
+    for prefix in RESULTS:
+        for claim in clone.store.claims(prefix):
+            found = (clone.store.claimed(claim) or b"").decode("utf-8", "replace")
+            if NAME.fullmatch(found):
+                yield found, f"claim {claim[:24]}"
+
+
+def missing(clone: Clone) -> dict[str, str]:
+    """Objects that have to be here and are not: name -> what names them, in words."""
+    wanted: dict[str, str] = {}
+    for name, because in needed(clone):
+        wanted.setdefault(name, because)
+    lacking = {name: why for name, why in wanted.items() if not clone.store.has(name)}
+    behind = reach.missing(clone.store, wanted)
+    return lacking | {name: f"tree {tree[:12]}" for name, tree in behind.items()}
+
+
+def of_record(record: AnyRecord) -> Iterable[str]:
+    """The objects that a record names."""
+    match record:
+        case Dataset():
+            trees = [name for stage in record.steps for name in (stage.train, stage.test)]
+            aside = [record.split.set_aside.get("tree"), record.rejected.get("tree")]
+            found = [*trees, *(s.raw for s in record.sources), record.split.ledger, *aside]
+        case Labels():
+            found = list(record.rows.values())
+        case Transformation():
+            found = [record.state, record.stored]
+        case Model():
+            found = [record.weights]
+        case Package():
+            found = [record.tree]
+        case _:
+            found = []
+    return [name for name in found if name and NAME.fullmatch(name.removeprefix(SEALED))]
+
+
+def records_of(stored: Iterable[Stored]) -> set[str]:
+    """The bare names of every object that some records name."""
+    return {name.removeprefix(SEALED) for s in stored for name in of_record(s.record)}
+
+
+def _told(event: Event) -> str:
+    return f"event {event.kind} {event.id[:10]} of stream {event.stream}"
