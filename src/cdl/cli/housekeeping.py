@@ -7,8 +7,13 @@ from dataclasses import asdict
 import click
 
 from cdl.cli.output import here, json_option, say, show
+from cdl.cycle import CYCLE
+from cdl.errors import Corrupt
+from cdl.git.repository import Git
+from cdl.housekeeping.doctor import examine
+from cdl.housekeeping.finding import Finding
 from cdl.housekeeping.gc import Amount, Collected, collect
-from cdl.project import open_workspace
+from cdl.project import find_root, known_integration, open_workspace, shared_folder
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
@@ -55,3 +60,40 @@ def _collected(done: Collected) -> list[str]:
 
 def _amounts(word: str, amounts: Mapping[str, Amount]) -> list[str]:
     return [f"{word:<9} {a.count:>9,}  {a.bytes / 1e6:>12,.1f} MB  {kind}" for kind, a in sorted(amounts.items())]
+
+
+@click.command()
+@click.option("--full", is_flag=True, help="Read every byte of the store, and of the shared one.")
+@click.option("--mend", is_flag=True, help="Put right what is safe to: caches, copies, modes.")
+@json_option
+def doctor(full: bool, mend: bool, as_json: bool) -> None:
+    """Look at git, store, journal, shared store, services, environment and trust; runs nothing of the project.
+
+    Exit code 5 where something is wrong.
+    """
+    root = find_root(here())
+    git = Git(root)
+    folder = shared_folder(git)
+    found = examine(
+        git,
+        folder,
+        lambda: open_workspace(root, tell=say),
+        CYCLE,
+        known=known_integration(folder),
+        full=full,
+        mend=mend,
+    )
+    wrong = [f for f in found if f.fault and not f.mended]
+    show({"findings": [asdict(f) for f in found], "wrong": len(wrong)}, lambda: _findings(found), as_json=as_json)
+    if wrong:
+        raise Corrupt(f"{len(wrong)} things are wrong", remedy="what to type stands below each")
+
+
+def _findings(found: list[Finding]) -> list[str]:
+    """What was found, for a person."""
+    lines = []
+    for f in found:
+        word = "mended" if f.mended else "wrong" if f.fault else "note"
+        lines.append(f"{word:<6} {f.area}: {f.where}: {f.what}")
+        lines += [f"       {f.remedy}"] if f.remedy and not f.mended else []
+    return lines or ["all is well"]

@@ -48,6 +48,7 @@ COMMANDS = {
     "sync": ("sharing:sync", "Send and fetch what is missing: branches, events, objects."),
     "clone": ("sharing:clone", "Clone a project, with what its store holds."),
     "trust": ("sharing:trust", "Allow this clone to run the project's code; confirm its store."),
+    "doctor": ("housekeeping:doctor", "Look at everything: what is wrong, where, and what to type."),
     "gc": ("housekeeping:gc", "Remove what nothing names any more; says first what would go."),
     "store": ("keeping:store", "The store: verify."),
     "key": ("keeping:key", "Secrets of datasets, and your own key: create, backup, restore, public."),

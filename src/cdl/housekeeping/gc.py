@@ -117,7 +117,7 @@ def _planned(clone: Clone, found: Roots, before: float, done: Collected) -> _Pla
         if any(name in plan.objects or not clone.store.has(name) for name in needs):
             plan.claims.append(claim)
     done.claims = len(plan.claims)
-    for kind, path in [*((NOTES, p) for p in found.stale), *_leftovers(clone.folder, before)]:
+    for kind, path in [*((NOTES, p) for p in found.stale), *leftovers(clone.folder, before)]:
         plan.paths.append(path)
         done.gone.setdefault(kind, Amount()).add(_size(path))
     return plan
@@ -138,7 +138,7 @@ def _remove(clone: Clone, plan: _Plan, before: float) -> None:
             path.unlink(missing_ok=True)
 
 
-def _leftovers(folder: Path, before: float) -> Iterator[tuple[str, Path]]:
+def leftovers(folder: Path, before: float) -> Iterator[tuple[str, Path]]:
     """Old files that were begun and never ended, and packages that no service was last started or switched with."""
     for path in folder.rglob("*"):
         half = path.name.startswith(TEMPORARY) or HALF.search(path.name)

@@ -55,6 +55,15 @@ def fetch(git: Git, remote: str) -> list[str]:
     return [f"{remote}: {line.removeprefix('! ').strip()}: it is another one here" for line in strange]
 
 
+def look(git: Git, remote: str) -> dict[str, str]:
+    """The remote's branches as they are now, without fetching: name -> commit. Unavailable."""
+    done = git.call("ls-remote", "--heads", "--end-of-options", remote)
+    if done.returncode != 0:
+        raise _unreachable(git, remote, done.stderr.decode("utf-8", "replace").strip().splitlines())
+    lines = (line.partition("\t") for line in done.stdout.decode("utf-8", "surrogateescape").splitlines())
+    return {name.removeprefix("refs/heads/"): commit for commit, _, name in lines}
+
+
 def upstreams(git: Git, remote: str) -> dict[str, str]:
     """The remote's branches as they were fetched: name -> commit."""
     prefix = f"refs/remotes/{remote}/"

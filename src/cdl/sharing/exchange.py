@@ -51,11 +51,19 @@ class Moved:
 
 def marker(remote: Remote, clone: Clone) -> Marker:
     """Which remote this is; marks one that is new. Conflict when it is another project's."""
-    made = Marker(format=FORMAT, id=secrets.token_hex(16), project=clone.project)
+    found = read_marker(remote, clone)
+    if found is None:
+        made = Marker(format=FORMAT, id=secrets.token_hex(16), project=clone.project)
+        remote.create(MARKER, msgspec.json.encode(made))
+        found = read_marker(remote, clone)
+    return found or made
+
+
+def read_marker(remote: Remote, clone: Clone) -> Marker | None:
+    """Which remote this is; None for one that is new. Conflict when it is another project's."""
     data = remote.get(MARKER)
     if data is None:
-        remote.create(MARKER, msgspec.json.encode(made))
-        data = remote.get(MARKER) or b""
+        return None
     try:
         found = msgspec.json.decode(data, type=Marker)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -164,6 +172,21 @@ def _fetch(clone: Clone, remote: Remote, names: Sequence[str], moved: Moved) -> 
     return lost
 
 
+def fetch_one(clone: Clone, remote: Remote, name: str) -> bool:
+    """Fetches one object, also over broken bytes that are here; whether the remote had it as its name says."""
+    data = remote.get(object_name(name))
+    if data is None or digest(data) != name:
+        return False
+    clone.store.remove(name)
+    clone.store.put(data)
+    return True
+
+
+def gone(clone: Clone, remote: Remote) -> set[str]:
+    """Objects that parcels name and that were removed from a remote on purpose."""
+    return set()
+
+
 # push
 
 
@@ -175,6 +198,10 @@ def push(clone: Clone, remote: Remote) -> Moved:
     stream.close(clone.folder)
     moved = Moved()
     own = stream.own_stream(clone.folder)
+    now = (stream.segments(clone.folder, own) or [stream.FIRST])[-1]
+    if remote.get(f"journal/{own}/{stream.name(now)}") is not None:  # this clone's is not even closed
+        _leave(clone, own, now)
+        return push(clone, remote)
     pending = [n for n in stream.closed(clone.folder, own) if not parcel.path(clone.folder, own, n).exists()]
     if not pending:
         return moved
@@ -185,15 +212,18 @@ def push(clone: Clone, remote: Remote) -> Moved:
         data = stream.segment_path(clone.folder, own, number).read_bytes()
         name = f"journal/{own}/{stream.name(number)}"
         if not remote.create(name, data) and remote.get(name) != data:
-            new = clone.journal.leave(number)
-            clone.tell(
-                f"another clone writes {own} too (a copied folder, a restored backup): this one writes {new} now"
-            )
+            _leave(clone, own, number)
             return push(clone, remote)
         moved.segments += 1
         _close(clone, remote, own, number, made if number == pending[0] else Parcel())
     _forget_sent(clone)
     return moved
+
+
+def _leave(clone: Clone, own: str, number: int) -> None:
+    """Takes a new stream, for what stands here from a segment on."""
+    new = clone.journal.leave(number)
+    clone.tell(f"another clone writes {own} too (a copied folder, a restored backup): this one writes {new} now")
 
 
 def _close(clone: Clone, remote: Remote, own: str, number: int, made: Parcel) -> None:

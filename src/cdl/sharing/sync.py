@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cdl.errors import Conflict
+from cdl.git.repository import Git
 from cdl.registry.check import removed_records
 from cdl.sharing import branches, exchange
 from cdl.sharing.branches import Moved as Branch
@@ -79,7 +80,12 @@ def sync(clone: Clone, remote: Remote | None, *, targets: Sequence[str], whole: 
 
 def seen(clone: Clone) -> dict[str, str]:
     """The remote's branches as this clone last saw them."""
-    place = clone.git.common_dir / "cdl" / SEEN
+    return known_tips(clone.git)
+
+
+def known_tips(git: Git) -> dict[str, str]:
+    """The same, where there is nothing but git."""
+    place = git.common_dir / "cdl" / SEEN
     return dict(json.loads(place.read_text())) if place.exists() else {}
 
 

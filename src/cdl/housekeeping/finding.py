@@ -1,0 +1,32 @@
+"""What the doctor finds: a place, what is wrong there, and what to type."""
+
+from dataclasses import dataclass
+
+from cdl.sharing.clone import Clone
+from cdl.workflow.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """`fault` is False for what is only worth knowing; `mended` says that it was put right at once."""
+
+    area: str
+    where: str
+    what: str
+    remedy: str | None = None
+    fault: bool = True
+    mended: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How the doctor looks: at every byte with `full`; with `mend` it puts right what is safe to."""
+
+    workspace: Workspace
+    full: bool = False
+    mend: bool = False
+
+    @property
+    def clone(self) -> Clone:
+        """The handles that most checks need."""
+        return self.workspace.clone

@@ -1,0 +1,86 @@
+"""What the doctor looks at in the shared store: whose it is, and whether what its parcels promise lies there."""
+
+from collections.abc import Iterator, Mapping
+
+from cdl.errors import CdlError, Unavailable
+from cdl.housekeeping.finding import Finding, Look
+from cdl.sharing import exchange, parcel
+from cdl.sharing.parcel import Parcel
+from cdl.store.remote import Remote
+from cdl.store.store import digest
+
+AREA = "shared store"
+SEND = "cdl sync --whole, in a clone that has it, sends it again"
+
+
+def check(look: Look) -> Iterator[Finding]:
+    """Marker, parcels, objects by a listing; with `full` every byte."""
+    try:
+        remote = look.workspace.shared.remote
+        if remote is None:
+            return
+        found = exchange.read_marker(remote, look.clone)
+        if found is None:
+            yield Finding(area=AREA, where=remote.place, what="nothing was ever sent there", remedy="cdl sync")
+            return
+        yield from _contents(look, remote)
+    except Unavailable as error:
+        yield Finding(area=AREA, where=error.where or "", what=error.message, remedy=error.remedy)
+
+
+def _contents(look: Look, remote: Remote) -> Iterator[Finding]:
+    look.workspace.tell(f"lists {remote.place}")
+    sizes = {held.name.removeprefix("objects/").replace("/", ""): held.size for held in remote.held("objects/")}
+    gone = exchange.gone(look.clone, remote)
+    promised: dict[str, str] = {}
+    for name, found in _parcels(remote):
+        if isinstance(found, Finding):
+            yield found
+            continue
+        for each in found.objects:
+            promised.setdefault(each, name)
+    for each, name in sorted(promised.items()):
+        what = "" if each in gone else _wrong(look, remote, each, sizes)
+        if what:
+            mended = look.mend and _sent(look, remote, each)
+            yield Finding(
+                area=AREA, where=f"object {each[:12]} of parcel {name}", what=what, remedy=SEND, mended=mended
+            )
+
+
+def _parcels(remote: Remote) -> Iterator[tuple[str, Parcel | Finding]]:
+    for held in remote.held("shared/"):
+        try:
+            yield held.name, parcel.decode(remote.get(held.name) or b"", held.name)
+        except CdlError as error:
+            yield (
+                held.name,
+                Finding(
+                    area=AREA,
+                    where=held.name,
+                    what=error.message,
+                    remedy="its clone sends no other; who wrote it? what follows in its stream is not taken by anybody",
+                ),
+            )
+
+
+def _wrong(look: Look, remote: Remote, name: str, sizes: Mapping[str, int]) -> str:
+    """What is wrong with an object that a parcel promises; nothing, mostly."""
+    store = look.clone.store
+    if name not in sizes:
+        return "it is not there"
+    if store.has(name) and store.size(name) != sizes[name]:
+        return f"it has {sizes[name]:,} bytes there and {store.size(name):,} here"
+    if look.full and digest(remote.get(exchange.object_name(name)) or b"") != name:
+        return "the bytes are not what the name says"
+    return ""
+
+
+def _sent(look: Look, remote: Remote, name: str) -> bool:
+    """Whether this clone has the bytes; they stand there then."""
+    store = look.clone.store
+    try:
+        remote.put(exchange.object_name(name), store.view(name))
+    except CdlError:
+        return False
+    return True

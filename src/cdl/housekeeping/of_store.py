@@ -1,0 +1,46 @@
+"""What the doctor looks at in the store: whether what is needed is there, and with --full whether every byte is what it was.
+
+A good copy in the shared store takes the place of what is missing or broken here, with --mend.
+"""
+
+from collections.abc import Iterator
+
+from cdl.errors import CdlError, Corrupt
+from cdl.housekeeping.finding import Finding, Look
+from cdl.housekeeping.needed import missing
+from cdl.sharing.exchange import fetch_one
+from cdl.store.store import Fault
+
+AREA = "store"
+BACK = "cdl doctor --mend takes it from the shared store; else copy .cdl/store/objects from a backup or another clone"
+
+
+def check(look: Look) -> Iterator[Finding]:
+    """Missing objects; broken ones where `full`, or where one was met."""
+    store = look.clone.store
+    broken: list[Fault] = []
+    if look.full:
+        look.workspace.tell("reads every object")
+        broken = list(store.verify())
+    try:
+        lacking = missing(look.clone)
+    except Corrupt:  # a tree: the first only was met
+        broken, lacking = broken or list(store.verify()), {}
+    for fault in broken:
+        yield _finding(look, fault.object, fault.what)
+    for name, because in sorted(lacking.items()):
+        yield _finding(look, name, f"it is not here, and {because} needs it")
+
+
+def _finding(look: Look, name: str, what: str) -> Finding:
+    mended = look.mend and _restored(look, name)
+    return Finding(area=AREA, where=f"object {name[:12]}", what=what, remedy=BACK, mended=mended)
+
+
+def _restored(look: Look, name: str) -> bool:
+    """Whether the shared store had the bytes; they stand here then."""
+    try:
+        remote = look.workspace.shared.remote
+        return remote is not None and fetch_one(look.clone, remote, name)
+    except CdlError:
+        return False  # the shared store has a finding of its own
