@@ -7,13 +7,16 @@ from dataclasses import asdict
 import click
 
 from cdl.cli.output import here, json_option, say, show
+from cdl.cli.sharing import raise_faults, sync_workspace
 from cdl.cycle import CYCLE
-from cdl.errors import Corrupt
+from cdl.errors import Corrupt, NotFound
 from cdl.git.repository import Git
 from cdl.housekeeping.doctor import examine
 from cdl.housekeeping.finding import Finding
 from cdl.housekeeping.gc import Amount, Collected, collect
+from cdl.housekeeping.shared import Swept, collect_shared
 from cdl.project import find_root, known_integration, open_workspace, shared_folder
+from cdl.workflow.workspace import Workspace
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
@@ -36,16 +39,47 @@ class Span(click.ParamType[float]):
 @click.option("--trials", is_flag=True, help="Also weights and checkpoints of trials that nobody registered.")
 @click.option("--older-than", type=Span(), default="1d", show_default=True, help="Nothing younger goes.")
 @click.option("--incomplete", is_flag=True, help="Also where objects that records need are not in this clone.")
+@click.option("--shared", is_flag=True, help="In the shared store: marks what may go, removes what was marked before.")
+@click.option("--wait", type=Span(), default="1d", show_default=True, help="With --shared: from a mark until it goes.")
 @json_option
-def gc(remove: bool, trials: bool, older_than: float, incomplete: bool, as_json: bool) -> None:
+def gc(
+    remove: bool, trials: bool, older_than: float, incomplete: bool, shared: bool, wait: float, as_json: bool
+) -> None:
     """Remove what no record, event or claim names from this clone's store; says what would go.
 
     Results of jobs that nothing names are made again when they are asked for. Other commands may run meanwhile, unless
     --older-than is shorter than what they take.
     """
     workspace = open_workspace(here(), tell=say)
+    if shared:
+        swept = _shared(workspace, remove=remove, trials=trials, wait=wait, older_than=older_than)
+        show(asdict(swept), lambda: _swept(swept), as_json=as_json)
+        return
     done = collect(workspace.clone, remove=remove, trials=trials, older_than=older_than, incomplete=incomplete)
     show(asdict(done), lambda: _collected(done), as_json=as_json)
+
+
+def _shared(workspace: Workspace, *, remove: bool, trials: bool, wait: float, older_than: float) -> Swept:
+    """Syncs, and then marks and removes. Corrupt where the sync found faults."""
+    remote = workspace.shared.remote
+    if remote is None:
+        raise NotFound("this clone shares no store", where="cdl.yaml: store", remedy="cdl gc, without --shared")
+    raise_faults(sync_workspace(workspace))
+    return collect_shared(workspace.clone, remote, remove=remove, trials=trials, wait=wait, older_than=older_than)
+
+
+def _swept(done: Swept) -> list[str]:
+    """What goes, what is marked and what stays, for a person."""
+    words = ("removed", "marked") if done.removed else ("would go", "would mark")
+    pairs = (
+        (words[0], done.gone, "marked before and still not named"),
+        (words[1], done.marked, "named by nothing"),
+        ("waits", done.waits, f"marked, the first may go in {(done.next or 0) / 3600:,.1f} hours"),
+        ("stays", done.kept, "named, or too young"),
+    )
+    lines = [line for word, amount, what in pairs if amount.count for line in _amounts(word, {what: amount})]
+    more = not done.removed and (done.gone.count or done.marked.count)
+    return [*lines, "to do it: cdl gc --shared --remove"] if more else lines or ["nothing is there"]
 
 
 def _collected(done: Collected) -> list[str]:
@@ -59,7 +93,7 @@ def _collected(done: Collected) -> list[str]:
 
 
 def _amounts(word: str, amounts: Mapping[str, Amount]) -> list[str]:
-    return [f"{word:<9} {a.count:>9,}  {a.bytes / 1e6:>12,.1f} MB  {kind}" for kind, a in sorted(amounts.items())]
+    return [f"{word:<10} {a.count:>9,}  {a.bytes / 1e6:>12,.1f} MB  {kind}" for kind, a in sorted(amounts.items())]
 
 
 @click.command()

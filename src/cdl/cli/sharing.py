@@ -40,12 +40,12 @@ def sync(whole: bool, accepted: str | None, as_json: bool) -> None:
     workspace = open_workspace(here(), tell=say)
     if accepted:
         accept(workspace.clone, accepted)
-    done = _sync(workspace, whole=whole)
+    done = sync_workspace(workspace, whole=whole)
     show(msgspec.to_builtins(done) | {"nothing": done.nothing}, lambda: _lines(done), as_json=as_json)
-    _raise(done)
+    raise_faults(done)
 
 
-def _sync(workspace: Workspace, *, whole: bool = False) -> Synced:
+def sync_workspace(workspace: Workspace, *, whole: bool = False) -> Synced:
     """Syncs with whatever this clone shares with."""
     refuse_tracked(workspace.git)
     for key, (_, written) in unconfirmed(load(workspace.root), workspace.trusted).items():
@@ -74,7 +74,7 @@ def _lines(done: Synced) -> list[str]:
     return [*lines, *(f"FAULT {fault}" for fault in done.faults)] or ["everything is everywhere already"]
 
 
-def _raise(done: Synced) -> None:
+def raise_faults(done: Synced) -> None:
     """An error where something is not what it says, or a branch was left."""
     if done.faults:
         raise Corrupt(f"{len(done.faults)} faults, named above", remedy="cdl doctor")
@@ -95,9 +95,9 @@ def clone(url: str, folder: Path | None, yes: bool) -> None:
         say("nothing is allowed here yet, and nothing was fetched from a store: cdl trust, then cdl sync")
         return
     workspace = open_workspace(workspace.root, tell=say)
-    for line in _lines(done := _sync(workspace)):
+    for line in _lines(done := sync_workspace(workspace)):
         say(line)
-    _raise(done)
+    raise_faults(done)
     say(f"next: cd {workspace.root}; cdl status")
 
 
@@ -152,7 +152,7 @@ def auto() -> None:
         if not AUTO.search((root / "cdl.yaml").read_bytes()):
             return
         workspace = open_workspace(root, tell=say)
-        done = _sync(workspace)
+        done = sync_workspace(workspace)
         if not done.nothing:
             for line in _lines(done):
                 say(f"sync: {line}")

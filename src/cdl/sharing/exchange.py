@@ -7,7 +7,7 @@ what broke off goes on: an object that is there already is not moved again.
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -17,7 +17,7 @@ import msgspec
 from cdl.errors import Conflict, Corrupt
 from cdl.journal import stream
 from cdl.registry.records import encode
-from cdl.sharing import parcel
+from cdl.sharing import marks, parcel
 from cdl.sharing.clone import Clone, Progress
 from cdl.sharing.parcel import CLAIMS, Known, Parcel
 from cdl.store import reach
@@ -27,6 +27,8 @@ from cdl.store.store import digest
 THREADS = 16
 MARKER = "cdl.json"  # says which remote this is
 FORMAT = 1
+JOBS = "jobs/"
+ABSENT = "is not there"
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -106,13 +108,16 @@ def pull(clone: Clone, remote: Remote) -> Moved:
     offered = [o for some in _together(names, lambda n: _offered(clone, remote, n, moved)) for o in some]
     wanted = {name for o in offered for name in o.parcel.objects if not clone.store.has(name)}
     lost = _fetch(clone, remote, sorted(wanted), moved)
+    if lost:
+        lost = _excused(clone, remote, lost, moved)
     stopped: set[str] = set()
     for found in offered:
-        if found.stream in stopped or lost.intersection(found.parcel.objects):
+        if found.stream in stopped or lost.keys() & set(found.parcel.objects):
             stopped.add(found.stream)  # what follows may build on it
             continue
         for claim, payload in found.parcel.claims.items():
-            clone.store.claim(claim, payload)
+            if not claim.startswith(JOBS) or _whole(clone, payload):
+                clone.store.claim(claim, payload)
         parcel.keep(clone.folder, found.stream, found.segment, found.packed)
         stream.place(clone.folder, found.stream, found.segment, found.data)
         moved.segments += 1
@@ -149,22 +154,37 @@ def _offered(clone: Clone, remote: Remote, name: str, moved: Moved) -> list[_Off
         before = data
 
 
-def _fetch(clone: Clone, remote: Remote, names: Sequence[str], moved: Moved) -> set[str]:
-    """Fetches objects; those that are not there, or are not what their name says."""
+def _excused(clone: Clone, remote: Remote, lost: Mapping[str, str], moved: Moved) -> dict[str, str]:
+    """Of the objects that were not got, those that were not removed on purpose. They are faults."""
+    left = {name: what for name, what in lost.items() if what != ABSENT or name not in gone(clone, remote)}
+    moved.faults += [f"{remote.place}: object {name[:12]} {what}" for name, what in left.items()]
+    return left
+
+
+def _whole(clone: Clone, claim: bytes) -> bool:
+    """Whether the outputs that a job's claim names are here."""
+    try:
+        outputs = json.dumps(json.loads(claim)["outputs"]).encode()
+    except (ValueError, KeyError, TypeError):
+        return False
+    return all(clone.store.has(name) for name in reach.names(outputs))
+
+
+def _fetch(clone: Clone, remote: Remote, names: Sequence[str], moved: Moved) -> dict[str, str]:
+    """Fetches objects; those that are not there, or are not what their name says, with which of the two."""
     progress = Progress(clone.tell, "fetched", len(names))
-    lost = set()
+    lost = {}
 
     def get(name: str) -> tuple[str, int | None]:
         data = remote.get(object_name(name))
         if data is None or digest(data) != name:
-            return ("is not there" if data is None else "is not what its name says"), None
+            return (ABSENT if data is None else "is not what its name says"), None
         clone.store.put(data)
         return "", len(data)
 
     for name, (what, size) in zip(names, _together(names, get), strict=True):
         if size is None:
-            lost.add(name)
-            moved.faults.append(f"{remote.place}: object {name[:12]} {what}")
+            lost[name] = what
             continue
         progress.add(size)
     moved.objects += progress.count
@@ -184,7 +204,7 @@ def fetch_one(clone: Clone, remote: Remote, name: str) -> bool:
 
 def gone(clone: Clone, remote: Remote) -> set[str]:
     """Objects that parcels name and that were removed from a remote on purpose."""
-    return set()
+    return marks.read(remote, clone.folder).swept
 
 
 # push
@@ -205,9 +225,7 @@ def push(clone: Clone, remote: Remote) -> Moved:
     pending = [n for n in stream.closed(clone.folder, own) if not parcel.path(clone.folder, own, n).exists()]
     if not pending:
         return moved
-    known = parcel.known(clone.folder)
-    made = _gather(clone, [stream.segment_path(clone.folder, own, n).read_bytes() for n in pending], known)
-    _send(clone, remote, made.objects, moved)
+    made = _send_all(clone, remote, [stream.segment_path(clone.folder, own, n).read_bytes() for n in pending], moved)
     for number in pending:
         data = stream.segment_path(clone.folder, own, number).read_bytes()
         name = f"journal/{own}/{stream.name(number)}"
@@ -234,6 +252,32 @@ def _close(clone: Clone, remote: Remote, own: str, number: int, made: Parcel) ->
     parcel.keep(clone.folder, own, number, packed)
 
 
+def _send_all(clone: Clone, remote: Remote, segments: Sequence[bytes], moved: Moved) -> Parcel:
+    """Sends every object that some segments need and the shared place lacks, or might lack soon: gc marked it.
+
+    The lists of gc are looked at again afterwards, until nothing that is needed was marked meanwhile.
+    """
+    objects: dict[str, None] = {}
+    absent: Set[str] = frozenset()
+    made = Parcel()
+    while True:
+        lists = marks.read(remote, clone.folder)
+        new = lists.absent - absent
+        if objects and not new:
+            return msgspec.structs.replace(made, objects=list(objects))
+        known = parcel.known(clone.folder)
+        known.objects -= lists.absent
+        if lists.absent:
+            known.records.clear()  # what one of them leads to may be among these
+        made = _gather(clone, segments, known)
+        marks.wait_for(remote, lists, set(made.objects))
+        _send(clone, remote, [n for n in made.objects if n in new or n not in objects], moved, again=lists.absent)
+        objects |= dict.fromkeys(made.objects)
+        absent = lists.absent
+        if not objects:
+            return made
+
+
 def _gather(clone: Clone, segments: Iterable[bytes], known: Known) -> Parcel:
     """What the shared place lacks: behind segments, claims and records that were not sent."""
     claims = {
@@ -249,9 +293,9 @@ def _gather(clone: Clone, segments: Iterable[bytes], known: Known) -> Parcel:
     return Parcel(objects=objects, claims=claims, records=sorted(r.id for r in records))
 
 
-def _send(clone: Clone, remote: Remote, names: Sequence[str], moved: Moved) -> None:
-    """Sends objects; what a broken-off try sent already is not sent again."""
-    sent = _sent(clone)
+def _send(clone: Clone, remote: Remote, names: Sequence[str], moved: Moved, *, again: Set[str]) -> None:
+    """Sends objects; what a broken-off try sent already is not sent again, but for those of `again`."""
+    sent = _sent(clone) - again
     left = [name for name in names if name not in sent]
     progress = Progress(clone.tell, "sent", len(left))
 

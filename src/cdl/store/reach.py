@@ -68,6 +68,15 @@ def missing(store: Store, roots: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def inside(store: Store, found: Iterable[str]) -> set[str]:
+    """Every name in some objects, whether or not an object has it here; of what is content nothing."""
+    everything: set[str] = set()
+    for name in found:
+        content, leaves = _inside(store, name)
+        everything |= content | leaves
+    return everything
+
+
 def _inside(store: Store, name: str) -> tuple[set[str], set[str]]:
     """The names in an object: those to look behind, and those that are content."""
     try:

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from cdl.errors import ConfigError, Unavailable
 from cdl.store.tree import check_name
 
+HALF = ".tmp-"  # what is being written begins so
 BUCKETS = ("s3", "gs", "az")
 
 
@@ -97,7 +98,7 @@ class Folder:
         for folder, _, names in os.walk(self._path(prefix.rstrip("/"))):
             for name in names:
                 path = Path(folder) / name
-                if not name.startswith(".tmp-"):
+                if not name.startswith(HALF):
                     found = path.stat()
                     yield Held(path.relative_to(self.root).as_posix(), found.st_size, found.st_mtime)
 
@@ -109,6 +110,15 @@ class Folder:
     def delete(self, name: str) -> None:
         """Removes a name."""
         self._path(name).unlink(missing_ok=True)
+
+    def tidy(self, before: float) -> None:
+        """Removes what killed writers left half before a moment (seconds since 1970)."""
+        for path in self.root.rglob(f"{HALF}*"):
+            try:
+                if path.stat().st_mtime < before:
+                    path.unlink()
+            except FileNotFoundError:
+                continue  # its writer ended meanwhile
 
     def _path(self, name: str) -> Path:
         check_name(name)
@@ -131,7 +141,7 @@ def open_remote(place: str, *, root: Path) -> Remote:
 
 def _temporary(path: Path, data: bytes | memoryview) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=HALF)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
     os.chmod(temporary, 0o644)
