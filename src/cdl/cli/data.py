@@ -1,13 +1,20 @@
 """`cdl data`: datasets."""
 
+import sys
+
 import click
+import msgspec
 
 from cdl.cli.after import after
-from cdl.cli.output import here, json_option, say, show, table
+from cdl.cli.output import confirmed, here, json_option, say, show, table
+from cdl.cli.sharing import raise_faults, sync_workspace
 from cdl.data import ledger, stages, steps
 from cdl.data.gate import measures
 from cdl.data.submit import submit
-from cdl.errors import NotFound
+from cdl.errors import NotFound, Refused
+from cdl.housekeeping.erase import BEYOND, Plan
+from cdl.housekeeping.erase import erase as erase_planned
+from cdl.housekeeping.erase import plan as plan_erasure
 from cdl.monitoring.select import bring_back
 from cdl.pages.dataset import analyze
 from cdl.project import open_workspace
@@ -20,7 +27,7 @@ from cdl.workflow.workspace import named
 @click.group(invoke_without_command=True)
 @click.pass_context
 def data(ctx: click.Context) -> None:
-    """Datasets: run, list, rejected, logs, analyze, submit, collect."""
+    """Datasets: run, list, rejected, logs, analyze, submit, collect, erase."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_datasets)
 
@@ -123,3 +130,47 @@ def collect_request(request: str, name: str | None, as_json: bool) -> None:
     files = bring_back(workspace, request, named(workspace.config.data, "dataset", name))
     line = f"{len(files)} files written into the source; next: cdl data run --answers {request}"
     show({"files": files}, lambda: [line], as_json=as_json)
+
+
+@data.command("erase")
+@click.argument("item")
+@click.option("--of", "name", metavar="DATASET", help="The dataset, where there are several.")
+@click.option("--because", help="Why; it stands in the tombstone.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def erase_item(item: str, name: str | None, because: str | None, yes: bool, as_json: bool) -> None:
+    """Erase an item's bytes for good, here and in the shared store; a tombstone stays. For the data engineer.
+
+    It syncs first, lists what is affected, and asks. Every version that held the item stays readable but for it.
+    """
+    workspace = open_workspace(here(), tell=say)
+    if workspace.shared.place is not None:
+        raise_faults(sync_workspace(workspace))
+    made = plan_erasure(workspace, named(workspace.config.data, "dataset", name), item, because=because)
+    lines = _affected(made)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise Refused("nobody is asked without a terminal", remedy="look at it, then: --yes\n" + "\n".join(lines))
+        if not confirmed("\n".join(lines) + "\nerase it for good?", yes=False):
+            raise Refused("nothing was erased")
+    count = erase_planned(workspace, made)
+    if workspace.shared.place is not None:
+        raise_faults(sync_workspace(workspace))
+    done = [*lines, f"erased: {count} objects; {BEYOND}", "next: take it out of the source, then: cdl data run"]
+    show(msgspec.to_builtins(made) | {"gone": count}, lambda: done, as_json=as_json)
+
+
+def _affected(made: Plan) -> list[str]:
+    """What an erasure touches, for a person."""
+    lines = [f"item {made.item} of {made.dataset}"]
+    lines += [f"the same bytes, which go too: item {i}" for i in made.also]
+    lines += [f"whole raw file, which goes: {f}" for f in made.files]
+    for word, ids in (
+        ("dataset version", made.versions),
+        ("label snapshot", made.labels),
+        ("model that learned from it", made.models),
+        ("package of such a model", made.packages),
+    ):
+        lines += [f"affected: {word} {short(i)}" for i in ids]
+    lines += [f"not looked into: the test set of {n}: you hold no key" for n in made.closed]
+    return lines

@@ -125,7 +125,8 @@ def sealed_test(workspace: Workspace, dataset_id: str, labels_id: str, vault: Va
 def equal_items(workspace: Workspace, trained_on: str, tested_on: str, vault: Vault) -> dict[str, int]:
     """How many training items of one version equal test items of another, before and after cleaning.
 
-    Before cleaning as the split compares (`split.by`, else the bytes), after cleaning by the bytes.
+    Before cleaning as the split compares (`split.by`, else the bytes), after cleaning by the bytes. Erased items
+    have none.
     """
     train, test = dataset_record(workspace, trained_on), dataset_record(workspace, tested_on)
     of_train, of_test = (ledgers.read(vault, d.split.ledger).origins for d in (train, test))
@@ -133,8 +134,9 @@ def equal_items(workspace: Workspace, trained_on: str, tested_on: str, vault: Va
     tested = {of_test[i].equal for i in vault.tree(test.steps[0].test).names}
     before = {of_train[i].equal for i in train_ids} & tested
     sealed = vault.tree(test.test)
-    contents = {vault.digest(sealed.data(n)) for n in sealed.names}
-    cleaned = [workspace.store.get(e.object) for e in workspace.store.tree(train.train).entries]
+    contents = {vault.digest(sealed.data(n)) for n in sealed.names if not sealed.erased(n)}
+    entries = [e for e in workspace.store.tree(train.train).entries if workspace.store.erased(e.object) is None]
+    cleaned = [workspace.store.get(e.object) for e in entries]
     after = contents & {vault.digest(c) for c in cleaned}
     return {"before_cleaning": len(before), "after_cleaning": len(after)}
 

@@ -112,9 +112,10 @@ def unlabeled(workspace: Workspace, name: str, *, every: bool = False) -> list[t
     vault = workspace.vault(name, by="labeling")
     sealed = vault.tree(dataset.test)
     known = set() if every else {row.item for side in (TRAIN, TEST) for row in rows(workspace, name, side)}
-    entries = workspace.store.tree(dataset.train).entries
+    store = workspace.store
+    entries = [e for e in store.tree(dataset.train).entries if store.erased(e.object) is None]
     found = [(e.name, workspace.store.get(e.object)) for e in entries if e.name not in known]
-    found += [(n, sealed.data(n)) for n in sealed.names if n not in known]
+    found += [(n, sealed.data(n)) for n in sealed.names if n not in known and not sealed.erased(n)]
     return sorted(found)
 
 

@@ -44,9 +44,17 @@ def write(
     vault: Vault, before: Ledger, rows: Mapping[str, Row], origins: Mapping[str, Origin], sources: Sequence[str]
 ) -> str:
     """Seals the next ledger; its name."""
-    kept: Iterable[Row] = merged(before.rows, rows)
+    return _sealed(vault, merged(before.rows, rows), origins, sources)
+
+
+def rewritten(vault: Vault, found: Ledger, origins: Mapping[str, Origin]) -> str:
+    """Seals a ledger with other origins; its name."""
+    return _sealed(vault, found.rows, origins, found.sources)
+
+
+def _sealed(vault: Vault, rows: Iterable[Row], origins: Mapping[str, Origin], sources: Sequence[str]) -> str:
     content = {
-        "rows": [[r.id, r.equal, r.side, r.before] for r in kept],
+        "rows": [[r.id, r.equal, r.side, r.before] for r in rows],
         "origins": {i: list(asdict(o).values()) for i, o in origins.items()},
         "sources": list(sources),
     }

@@ -20,6 +20,7 @@ from cdl.data.stages import number_sources, take_in
 from cdl.data.versions import DATA_REFS
 from cdl.errors import NotFound
 from cdl.registry.records import Dataset, Labels, encode, short
+from cdl.store.erased import ITEMS, read_item
 from cdl.workflow.workspace import Workspace
 
 
@@ -46,6 +47,8 @@ def reproduce_data(workspace: Workspace, identity: str) -> list[Same]:
     """
     record = dataset_record(workspace, identity)
     name = short(identity)
+    if (why := erased_from(workspace, identity)) is not None:
+        return [Same(what="data", name=name, identical=None, why=why)]
     commit = workspace.git.resolve(DATA_REFS + identity)
     if commit is None:
         raise NotFound(
@@ -67,6 +70,17 @@ def reproduce_data(workspace: Workspace, identity: str) -> list[Same]:
         same = [getattr(a, side) == getattr(b, side) for a, b in zip(made.steps, record.steps, strict=True)]
         found.append(Same(what=f"data, {side}", name=str(getattr(record, side))[:12], identical=all(same)))
     return found
+
+
+def erased_from(workspace: Workspace, identity: str) -> str | None:
+    """Why a dataset version cannot be made again: items of it were erased. None where none was."""
+    for claim in workspace.store.claims(ITEMS):
+        found = read_item(workspace.store.claimed(claim) or b"", where=claim)
+        if identity in found.versions:
+            because = f": {found.because}" if found.because else ""
+            item = claim.rsplit("/", 1)[-1][:12]
+            return f"{short(identity)} held item {item}, erased by {found.who} at {found.when}{because}"
+    return None
 
 
 def reproduce_labels(workspace: Workspace, identity: str) -> Same:

@@ -21,10 +21,11 @@ from cdl.data.ledger import Ledger, Origin
 from cdl.data.process import Content, Rejected, equal_values, key, process
 from cdl.data.sources import fetch
 from cdl.data.split import ASIDE, TEST, TRAIN, Item, Row, assign
-from cdl.errors import ConfigError
+from cdl.errors import ConfigError, Refused
 from cdl.jobs.closure import Closure, closure
 from cdl.jobs.environment import Environment
 from cdl.registry.records import Dataset, Source, Split, Stage
+from cdl.store.erased import ITEMS, read_item
 from cdl.store.seal import SealedItem, Vault
 from cdl.store.tree import Entry
 from cdl.workflow.workspace import Workspace
@@ -72,7 +73,7 @@ def collect(draft: Draft) -> None:
     for place, source in enumerate(draft.config.sources()):
         if source.command is not None:
             draft.workspace.trusted.require_code()
-        files = fetch(source, draft.workspace.root)
+        files = _without_erased(draft, place, source, fetch(source, draft.workspace.root))
         raw = draft.vault.put_tree(SealedItem(name, data) for name, data in files.items())
         declared = msgspec.to_builtins(source)
         draft.sources.append(Source(raw=raw, **{k: v for k, v in declared.items() if v is not None and k != "get"}))
@@ -94,6 +95,31 @@ def take_in(draft: Draft, place: int, files: Mapping[str, bytes]) -> None:
         draft.unfit[identity] = Origin(number, name, None, "")
         draft.rejected[identity] = (COLLECT, Rejected(Content(files[name], {}), reason))
         draft.sayable.add(reason)
+
+
+def _without_erased(draft: Draft, place: int, source: DeclaredSource, files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files without those of items that were erased. Refused where a table or an array still holds one."""
+    store, prefix = draft.workspace.store, f"{ITEMS}{draft.name}/"
+    erased = {c.removeprefix(prefix): read_item(store.claimed(c) or b"", where=c) for c in store.claims(prefix)}
+    if not erased:
+        return files
+    digests = {digest for found in erased.values() for digest in found.digests}
+    there = [(raw.name, raw.content) for raw in read_items(files, draft.config.items)]
+    there += [(name, files[name]) for name in unfit(files, draft.config.items)]
+    lost = [
+        name
+        for name, content in there
+        if item_id(draft.vault, draft.numbers[place], name) in erased or draft.vault.digest(content) in digests
+    ]
+    if lost and draft.config.items.files is None:
+        raise Refused(
+            f"{len(lost)} items that were erased still stand in the source",
+            where=f"{source.path or source.url or source.command}: {lost[0]}",
+            remedy="take them out of the source, then the command again",
+        )
+    if lost:
+        draft.workspace.tell(f"left out: {len(lost)} files of items that were erased")
+    return {name: data for name, data in files.items() if name not in lost}
 
 
 def number_sources(draft: Draft, declared: Sequence[DeclaredSource | Source]) -> None:
@@ -249,7 +275,7 @@ def rejections(vault: Vault, dataset: Dataset) -> dict[str, tuple[str, str]]:
     if not dataset.rejected.get("tree"):
         return {}
     tree = vault.tree(dataset.rejected["tree"])
-    return {i: (tree.meta(i)["step"], tree.meta(i)["reason"]) for i in tree.names}
+    return {i: (tree.meta(i)["step"], tree.meta(i)["reason"]) for i in tree.names if not tree.erased(i)}
 
 
 def environment_id(environment: Environment) -> str:
@@ -259,9 +285,10 @@ def environment_id(environment: Environment) -> str:
 
 def _both(draft: Draft, stage: Stage) -> dict[str, Content]:
     store = draft.workspace.store
-    items = {e.name: Content(store.get(e.object), e.meta) for e in store.tree(stage.train).entries}
+    entries = [e for e in store.tree(stage.train).entries if store.erased(e.object) is None]
+    items = {e.name: Content(store.get(e.object), e.meta) for e in entries}
     sealed = draft.vault.tree(stage.test)
-    return items | {i: Content(sealed.data(i), sealed.meta(i)) for i in sealed.names}
+    return items | {i: Content(sealed.data(i), sealed.meta(i)) for i in sealed.names if not sealed.erased(i)}
 
 
 def closure_of(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from cdl.data.dataset import dataset_record
-from cdl.data.reproduce import Same, reproduce_data, reproduce_labels
+from cdl.data.reproduce import Same, erased_from, reproduce_data, reproduce_labels
 from cdl.deployment import package as packages
 from cdl.deployment.compress import export
 from cdl.deployment.stages import declared
@@ -101,6 +101,8 @@ def _model(workspace: Workspace, identity: str, model: Model) -> list[Same]:
     workspace.tell(f"again     data and labels {name} {short(model.data['dataset'])}")
     found = reproduce_data(workspace, model.data["dataset"])
     found.append(reproduce_labels(workspace, model.data["labels"]))
+    if (why := erased_from(workspace, model.data["dataset"])) is not None:
+        return [*found, Same(what="weights", name=short(identity), identical=None, why=why)]
     workspace.tell(f"again     transformation and training of {short(identity)}, without cache or checkpoint")
     found += _transformation(model, _prepared(workspace, model))
     again = train_again(workspace, model)

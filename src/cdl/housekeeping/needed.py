@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 
 from cdl.journal.events import Event
 from cdl.registry.records import AnyRecord, Dataset, Labels, Model, Package, Transformation, short
-from cdl.registry.registry import Stored
 from cdl.sharing.clone import Clone
 from cdl.store import reach
+from cdl.store.erased import ERASED
 from cdl.store.store import NAME, SEALED
 
 EVENTS = {  # kind -> the field that names an object
@@ -33,6 +33,10 @@ def needed(clone: Clone) -> Iterator[tuple[str, str]]:
     for event in clone.journal.events():
         if event.kind in EVENTS:
             yield str(event.fields[EVENTS[event.kind]]).removeprefix(SEALED), _told(event)
+    for claim in clone.store.claims(ERASED):
+        tombstone = clone.store.erased(claim.removeprefix(ERASED))
+        if tombstone is not None and tombstone.instead is not None:
+            yield tombstone.instead, f"the tombstone of {claim.removeprefix(ERASED)[:12]}"
     for prefix in RESULTS:
         for claim in clone.store.claims(prefix):
             found = (clone.store.claimed(claim) or b"").decode("utf-8", "replace")
@@ -45,7 +49,7 @@ def missing(clone: Clone) -> dict[str, str]:
     wanted: dict[str, str] = {}
     for name, because in needed(clone):
         wanted.setdefault(name, because)
-    lacking = {name: why for name, why in wanted.items() if not clone.store.has(name)}
+    lacking = {n: why for n, why in wanted.items() if not clone.store.has(n) and clone.store.erased(n) is None}
     behind = reach.missing(clone.store, wanted)
     return lacking | {name: f"tree {tree[:12]}" for name, tree in behind.items()}
 
@@ -68,11 +72,6 @@ def of_record(record: AnyRecord) -> Iterable[str]:
         case _:
             found = []
     return [name for name in found if name and NAME.fullmatch(name.removeprefix(SEALED))]
-
-
-def records_of(stored: Iterable[Stored]) -> set[str]:
-    """The bare names of every object that some records name."""
-    return {name.removeprefix(SEALED) for s in stored for name in of_record(s.record)}
 
 
 def _told(event: Event) -> str:

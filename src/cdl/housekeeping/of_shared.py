@@ -10,6 +10,7 @@ from cdl.store.remote import Remote
 from cdl.store.store import digest
 
 AREA = "shared store"
+GONE = "cdl sync in the clone that sent it, or here: cdl doctor --mend"
 SEND = "cdl sync --whole, in a clone that has it, sends it again"
 
 
@@ -39,6 +40,11 @@ def _contents(look: Look, remote: Remote) -> Iterator[Finding]:
             continue
         for each in found.objects:
             promised.setdefault(each, name)
+    for each in sorted(n for n in sizes if look.clone.store.erased(n) is not None):
+        if look.mend:
+            remote.delete(exchange.object_name(each))
+        what = "it was erased, and lies there all the same"
+        yield Finding(area=AREA, where=f"object {each[:12]}", what=what, remedy=GONE, mended=look.mend)
     for each, name in sorted(promised.items()):
         what = "" if each in gone else _wrong(look, remote, each, sizes)
         if what:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from cdl.errors import CdlError, Corrupt
 from cdl.housekeeping.finding import Finding, Look
 from cdl.housekeeping.needed import missing
+from cdl.sharing import erasures
 from cdl.sharing.exchange import fetch_one
 from cdl.store.store import Fault
 
@@ -28,6 +29,10 @@ def check(look: Look) -> Iterator[Finding]:
         broken, lacking = broken or list(store.verify()), {}
     for fault in broken:
         yield _finding(look, fault.object, fault.what)
+    for name in erasures.present(look.clone):
+        mended = look.mend and store.has(store.standing(name)) and store.remove(name)
+        what = "it was erased, and is here all the same"
+        yield Finding(area=AREA, where=f"object {name[:12]}", what=what, remedy="cdl sync", mended=mended)
     for name, because in sorted(lacking.items()):
         yield _finding(look, name, f"it is not here, and {because} needs it")
 

@@ -31,6 +31,7 @@ KINDS: dict[str, dict[str, str]] = {
     "sealed.opened": {"tree": "str", "by": "str", "items": "int"},
     "dataset.versioned": {"name": "str", "version": "str"},
     "dataset.ready": {"name": "str", "dataset": "str", "labels": "str"},
+    "item.erased": {"dataset": "str", "item": "str", "objects": "int"},
     "labels.recorded": {"dataset": "str", "batch": "str", "count": "int", "by": "str"},
     "labels.released": {"name": "str", "version": "str", "dataset": "str"},
     "experiment.created": {"name": "str", "commit": "str"},

@@ -21,6 +21,7 @@ from cdl.sharing import marks, parcel
 from cdl.sharing.clone import Clone, Progress
 from cdl.sharing.parcel import CLAIMS, Known, Parcel
 from cdl.store import reach
+from cdl.store.erased import ERASED
 from cdl.store.remote import Remote
 from cdl.store.store import digest
 
@@ -106,7 +107,7 @@ def pull(clone: Clone, remote: Remote) -> Moved:
     own = stream.own_stream(clone.folder)
     names = [n for n in remote.folders("journal/") if stream.STREAM.fullmatch(n) and n != own]
     offered = [o for some in _together(names, lambda n: _offered(clone, remote, n, moved)) for o in some]
-    wanted = {name for o in offered for name in o.parcel.objects if not clone.store.has(name)}
+    wanted = {n for o in offered for n in o.parcel.objects if not clone.store.has(n) and not clone.store.erased(n)}
     lost = _fetch(clone, remote, sorted(wanted), moved)
     if lost:
         lost = _excused(clone, remote, lost, moved)
@@ -204,7 +205,8 @@ def fetch_one(clone: Clone, remote: Remote, name: str) -> bool:
 
 def gone(clone: Clone, remote: Remote) -> set[str]:
     """Objects that parcels name and that were removed from a remote on purpose."""
-    return marks.read(remote, clone.folder).swept
+    erased = {claim.removeprefix(ERASED) for claim in clone.store.claims(ERASED)}
+    return marks.read(remote, clone.folder).swept | erased
 
 
 # push

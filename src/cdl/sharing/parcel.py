@@ -17,12 +17,13 @@ import msgspec
 
 from cdl.errors import CdlError, Corrupt
 from cdl.journal import stream
+from cdl.store.erased import ERASED, ITEMS
 from cdl.store.store import NAME
 from cdl.store.tree import check_name
 
 FORMAT = "cdl-parcel-1"
 LOCAL = "shared"  # the folder below `.cdl`
-CLAIMS = ("jobs/", "evaluations/", "comparisons/", "revisions/", "counted/", "trained/", "triggers/")
+CLAIMS = ("jobs/", "evaluations/", "comparisons/", "revisions/", "counted/", "trained/", "triggers/", ERASED, ITEMS)
 CLAIM = re.compile(r"[^\x00-\x1f\x7f]{1,300}")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from cdl.errors import Conflict
 from cdl.git.repository import Git
 from cdl.registry.check import removed_records
-from cdl.sharing import branches, exchange
+from cdl.sharing import branches, erasures, exchange
 from cdl.sharing.branches import Moved as Branch
 from cdl.sharing.clone import Clone
 from cdl.sharing.exchange import Moved
@@ -61,6 +61,7 @@ def sync(clone: Clone, remote: Remote | None, *, targets: Sequence[str], whole: 
         if whole:
             exchange.forget(clone)
         exchange.follow_place(clone, remote)
+        erasures.follow(clone, remote)
     for _ in range(ATTEMPTS):
         frozen = _fetch(clone, git_remote, targets, done) if git_remote else set()
         if remote is not None:

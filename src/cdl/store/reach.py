@@ -59,12 +59,16 @@ def freshen(store: Store, roots: Iterable[str]) -> bool:
 
 
 def missing(store: Store, roots: Iterable[str]) -> dict[str, str]:
-    """Objects that trees and sealed manifests behind some names lead to and that are not here: name -> what names it."""
+    """Objects that trees and sealed manifests behind some names lead to and that are not here: name -> what names it.
+
+    What was erased is not missing.
+    """
     found: dict[str, str] = {}
     for name in reachable(store, roots):
         content, leaves = _inside(store, name)
         if leaves or _is_sealed_manifest(store, name):
-            found |= {below: name for below in leaves | content if not store.has(below)}
+            lacking = [below for below in leaves | content if not store.has(below)]
+            found |= {below: name for below in lacking if store.erased(below) is None}
     return found
 
 

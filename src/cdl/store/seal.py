@@ -12,7 +12,7 @@ even their padded sizes show. Verifying and moving sealed objects needs no key.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from blake3 import blake3
 
 from cdl import document
-from cdl.errors import Corrupt, Unavailable
+from cdl.errors import Corrupt, NotFound, Unavailable
 from cdl.store.store import SEALED, Store
 from cdl.store.tree import check_name
 
@@ -60,12 +60,23 @@ class SealedTree:
         return tuple(self._rows)
 
     def data(self, name: str) -> bytes:
-        """An item's bytes."""
+        """An item's bytes. NotFound where they were erased."""
         row = self._rows[name]
+        if self.erased(name):
+            tombstone = self._vault.store.erased(self._packs[row["pack"]])
+            raise NotFound(
+                f"item {name[:12]} was erased",
+                where=tombstone.line if tombstone else None,
+                remedy="cdl data run makes a version without it",
+            )
         pack = row["pack"]
         if pack not in self._opened:
             self._opened[pack] = self._vault.get(self._packs[pack], first=self._key)
         return self._opened[pack][row["at"] : row["at"] + row["size"]]
+
+    def erased(self, name: str) -> bool:
+        """Whether an item's bytes and fields were erased."""
+        return bool(self._rows[name].get("erased", False))
 
     def meta(self, name: str) -> dict[str, Any]:
         """An item's fields."""
@@ -164,6 +175,22 @@ class Vault:
         }
         return SEALED + self.store.put(document.canonical(manifest))
 
+    def without(self, name: str, lost: Set[str]) -> dict[str, str]:
+        """Seals what is to stand for the parts of a sealed tree once some of its items are erased: object -> instead, both bare.
+
+        Bytes become zeros in their place, so what else lies in a pack stays where it is; fields go from the index.
+        """
+        public = manifest(self.store, name)
+        rows = json.loads(self.get(public["index"]))
+        packs = {row["pack"]: bytearray(self.get(public["packs"][row["pack"]])) for row in rows if row["name"] in lost}
+        for row in rows:
+            if row["name"] in lost:
+                packs[row["pack"]][row["at"] : row["at"] + row["size"]] = bytes(row["size"])
+                row |= {"meta": {}, "erased": True}
+        new = {public["packs"][number]: self.put(bytes(data)) for number, data in packs.items()}
+        new[public["index"]] = self.put(document.canonical(rows))
+        return {_bare(self.store.standing(old)): _bare(instead) for old, instead in new.items()}
+
     def tree(self, name: str) -> SealedTree:
         """Opens a sealed tree."""
         public = manifest(self.store, name)
@@ -187,6 +214,10 @@ def manifest(store: Store, name: str) -> dict[str, Any]:
 
 def _cipher(key: bytes) -> Any:
     return import_module("cryptography.hazmat.primitives.ciphers.aead").AESGCMSIV(key)
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix(SEALED)
 
 
 def _pad(data: bytes) -> bytes:

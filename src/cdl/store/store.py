@@ -2,6 +2,7 @@
 
     <root>/objects/3f/2a91c0...     an object; its name is the hash of its bytes
     <root>/claims/jobs/77f0...      a claim: whoever creates it first has it, its content never changes
+    <root>/claims/erased/3f2a91...  a tombstone: the object went for good, and what stands in its place (erased.py)
     <root>/going/3f2a91c0...-9f0c   an object that is being removed
 
 Everything is written to a temporary file beside its place and then moved there, so a half-written object or claim is
@@ -24,7 +25,8 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
-from cdl.errors import ConfigError, Corrupt, NotFound
+from cdl.errors import ConfigError, Corrupt, NotFound, Refused
+from cdl.store.erased import ERASED, Tombstone, read
 from cdl.store.tree import Entry, Tree, check_name, decode, encode
 
 SEALED = "s:"  # prefix of objects named by the hash of their ciphertext
@@ -53,15 +55,18 @@ class Store:
         self._objects = root / "objects"
         self._claims = root / "claims"
         self._going = root / "going"
+        self._erasures = self._claims / ERASED.rstrip("/")
         self._verified: set[str] = set()
         self._taken: dict[str, bytes] = {}  # claims that were read: they never change
 
     # objects
 
     def put(self, data: bytes | memoryview) -> str:
-        """Stores bytes, or makes those that stand young again; returns their name."""
+        """Stores bytes, or makes those that stand young again; returns their name. Refused for bytes that were erased."""
         name = digest(data)
         if not self.freshen(name):
+            if (tombstone := self.erased(name)) is not None:
+                raise Refused("these bytes were erased", where=tombstone.line, remedy="take the item out of the source")
             _write(self._path(name), data)
         return name
 
@@ -92,18 +97,14 @@ class Store:
         return [self.get(name) for name in names]
 
     def view(self, name: str) -> memoryview:
-        """An object's bytes mapped into memory, read-only; verified once a process."""
-        path = self._path(name)
+        """An object's bytes mapped into memory, read-only; verified once a process. Of an erased one what stands for it."""
+        path = self._path(name := self.standing(name))
         try:
             with self._opened(path) as file:
                 size = os.fstat(file.fileno()).st_size
                 data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if size else memoryview(b"")
         except FileNotFoundError as error:
-            raise NotFound(
-                f"object {name[:12]} is not in the store",
-                where=str(self.root),
-                remedy="cdl sync, where others share it; else from a backup",
-            ) from error
+            raise self._absent(name) from error
         if name not in self._verified:
             if digest(data) != name.removeprefix(SEALED):
                 raise Corrupt("the bytes are not what the name says", where=str(path), remedy="cdl store verify")
@@ -113,15 +114,15 @@ class Store:
     def path(self, name: str) -> Path:
         """The file of an object, for a process that maps it; verified once a process."""
         self.view(name)
-        return self._path(name)
+        return self._path(self.standing(name))
 
     def start(self, name: str, size: int) -> bytes:
         """The first bytes of an object, not verified. NotFound."""
         try:
-            with self._opened(self._path(name)) as file:
+            with self._opened(self._path(self.standing(name))) as file:
                 return file.read(size)
         except FileNotFoundError as error:
-            raise NotFound(f"object {name[:12]} is not in the store", where=str(self.root)) from error
+            raise self._absent(name) from error
 
     def has(self, name: str) -> bool:
         """Whether an object is here."""
@@ -241,6 +242,24 @@ class Store:
             found += [f"{below}/{name}" for name in names if not name.startswith(TEMPORARY)]
         return sorted(found)
 
+    # what was erased
+
+    def erased(self, name: str) -> Tombstone | None:
+        """The tombstone of an object; None where it was not erased."""
+        bare = name.removeprefix(SEALED)
+        data = self.claimed(ERASED + bare)
+        return None if data is None else read(data, where=f"tombstone of {bare[:12]}")
+
+    def standing(self, name: str) -> str:
+        """What stands for an object: itself, or what an erasure put in its place, with the same prefix."""
+        if not self._erasures.is_dir():
+            return name
+        tombstone = self.erased(name)
+        while tombstone is not None and tombstone.instead is not None:
+            name = (SEALED if name.startswith(SEALED) else "") + tombstone.instead
+            tombstone = self.erased(name)
+        return name
+
     # checking
 
     def verify(self) -> Iterator[Fault]:
@@ -283,7 +302,19 @@ class Store:
         try:
             return self._path(name).stat()
         except FileNotFoundError as error:
-            raise NotFound(f"object {name[:12]} is not in the store", where=str(self.root)) from error
+            raise self._absent(name) from error
+
+    def _absent(self, name: str) -> NotFound:
+        tombstone = self.erased(name)
+        if tombstone is not None:
+            return NotFound(
+                f"object {name[:12]} was erased", where=tombstone.line, remedy="cdl data run makes a version without it"
+            )
+        return NotFound(
+            f"object {name[:12]} is not in the store",
+            where=str(self.root),
+            remedy="cdl sync, where others share it; else from a backup",
+        )
 
     def _path(self, name: str) -> Path:
         bare = name.removeprefix(SEALED)

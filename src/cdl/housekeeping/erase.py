@@ -1,0 +1,312 @@
+"""`cdl data erase`: the bytes of an item go everywhere in this clone's store and in the shared one; tombstones stay.
+
+First it is planned and the plan noted (names only), so that a killed erasure goes on as it was begun. Then, object by object:
+what stands in its place is stored and sent, the tombstone is taken once in all, the object goes. At last what was computed from
+the item and is named by nothing goes too. A version that held the item stays readable but for it.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from cdl.config.schema import Items
+from cdl.data import ledger as ledgers
+from cdl.data.formats import read_items
+from cdl.errors import CdlError, Conflict, NotFound
+from cdl.housekeeping.gc import collect
+from cdl.registry.records import Dataset, Labels, Model, Package
+from cdl.sharing import claims, exchange
+from cdl.store.erased import ERASED, ITEMS, ErasedItem, Tombstone, encode
+from cdl.store.hold import held
+from cdl.store.seal import SealedTree, Vault
+from cdl.store.store import SEALED, digest
+from cdl.workflow.policy import require_role
+from cdl.workflow.workspace import Workspace
+
+COMMAND = "data erase"
+ROLES = ("data_engineer",)
+FOLDER = "erasing"  # below `.cdl`: plans that were begun
+SHORTEST = 8  # digits of an item's id
+BEYOND = "git history, backups, copies of the sources and clones that never sync again are out of reach"
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """What is to go. Names of trees and of what goes in each; open objects; ledgers; who else has the same bytes."""
+
+    dataset: str
+    item: str
+    because: str | None
+    who: str
+    when: str
+    open: dict[str, list[str]] = {}
+    sealed: dict[str, list[str]] = {}
+    objects: list[str] = []
+    ledgers: list[str] = []
+    digests: list[str] = []
+    also: list[str] = []
+    files: list[str] = []
+    closed: list[str] = []
+    versions: list[str] = []
+    labels: list[str] = []
+    models: list[str] = []
+    packages: list[str] = []
+
+    def tombstone(self, instead: str | None) -> Tombstone:
+        """Of one object."""
+        return Tombstone(
+            instead=instead, items=[f"{self.dataset}/{self.item}"], who=self.who, when=self.when, because=self.because
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trees:
+    """The trees of some dataset versions, each once, with the vault that opens the sealed ones."""
+
+    open: dict[str, None]
+    sealed: dict[str, Vault]
+    raw: dict[str, Vault]
+
+
+def plan(workspace: Workspace, dataset: str, what: str, *, because: str | None = None) -> Plan:
+    """What erasing an item (by its id or the beginning of one) comes to; one that was begun is gone on with.
+
+    Refused for another role, NotFound and Conflict for the name, Unavailable without the dataset's key.
+    """
+    require_role(workspace, ROLES, COMMAND)
+    versions = {i: d for i, d in workspace.registry.all(Dataset) if d.name == dataset}
+    item = _item(workspace, dataset, versions, what)
+    begun = _place(workspace, dataset, item)
+    if begun.exists():
+        return msgspec.json.decode(begun.read_bytes(), type=Plan)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    made = Plan(dataset=dataset, item=item, because=because, who=workspace.person.email, when=now)
+    every = {i: d for i, d in workspace.registry.all(Dataset)}
+    made.closed = sorted({d.name for d in every.values() if not workspace.holds_key(d.name)})
+    trees = _trees(workspace, [d for d in every.values() if d.name not in made.closed])
+    contents = _contents(workspace, dataset, versions, item, trees)
+    also: set[str] = set()
+    _plan_open(workspace, every.values(), contents, made, also)
+    _plan_sealed(trees, contents, made, also)
+    _plan_ledgers(workspace, versions, made)
+    vault = _vault(workspace, dataset, next(iter(versions.values())).data_key)
+    made.digests = sorted(vault.digest(c) for c in contents)
+    made.also = sorted(also - {item})
+    _plan_affected(workspace, every, made)
+    return made
+
+
+def erase(workspace: Workspace, made: Plan) -> int:
+    """Does it; how many objects went. Conflict while something runs in this clone, or where another clone erases the same."""
+    running = held(workspace.folder)
+    if running:
+        raise Conflict(
+            f"process {', '.join(running)} works here and may hold what it read",
+            where=str(workspace.root),
+            remedy="the command again when it ended",
+        )
+    place = _place(workspace, made.dataset, made.item)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(msgspec.json.encode(made))
+    kept = ErasedItem(digests=made.digests, versions=made.versions, who=made.who, when=made.when, because=made.because)
+    _take(workspace, f"{ITEMS}{made.dataset}/{made.item}", encode(kept))
+    count = 0
+    for old, instead in _replacements(workspace, made):
+        count += _entomb(workspace, made, old, instead)
+    for name in made.objects:
+        count += _entomb(workspace, made, name, None)
+    done = collect(workspace.clone, remove=True, older_than=0, incomplete=True)
+    workspace.journal.append(
+        "item.erased", who=workspace.person.email, dataset=made.dataset, item=made.item, objects=count
+    )
+    place.unlink()
+    return count + sum(amount.count for amount in done.gone.values())
+
+
+def _item(workspace: Workspace, dataset: str, versions: dict[str, Dataset], what: str) -> str:
+    """The whole id of an item of any version."""
+    found: set[str] = set()
+    for record in versions.values():
+        vault = _vault(workspace, dataset, record.data_key)
+        found.update(i for i in ledgers.read(vault, record.split.ledger).origins if i.startswith(what))
+    if not found or len(what) < SHORTEST:
+        raise NotFound(
+            f"no item {what} in any version of {dataset}",
+            remedy=f"at least {SHORTEST} digits; cdl label next shows ids",
+        )
+    if len(found) > 1:
+        raise Conflict(f"{what} is short for {len(found)} items", remedy="type more digits: " + ", ".join(found))
+    return found.pop()
+
+
+def _trees(workspace: Workspace, records: Iterable[Dataset]) -> _Trees:
+    found = _Trees(open={}, sealed={}, raw={})
+    for record in records:
+        vault = _vault(workspace, record.name, record.data_key)
+        aside = [record.split.set_aside.get("tree"), record.rejected.get("tree")]
+        found.open.update(dict.fromkeys(stage.train for stage in record.steps))
+        found.sealed.update(dict.fromkeys([*(s.test for s in record.steps), *(t for t in aside if t)], vault))
+        found.raw.update(dict.fromkeys((s.raw for s in record.sources), vault))
+    return found
+
+
+def _contents(workspace: Workspace, dataset: str, versions: dict[str, Dataset], item: str, trees: _Trees) -> set[bytes]:
+    """The bytes that the item has at any stage of any version."""
+    store, found = workspace.store, set[bytes]()
+    for record in versions.values():
+        for stage in record.steps:
+            entry = store.tree(stage.train).by_name.get(item)
+            if entry is not None and store.erased(entry.object) is None:
+                found.add(store.get(entry.object))
+        for name in [*(s.test for s in record.steps), record.split.set_aside.get("tree"), record.rejected.get("tree")]:
+            tree = trees.sealed[name].tree(name) if name else None
+            if tree is not None and item in tree.names and not tree.erased(item):
+                found.add(tree.data(item))
+    return found
+
+
+def _plan_open(
+    workspace: Workspace, records: Iterable[Dataset], contents: set[bytes], made: Plan, also: set[str]
+) -> None:
+    """Open trees that name the item or the same bytes."""
+    names = {digest(c) for c in contents}
+    for record in records:
+        for tree in dict.fromkeys(stage.train for stage in record.steps):
+            if not workspace.store.has(workspace.store.standing(tree)):
+                continue
+            entries = workspace.store.tree(tree).entries
+            own = {e.name for e in entries if record.name == made.dataset and e.name == made.item}
+            lost = own | {e.name for e in entries if e.object in names}
+            if lost:
+                made.open[tree] = sorted(lost)
+                also.update(lost)
+    made.objects = sorted(n for n in names if workspace.store.has(n))
+
+
+def _plan_sealed(trees: _Trees, contents: set[bytes], made: Plan, also: set[str]) -> None:
+    """Sealed trees with the item or the same bytes, and raw files that hold it."""
+    for name, vault in trees.sealed.items():
+        tree = vault.tree(name)
+        lost = {n for n in _left(tree) if n == made.item or tree.data(n) in contents}
+        if lost:
+            made.sealed[name] = sorted(lost)
+            also.update(lost)
+    for name, vault in trees.raw.items():
+        tree = vault.tree(name)
+        lost = {n for n in _left(tree) if tree.data(n) in contents}
+        made.files = sorted({*made.files, *lost})
+        if lost:
+            made.sealed[name] = sorted(lost)
+
+
+def _left(tree: SealedTree) -> list[str]:
+    return [name for name in tree.names if not tree.erased(name)]
+
+
+def _plan_ledgers(workspace: Workspace, versions: dict[str, Dataset], made: Plan) -> None:
+    """Ledgers that say where the item came from, and the raw files in which it lay under that name."""
+    items = workspace.config.data[made.dataset].items if made.dataset in workspace.config.data else None
+    for record in versions.values():
+        vault = _vault(workspace, made.dataset, record.data_key)
+        origin = ledgers.read(vault, record.split.ledger).origins.get(made.item)
+        if origin is None:
+            continue
+        if record.split.ledger not in made.ledgers:
+            made.ledgers.append(record.split.ledger)
+        for raw in dict.fromkeys(s.raw for s in record.sources):
+            tree = vault.tree(raw)
+            lost = set(made.sealed.get(raw, []))
+            for name in _left(tree):
+                if origin.name and _holds(tree, name, items, origin.name):
+                    lost.add(name)
+            if lost:
+                made.sealed[raw] = sorted(lost)
+                made.files = sorted({*made.files, *lost})
+
+
+def _holds(tree: SealedTree, name: str, items: Items | None, wanted: str) -> bool:
+    """Whether a raw file is an item, the array that holds it, or a table with a row of that name."""
+    if name in (wanted, wanted.partition("#")[0]):
+        return True
+    if items is None or items.rows is None:
+        return False
+    try:
+        return any(raw.name == wanted for raw in read_items({name: tree.data(name)}, items))
+    except CdlError:
+        return False  # no table
+
+
+def _plan_affected(workspace: Workspace, every: dict[str, Dataset], made: Plan) -> None:
+    """Versions that hold the item or its bytes, snapshots of them, models that learned from these, packages of the models."""
+    gone = {*made.open, *made.sealed}
+    made.versions = sorted(i for i, d in every.items() if gone & {*(s.train for s in d.steps), *_sealed_of(d)})
+    labels = workspace.registry.all(Labels)
+    made.labels = sorted(i for i, record in labels if record.dataset in made.versions)
+    models = workspace.registry.all(Model)
+    made.models = sorted(i for i, m in models if m.data["dataset"] in made.versions)
+    packages = workspace.registry.all(Package)
+    made.packages = sorted(i for i, p in packages if p.model in made.models)
+
+
+def _replacements(workspace: Workspace, made: Plan) -> Iterator[tuple[str, str]]:
+    """Objects that held more than the item, each with what stands in its place, one after the other."""
+    store = workspace.store
+    for tree, lost in made.open.items():
+        entries = [replace(e, meta={}) if e.name in lost else e for e in store.tree(tree).entries]
+        yield store.standing(tree), store.put_tree(entries)
+    records = {name: d for _, d in workspace.registry.all(Dataset) for name in _sealed_of(d)}
+    for tree, lost in made.sealed.items():
+        record = records[tree]
+        yield from _vault(workspace, record.name, record.data_key).without(tree, set(lost)).items()
+    for name in made.ledgers:
+        record = next(d for _, d in workspace.registry.all(Dataset) if d.split.ledger == name)
+        yield store.standing(name), _ledger(_vault(workspace, record.name, record.data_key), name, made.item)
+
+
+def _sealed_of(record: Dataset) -> list[str]:
+    aside = [record.split.set_aside.get("tree"), record.rejected.get("tree")]
+    return [*(s.test for s in record.steps), *(s.raw for s in record.sources), *(t for t in aside if t)]
+
+
+def _ledger(vault: Vault, name: str, item: str) -> str:
+    """A ledger that does not say any more how the item was called in its source, nor its label there."""
+    found = ledgers.read(vault, name)
+    origins = dict(found.origins)
+    origins[item] = replace(origins[item], name="", label=None)
+    return ledgers.rewritten(vault, found, origins)
+
+
+def _entomb(workspace: Workspace, made: Plan, old: str, instead: str | None) -> int:
+    """Sends what stands in an object's place, takes the tombstone, and removes the object here and in the shared place."""
+    old, instead = old.removeprefix(SEALED), instead.removeprefix(SEALED) if instead else None
+    if old == instead:
+        return 0  # done before
+    remote = workspace.shared.remote
+    if remote is not None and instead is not None:
+        remote.put(exchange.object_name(instead), workspace.store.view(instead))
+    _take(workspace, ERASED + old, encode(made.tombstone(instead)))
+    workspace.store.remove(old)
+    if remote is not None:
+        remote.delete(exchange.object_name(old))
+    return 1
+
+
+def _take(workspace: Workspace, name: str, payload: bytes) -> None:
+    """Takes a tombstone once in all. Conflict where another clone put another one."""
+    if claims.take(workspace.store, workspace.shared.remote, name, payload):
+        return
+    if workspace.store.claimed(name) != payload:
+        raise Conflict(
+            "another clone erases from the same object", where=name[:40], remedy="cdl sync, then the command again"
+        )
+
+
+def _vault(workspace: Workspace, dataset: str, data_key: str) -> Vault:
+    """Opens the sealed side of a dataset, and seals with the key that a version names; each opening is an event."""
+    return workspace.vault(dataset, by="erase", data_key=data_key)
+
+
+def _place(workspace: Workspace, dataset: str, item: str) -> Path:
+    return workspace.folder / FOLDER / f"{dataset}-{item}.json"
