@@ -18,6 +18,7 @@ from cdl.data.dataset import Items, current_items
 from cdl.errors import CdlError, Conflict, NotFound, Unavailable
 from cdl.git.commit import repair
 from cdl.git.repository import Git, Person
+from cdl.housekeeping.upgrade import upgrade
 from cdl.jobs.local import Jobs
 from cdl.journal.journal import Journal
 from cdl.keys import Keyring
@@ -152,6 +153,8 @@ def open_workspace(start: Path, *, tell: Callable[[str], None] = silent, at: str
     git = Git(root)
     repair(git)
     folder = shared_folder(git)
+    if upgrade(git, folder):
+        tell(f"{folder}: brought to this version")
     journal = Journal(folder)
     store = Store(folder / "store")
     person = git.person() if at is None else runner(git)

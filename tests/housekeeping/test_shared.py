@@ -187,11 +187,11 @@ def test_what_a_branch_that_was_never_sent_needs_stays(shared: Team) -> None:
     workspace = shared.b.become(SCIENCE)
     workspace.git.run("switch", "--quiet", "-c", "wip", "main")
     model = register(workspace, train(workspace, "side", seed=3))
-    workspace.git.run("update-ref", "-d", f"refs/cdl/models/{model}")
-    shared.b.cdl(SCIENCE, "sync", "--whole")
-    workspace = shared.b.become(SCIENCE)
-    workspace.git.run("switch", "--quiet", "main")
     weights = workspace.registry.record(Model, model).weights
+    workspace.git.run("update-ref", "-d", f"refs/cdl/models/{model}")
+    workspace.git.run("switch", "--quiet", "main")
+    shared.b.cdl(SCIENCE, "sync")
+    assert "wip" not in shared.b.become(SCIENCE).git.text("ls-remote", "--heads", "origin")
     assert weights in there(shared)
     age(shared)
     for days in (2, 0):
