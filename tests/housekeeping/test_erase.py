@@ -8,14 +8,16 @@ import pytest
 from cdl.data import ledger
 from cdl.data.dataset import training
 from cdl.data.versions import make
-from cdl.errors import Conflict, NotFound, Refused
+from cdl.errors import Conflict, Corrupt, NotFound, Refused
 from cdl.housekeeping.erase import erase, plan
 from cdl.housekeeping.gc import collect
-from cdl.registry.records import Dataset, Labels
-from cdl.store.erased import ERASED
+from cdl.registry.records import Dataset, Labels, Model
+from cdl.sharing.exchange import push
+from cdl.store.erased import ERASED, Tombstone, encode
 from cdl.store.hold import holding
+from cdl.store.remote import Folder
 from cdl.store.seal import manifest
-from cdl.store.store import Store
+from cdl.store.store import Store, digest
 from cdl.workflow.workspace import Workspace
 from tests.projects import DATA, REVIEW, SCIENCE, YAML, make_toy, table
 from tests.sharing.conftest import Team
@@ -185,6 +187,30 @@ def test_a_clone_that_sends_it_once_more_loses_it_with_its_next_sync(shared: Tea
     assert shared.b.become(SCIENCE).store.has(name)
     shared.b.cdl(SCIENCE, "sync")
     assert not place.exists() and not shared.b.become(SCIENCE).store.has(name)
+
+
+@pytest.mark.parametrize("way", ["claim", "parcel"])
+def test_a_tombstone_that_no_key_of_the_dataset_signed_is_named_and_not_followed(shared: Team, way: str) -> None:
+    a = shared.a.become(DATA)
+    name = a.registry.all(Model)[0][1].weights
+    other = a.store.put(b"read this instead")
+    forged = encode(
+        Tombstone(instead=other, items=["points/" + "0" * 32], who=DATA, when="now", signature="ed25519:00")
+    )
+    claim = ERASED + name
+    if way == "claim":
+        place = shared.store / "claims" / claim
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(forged)
+    else:
+        a.store.claim(claim, forged)
+        a.journal.append("project.initialized", who=DATA)
+        shared.a.become(DATA)
+        push(shared.a.become(DATA).clone, Folder(shared.store))
+    with pytest.raises(Corrupt, match="faults"):
+        shared.b.cdl(SCIENCE, "sync")
+    b = shared.b.become(SCIENCE)
+    assert b.store.erased(name) is None and digest(b.store.get(name)) == name
 
 
 def test_files_with_the_same_bytes_go_too_and_are_left_out_next_time(

@@ -80,6 +80,6 @@ def _maybe(vault: Vault, name: str | None) -> str | None:
 
 
 def _tree(vault: Vault, name: str) -> str:
-    """A sealed tree, sealed again."""
+    """A sealed tree, sealed again; without what was erased."""
     tree = vault.tree(name)
-    return vault.put_tree(SealedItem(n, tree.data(n), tree.meta(n)) for n in tree.names)
+    return vault.put_tree(SealedItem(n, tree.data(n), tree.meta(n)) for n in tree.names if not tree.erased(n))

@@ -18,7 +18,8 @@ from cdl.data.formats import read_items
 from cdl.errors import CdlError, Conflict, NotFound
 from cdl.housekeeping.gc import collect
 from cdl.registry.records import Dataset, Labels, Model, Package
-from cdl.sharing import claims, exchange
+from cdl.sharing import exchange
+from cdl.sharing.signed import content
 from cdl.store.erased import ERASED, ITEMS, ErasedItem, Tombstone, encode
 from cdl.store.hold import held
 from cdl.store.seal import SealedTree, Vault
@@ -111,7 +112,7 @@ def erase(workspace: Workspace, made: Plan) -> int:
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(msgspec.json.encode(made))
     kept = ErasedItem(digests=made.digests, versions=made.versions, who=made.who, when=made.when, because=made.because)
-    _take(workspace, f"{ITEMS}{made.dataset}/{made.item}", encode(kept))
+    _take(workspace, made, f"{ITEMS}{made.dataset}/{made.item}", kept)
     count = 0
     for old, instead in _replacements(workspace, made):
         count += _entomb(workspace, made, old, instead)
@@ -286,18 +287,20 @@ def _entomb(workspace: Workspace, made: Plan, old: str, instead: str | None) -> 
     remote = workspace.shared.remote
     if remote is not None and instead is not None:
         remote.put(exchange.object_name(instead), workspace.store.view(instead))
-    _take(workspace, ERASED + old, encode(made.tombstone(instead)))
+    _take(workspace, made, ERASED + old, made.tombstone(instead))
     workspace.store.remove(old)
     if remote is not None:
         remote.delete(exchange.object_name(old))
     return 1
 
 
-def _take(workspace: Workspace, name: str, payload: bytes) -> None:
-    """Takes a tombstone once in all. Conflict where another clone put another one."""
-    if claims.take(workspace.store, workspace.shared.remote, name, payload):
-        return
-    if workspace.store.claimed(name) != payload:
+def _take(workspace: Workspace, made: Plan, name: str, found: Tombstone | ErasedItem) -> None:
+    """Signs a tombstone and takes it once in all. Conflict where another clone put another one."""
+    signature = workspace.signing(made.dataset).sign(content(name, msgspec.to_builtins(found)))
+    payload = encode(msgspec.structs.replace(found, signature=signature))
+    remote = workspace.shared.remote
+    free = remote is None or remote.create(f"claims/{name}", payload) or remote.get(f"claims/{name}") == payload
+    if not free or not (workspace.store.claim(name, payload) or workspace.store.claimed(name) == payload):
         raise Conflict(
             "another clone erases from the same object", where=name[:40], remedy="cdl sync, then the command again"
         )

@@ -97,8 +97,8 @@ def trust(look: Look) -> Iterator[Finding]:
             yield Finding(
                 area="trust",
                 where=str(path),
-                what=f"no key of {name}: its test set cannot be opened here",
-                remedy="a holder gives it: cdl key backup, then here: cdl key restore",
+                what=f"{workspace.lacking(name)}: its test set cannot be opened here",
+                remedy="cdl member list says who can grant it; or a holder's backup line: cdl key restore",
                 fault=False,
             )
     if not workspace.trusted.code:

@@ -34,7 +34,7 @@ def _contents(look: Look, remote: Remote) -> Iterator[Finding]:
     sizes = {held.name.removeprefix("objects/").replace("/", ""): held.size for held in remote.held("objects/")}
     gone = exchange.gone(look.clone, remote)
     promised: dict[str, str] = {}
-    for name, found in _parcels(remote):
+    for name, found in _parcels(look, remote):
         if isinstance(found, Finding):
             yield found
             continue
@@ -54,10 +54,14 @@ def _contents(look: Look, remote: Remote) -> Iterator[Finding]:
             )
 
 
-def _parcels(remote: Remote) -> Iterator[tuple[str, Parcel | Finding]]:
+def _parcels(look: Look, remote: Remote) -> Iterator[tuple[str, Parcel | Finding]]:
+    """Every parcel that lies there. One that this clone keeps is fetched only where its size is another, or with `full`."""
     for held in remote.held("shared/"):
+        kept = look.clone.folder / held.name
+        same = not look.full and kept.is_file() and kept.stat().st_size == held.size
         try:
-            yield held.name, parcel.decode(remote.get(held.name) or b"", held.name)
+            data = kept.read_bytes() if same else remote.get(held.name) or b""
+            yield held.name, parcel.decode(data, held.name)
         except CdlError as error:
             yield (
                 held.name,

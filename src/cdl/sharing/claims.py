@@ -26,14 +26,22 @@ RENEW_SECONDS = 60.0
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # Linux; elsewhere the host's name alone tells machines apart
 
 
-def look(store: Store, remote: Remote | None, prefix: str) -> None:
-    """Brings the claims below a prefix here that others took. Unavailable."""
+def look(
+    store: Store, remote: Remote | None, prefix: str, *, fits: Callable[[str, bytes], bool] = lambda name, payload: True
+) -> list[str]:
+    """Brings the claims below a prefix here that others took; those that do not fit stay there, and are named. Unavailable."""
+    unfit: list[str] = []
     if remote is None:
-        return
+        return unfit
     for held in remote.held(f"claims/{prefix.rstrip('/')}/"):
         name = held.name.removeprefix("claims/")
         if store.claimed(name) is None:
-            store.claim(name, remote.get(held.name) or b"")
+            payload = remote.get(held.name) or b""
+            if fits(name, payload):
+                store.claim(name, payload)
+            else:
+                unfit.append(name)
+    return unfit
 
 
 def take(store: Store, remote: Remote | None, name: str, payload: bytes) -> bool:

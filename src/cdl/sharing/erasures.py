@@ -1,18 +1,21 @@
 """Tombstones among clones: they come before anything else, and what they name goes at once."""
 
+from functools import partial
+
 from cdl.sharing import claims, exchange
 from cdl.sharing.clone import Clone
+from cdl.sharing.signed import genuine
 from cdl.store.erased import ERASED, ITEMS
 from cdl.store.remote import Remote
 
 
-def follow(clone: Clone, remote: Remote) -> int:
-    """Fetches the tombstones that others put, and removes what they name here; how many objects went.
+def follow(clone: Clone, remote: Remote) -> list[str]:
+    """Fetches the tombstones that others put, and removes what they name here; those that are forged, each in a line.
 
     What stands in an object's place comes before it goes. A clone that still held one may have sent it: it goes there as well.
     """
-    claims.look(clone.store, remote, ERASED)
-    claims.look(clone.store, remote, ITEMS)
+    fits = partial(genuine, clone)
+    forged = [name for prefix in (ERASED, ITEMS) for name in claims.look(clone.store, remote, prefix, fits=fits)]
     count = 0
     for name in present(clone):
         tombstone = clone.store.erased(name)
@@ -26,7 +29,7 @@ def follow(clone: Clone, remote: Remote) -> int:
         count += 1
     if count:
         clone.tell(f"{count:,} objects were erased by others: they are gone here too")
-    return count
+    return [f"{remote.place}: {name[:24]}: no key of its dataset signed this tombstone" for name in forged]
 
 
 def present(clone: Clone) -> list[str]:

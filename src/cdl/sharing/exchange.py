@@ -20,6 +20,7 @@ from cdl.registry.records import encode
 from cdl.sharing import marks, parcel
 from cdl.sharing.clone import Clone, Progress
 from cdl.sharing.parcel import CLAIMS, Known, Parcel
+from cdl.sharing.signed import genuine
 from cdl.store import reach
 from cdl.store.erased import ERASED
 from cdl.store.remote import Remote
@@ -117,7 +118,9 @@ def pull(clone: Clone, remote: Remote) -> Moved:
             stopped.add(found.stream)  # what follows may build on it
             continue
         for claim, payload in found.parcel.claims.items():
-            if not claim.startswith(JOBS) or _whole(clone, payload):
+            if not genuine(clone, claim, payload):
+                moved.faults.append(f"{remote.place}: {claim[:24]}: no key of its dataset signed this tombstone")
+            elif not claim.startswith(JOBS) or _whole(clone, payload):
                 clone.store.claim(claim, payload)
         parcel.keep(clone.folder, found.stream, found.segment, found.packed)
         stream.place(clone.folder, found.stream, found.segment, found.data)

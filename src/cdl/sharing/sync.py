@@ -61,10 +61,10 @@ def sync(clone: Clone, remote: Remote | None, *, targets: Sequence[str], whole: 
         if whole:
             exchange.forget(clone)
         exchange.follow_place(clone, remote)
-        erasures.follow(clone, remote)
     for _ in range(ATTEMPTS):
         frozen = _fetch(clone, git_remote, targets, done) if git_remote else set()
         if remote is not None:
+            done.faults += erasures.follow(clone, remote)
             _add(done.pulled, exchange.pull(clone, remote))
         if git_remote and deep:
             _follow(clone, git_remote, targets, frozen, done)

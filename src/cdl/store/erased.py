@@ -3,8 +3,9 @@
     claims/erased/3f2a91c0...            {"instead": "77b2...", "items": ["points/0a1b2c..."], "who": ..., "when": ...}
     claims/erased-items/points/0a1b2c... {"digests": ["5e..."], "versions": ["d-91..."], "who": ..., "when": ...}
 
-A tombstone is created once and travels before anything else; whoever holds one neither keeps nor sends the object. Where an
-object held more than the erased item (a tree, a pack, an index), `instead` is the same without it.
+A tombstone is created once, signed with the dataset's evaluation key (sharing/signed.py), and travels before anything else;
+whoever holds one neither keeps nor sends the object. Where an object held more than the erased item (a tree, a pack, an index),
+`instead` is the same without it.
 """
 
 from typing import TypeVar
@@ -26,6 +27,7 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     who: str
     when: str
     because: str | None = None
+    signature: str = ""
 
     @property
     def line(self) -> str:
@@ -42,6 +44,7 @@ class ErasedItem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     who: str
     when: str
     because: str | None = None
+    signature: str = ""
 
 
 def read(data: bytes, *, where: str) -> Tombstone:

@@ -98,12 +98,14 @@ class Store:
 
     def view(self, name: str) -> memoryview:
         """An object's bytes mapped into memory, read-only; verified once a process. Of an erased one what stands for it."""
-        path = self._path(name := self.standing(name))
+        path = self._path(name)
         try:
             with self._opened(path) as file:
                 size = os.fstat(file.fileno()).st_size
                 data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if size else memoryview(b"")
         except FileNotFoundError as error:
+            if (instead := self.standing(name)) != name:
+                return self.view(instead)
             raise self._absent(name) from error
         if name not in self._verified:
             if digest(data) != name.removeprefix(SEALED):
@@ -114,14 +116,17 @@ class Store:
     def path(self, name: str) -> Path:
         """The file of an object, for a process that maps it; verified once a process."""
         self.view(name)
-        return self._path(self.standing(name))
+        path = self._path(name)
+        return path if path.exists() else self._path(self.standing(name))
 
     def start(self, name: str, size: int) -> bytes:
         """The first bytes of an object, not verified. NotFound."""
         try:
-            with self._opened(self._path(self.standing(name))) as file:
+            with self._opened(self._path(name)) as file:
                 return file.read(size)
         except FileNotFoundError as error:
+            if (instead := self.standing(name)) != name:
+                return self.start(instead, size)
             raise self._absent(name) from error
 
     def has(self, name: str) -> bool:
