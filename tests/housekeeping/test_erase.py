@@ -62,7 +62,11 @@ def test_the_bytes_go_everywhere_and_nothing_else_does(shared: Team, tmp_path: P
     packs = manifest(a.store, version(a).test)["packs"] if side == "test" else []
     raw = manifest(a.store, version(a).sources[0].raw)["packs"]
     assert side == "test" or (holding_bytes(shared.store, data) and holding_bytes(shared.b.root / ".cdl", data))
+    assert collect(a.clone, remove=False, older_than=0).gone, (
+        "nothing that was computed from it is kept for the next time"
+    )
     said = shared.a.cdl(DATA, "data", "erase", item[:10], "--because", "she asked", "--yes")
+    assert collect(shared.a.become(DATA).clone, remove=False, older_than=0).gone == {}
     model = next(i for i in said.split() if i.startswith("m-"))
     assert f"item {item} of points" in said and "whole raw file, which goes: points.csv" in said
     assert "affected: dataset version d-" in said and "label snapshot l-" in said and "out of reach" in said and model
@@ -136,6 +140,8 @@ def test_killed_in_between_it_goes_on(shared: Team, monkeypatch: pytest.MonkeyPa
         patch.setattr(Store, "remove", dies)
         with pytest.raises(RuntimeError):
             shared.a.cdl(DATA, "data", "erase", item, "--yes")
+    midway = opened(shared.a.become(DATA), version(a))
+    assert midway | {item: before[item]} == before and midway.get(item, before[item]) == before[item]
     shared.b.cdl(SCIENCE, "sync")
     assert "wrong " not in shared.b.cdl(SCIENCE, "doctor")
     shared.a.cdl(DATA, "data", "erase", item, "--yes")

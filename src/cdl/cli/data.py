@@ -24,6 +24,13 @@ from cdl.workflow.step import Work
 from cdl.workflow.workspace import named
 
 
+NEXT = (
+    "next: take it out of the source, then: cdl data run",
+    "what was computed from it and is kept elsewhere goes with: cdl gc --shared --remove (today and tomorrow), and in other "
+    "clones: cdl gc --remove",
+)
+
+
 @click.group(invoke_without_command=True)
 @click.pass_context
 def data(ctx: click.Context) -> None:
@@ -156,7 +163,7 @@ def erase_item(item: str, name: str | None, because: str | None, yes: bool, as_j
     count = erase_planned(workspace, made)
     if workspace.shared.place is not None:
         raise_faults(sync_workspace(workspace))
-    done = [*lines, f"erased: {count} objects; {BEYOND}", "next: take it out of the source, then: cdl data run"]
+    done = [*lines, f"erased: {count} objects; {BEYOND}", *NEXT]
     show(msgspec.to_builtins(made) | {"gone": count}, lambda: done, as_json=as_json)
 
 

@@ -258,9 +258,11 @@ def _replacements(workspace: Workspace, made: Plan) -> Iterator[tuple[str, str]]
         entries = [replace(e, meta={}) if e.name in lost else e for e in store.tree(tree).entries]
         yield store.standing(tree), store.put_tree(entries)
     records = {name: d for _, d in workspace.registry.all(Dataset) for name in _sealed_of(d)}
+    vaults = {tree: _vault(workspace, records[tree].name, records[tree].data_key) for tree in made.sealed}
     for tree, lost in made.sealed.items():
-        record = records[tree]
-        yield from _vault(workspace, record.name, record.data_key).without(tree, set(lost)).items()
+        yield from vaults[tree].unlisted(tree, set(lost)).items()
+    for tree, lost in made.sealed.items():  # trees may share packs: each is read as the one before left it
+        yield from vaults[tree].blanked(tree, set(lost)).items()
     for name in made.ledgers:
         record = next(d for _, d in workspace.registry.all(Dataset) if d.split.ledger == name)
         yield store.standing(name), _ledger(_vault(workspace, record.name, record.data_key), name, made.item)

@@ -175,21 +175,30 @@ class Vault:
         }
         return SEALED + self.store.put(document.canonical(manifest))
 
-    def without(self, name: str, lost: Set[str]) -> dict[str, str]:
-        """Seals what is to stand for the parts of a sealed tree once some of its items are erased: object -> instead, both bare.
+    def unlisted(self, name: str, lost: Set[str]) -> dict[str, str]:
+        """Seals the index that is to stand for that of a sealed tree once some items are erased, without their fields.
 
-        Bytes become zeros in their place, so what else lies in a pack stays where it is; fields go from the index.
+        What it stands for -> what stands there, both bare. It comes before the packs, so that zeros never pass for an item.
         """
+        index = manifest(self.store, name)["index"]
+        rows = [
+            row | ({"meta": {}, "erased": True} if row["name"] in lost else {}) for row in json.loads(self.get(index))
+        ]
+        return {_bare(self.store.standing(index)): _bare(self.put(document.canonical(rows)))}
+
+    def blanked(self, name: str, lost: Set[str]) -> dict[str, str]:
+        """The same for the packs: bytes become zeros in their place, so what else lies in a pack stays where it is."""
         public = manifest(self.store, name)
-        rows = json.loads(self.get(public["index"]))
-        packs = {row["pack"]: bytearray(self.get(public["packs"][row["pack"]])) for row in rows if row["name"] in lost}
-        for row in rows:
-            if row["name"] in lost:
-                packs[row["pack"]][row["at"] : row["at"] + row["size"]] = bytes(row["size"])
-                row |= {"meta": {}, "erased": True}
-        new = {public["packs"][number]: self.put(bytes(data)) for number, data in packs.items()}
-        new[public["index"]] = self.put(document.canonical(rows))
-        return {_bare(self.store.standing(old)): _bare(instead) for old, instead in new.items()}
+        rows = [row for row in json.loads(self.get(public["index"])) if row["name"] in lost]
+        found = {}
+        for number in sorted({row["pack"] for row in rows}):
+            old = public["packs"][number]
+            data = bytearray(self.get(old))
+            for row in rows:
+                if row["pack"] == number:
+                    data[row["at"] : row["at"] + row["size"]] = bytes(row["size"])
+            found[_bare(self.store.standing(old))] = _bare(self.put(bytes(data)))
+        return found
 
     def tree(self, name: str) -> SealedTree:
         """Opens a sealed tree."""
