@@ -23,7 +23,6 @@ from cdl.workflow.request import request_id
 from cdl.workflow.step import Work
 from cdl.workflow.workspace import named
 
-
 NEXT = (
     "next: take it out of the source, then: cdl data run",
     "what was computed from it and is kept elsewhere goes with: cdl gc --shared --remove (today and tomorrow), and in other "
