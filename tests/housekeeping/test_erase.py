@@ -235,8 +235,12 @@ def test_files_with_the_same_bytes_go_too_and_are_left_out_next_time(
     origins = ledger.read(workspace.vault("points", by="test"), version(workspace).split.ledger).origins
     item = next(i for i, o in origins.items() if o.name == "007.json")
     twin = next(i for i, o in origins.items() if o.name == "900.json")
-    said = toy.cdl(DATA, "data", "erase", item, "--yes")
-    assert f"the same bytes, which go too: item {twin}" in said and "whole raw file, which goes: 900.json" in said
+    said = toy.cdl(DATA, "data", "erase", "007.json", "--yes")
+    assert (
+        f"item {item} of points" in said
+        and f"the same bytes, which go too: item {twin}" in said
+        and "whole raw file, which goes: 900.json" in said
+    )
     assert set(opened(toy.become(DATA), version(workspace))) == set(origins) - {item, twin}
     make(toy.become(DATA), "points")
     assert any("left out: 2 files" in line for line in toy.said)

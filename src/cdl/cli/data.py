@@ -147,6 +147,7 @@ def collect_request(request: str, name: str | None, as_json: bool) -> None:
 def erase_item(item: str, name: str | None, because: str | None, yes: bool, as_json: bool) -> None:
     """Erase an item's bytes for good, here and in the shared store; a tombstone stays. For the data engineer.
 
+    ITEM is the beginning of its id, or its name in the source.
     It syncs first, lists what is affected, and asks. Every version that held the item stays readable but for it.
     """
     workspace = open_workspace(here(), tell=say)

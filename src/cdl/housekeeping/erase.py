@@ -72,7 +72,7 @@ class _Trees:
 
 
 def plan(workspace: Workspace, dataset: str, what: str, *, because: str | None = None) -> Plan:
-    """What erasing an item (by its id or the beginning of one) comes to; one that was begun is gone on with.
+    """What erasing an item (by the beginning of its id, or its name in the source) comes to; one that was begun is gone on with.
 
     Refused for another role, NotFound and Conflict for the name, Unavailable without the dataset's key.
     """
@@ -127,15 +127,17 @@ def erase(workspace: Workspace, made: Plan) -> int:
 
 
 def _item(workspace: Workspace, dataset: str, versions: dict[str, Dataset], what: str) -> str:
-    """The whole id of an item of any version."""
+    """The whole id of an item of any version, by the beginning of one or by its name in the source."""
     found: set[str] = set()
     for record in versions.values():
         vault = _vault(workspace, dataset, record.data_key)
-        found.update(i for i in ledgers.read(vault, record.split.ledger).origins if i.startswith(what))
-    if not found or len(what) < SHORTEST:
+        origins = ledgers.read(vault, record.split.ledger).origins
+        found.update(i for i, o in origins.items() if what and what == o.name)
+        found.update(i for i in origins if len(what) >= SHORTEST and i.startswith(what))
+    if not found:
         raise NotFound(
             f"no item {what} in any version of {dataset}",
-            remedy=f"at least {SHORTEST} digits; cdl label next shows ids",
+            remedy=f"an id of at least {SHORTEST} digits, or the name that it has in the source",
         )
     if len(found) > 1:
         raise Conflict(f"{what} is short for {len(found)} items", remedy="type more digits: " + ", ".join(found))

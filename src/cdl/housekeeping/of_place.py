@@ -46,7 +46,7 @@ def environment(look: Look) -> Iterator[Finding]:
     others = [
         f"{name} {_version(name) or 'not installed'} (lock: {wanted})"
         for name, wanted in LOCKED.findall(lock.read_text() if lock.is_file() else "")
-        if _version(name) != wanted
+        if (_version(name) or "").partition("+")[0] != wanted.partition("+")[0]  # 2.13.0+cpu is a build of 2.13.0
     ]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
