@@ -18,6 +18,7 @@ from tests.faults.cases import CASES, DONE, Case, States, typed
 from tests.faults.content import Content, content, faults
 from tests.faults.killing import Ran, Stop, run
 from tests.faults.world import World
+from tests.team import CDL
 
 POINTS = 100
 TRIES = 3
@@ -96,7 +97,7 @@ def wholly(case: Case, world: World) -> list[str]:
 def end(case: Case, world: World) -> None:
     """Ends a service and removes the world."""
     if case.command[0] == "deploy":
-        world.a.run("cdl", "deploy", "stop", "staging")
+        world.a.run(str(CDL), "deploy", "stop", "staging")
     shutil.rmtree(world.folder)
 
 

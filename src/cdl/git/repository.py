@@ -31,6 +31,7 @@ REPLAYED = (
 )
 REF = re.compile(r"refs/[\w./+-]+")  # a ref's own name, without the marks of a revision (~ ^ @{ :)
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a whole id: what it names never changes
+LOCKED = re.compile(r"Unable to create '(.+\.lock)': File exists")  # what git says of a lock that another holds, or left
 REMEMBERED, LARGEST_REMEMBERED = 512, 1 << 16  # small files of commits that are not read from git again; bytes of one
 
 
@@ -71,6 +72,7 @@ class Git:
         done = self.call(*arguments, input=input, env=env)
         if check and done.returncode != 0:
             said = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
+            refuse_lock(said)
             raise CdlError(f"git {arguments[0]}: {said}", where=str(self.root))
         return done.stdout
 
@@ -268,6 +270,7 @@ class Git:
         done = self.call("update-ref", "--create-reflog", "-m", because, "--end-of-options", ref, commit, *expected)
         if done.returncode != 0:
             said = done.stderr.decode("utf-8", "replace").strip()
+            refuse_lock(said)
             raise Conflict(f"{ref} was moved by somebody else: {said}", remedy="the command again")
 
     def is_ancestor(self, old: str, new: str) -> bool:
@@ -287,3 +290,14 @@ class Git:
         """The commits of a first-parent line after another commit, oldest first."""
         found = self.text("rev-list", "--first-parent", "--reverse", "--end-of-options", commit, f"^{since}", "--")
         return found.split()
+
+
+def refuse_lock(said: str) -> None:
+    """Conflict, with the file, when what git says tells of a lock that another process holds, or that a killed one left."""
+    found = LOCKED.search(said)
+    if found is not None:
+        raise Conflict(
+            "another git process holds this lock",
+            where=found[1],
+            remedy="end it, or remove the file when there is none; then the command again",
+        )
