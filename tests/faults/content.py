@@ -56,7 +56,7 @@ def content(person: Person) -> Content:
         return Content(
             branches={branch: Counter(_files(workspace, commit)) for branch, commit in workspace.git.refs("refs/heads/").items()},
             facts=Counter({kind: kinds[kind] for kind in FACTS}),
-            kinds=frozenset(kinds),
+            kinds=frozenset(kinds) - {"decision.refused"},  # typed again after it was decided
             labels=Counter(_labels(workspace)),
             trials=frozenset(_trial(msgspec.to_builtins(t)) for t in trials(workspace)),
             evaluated=Counter(_evaluations(workspace)),

@@ -10,6 +10,7 @@ import select
 import signal
 import struct
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -93,9 +94,8 @@ class Watch:
 def run(person: Person, command: tuple[str, ...], folder: Path, stop: Stop | None = None) -> Ran:
     """Runs `cdl` with arguments; with `stop` it is killed then, unless it ended before. `folder` is watched."""
     watch = Watch(folder)
-    said = folder.parent / f"{folder.name}.said"
     begun = time.monotonic()
-    with said.open("wb") as out:
+    with tempfile.TemporaryFile() as out:  # no pipe: what it leaves running would hold it open
         process = subprocess.Popen(
             [str(CDL), *command],
             cwd=person.root,
@@ -106,10 +106,12 @@ def run(person: Person, command: tuple[str, ...], folder: Path, stop: Stop | Non
             start_new_session=True,
         )
         killed = _wait(process, watch, begun, stop)
-    seconds = time.monotonic() - begun
+        seconds = time.monotonic() - begun
+        out.seek(0)
+        said = out.read().decode("utf-8", "replace")
     changes = watch.count()
     watch.close()
-    return Ran(None if killed else process.returncode, said.read_text(errors="replace"), seconds, changes)
+    return Ran(None if killed else process.returncode, said, seconds, changes)
 
 
 def _wait(process: "subprocess.Popen[bytes]", watch: Watch, begun: float, stop: Stop | None) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cdl.errors import CdlError, Conflict, Unavailable
 from cdl.git.commit import advance, replay
-from cdl.git.repository import FETCHED, LOCKED, REPLAYED, Git, refuse_lock
+from cdl.git.repository import FETCHED, LOCKED, REPLAYED, Git, refuse
 
 OWN_REFS = "refs/cdl/*:refs/cdl/*"
 SHARED = ("exp/", "cdl/")  # branches that go to the remote though it has none of their name
@@ -50,7 +50,7 @@ def fetch(git: Git, remote: str) -> list[str]:
     said = done.stderr.decode("utf-8", "replace").strip().splitlines()
     rejected = [line.strip() for line in said if "[rejected]" in line]
     if done.returncode != 0 and not rejected:
-        refuse_lock("\n".join(said))
+        refuse("\n".join(said), git.root)
         raise _unreachable(git, remote, said)
     strange = [line for line in rejected if not any(prefix in line for prefix in EITHER)]
     return [f"{remote}: {line.removeprefix('! ').strip()}: it is another one here" for line in strange]
@@ -105,7 +105,7 @@ def send(git: Git, remote: str, branches: Sequence[str]) -> list[Moved]:
                 continue
             refused.append(Moved(branch=_branch(name), what="refused", because=why.strip() + locked))
     if done.returncode != 0 and not any(line.startswith("!") for line in lines):
-        refuse_lock(told)
+        refuse(told, git.root)
         raise _unreachable(git, remote, told.strip().splitlines())
     return refused
 

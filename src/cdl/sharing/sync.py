@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cdl.errors import Conflict
-from cdl.git.repository import refuse_lock
+from cdl.git.repository import refuse
 from cdl.registry.check import removed_records
 from cdl.sharing import branches, exchange
 from cdl.sharing.branches import Moved as Branch
@@ -73,7 +73,7 @@ def sync(clone: Clone, remote: Remote | None, *, targets: Sequence[str], whole: 
         if late is None:
             break
     else:
-        refuse_lock(late or "")
+        refuse(late or "", clone.git.root)
         raise Conflict(f"the remote moves too often: {late}", where=git_remote, remedy="the command again")
     done.faults = list(dict.fromkeys([*done.faults, *done.pulled.faults]))
     return done

@@ -12,6 +12,7 @@ A folder and a bucket give the same answers: tests hold every implementation to 
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -70,26 +71,29 @@ class Folder:
 
     def get(self, name: str) -> bytes | None:
         """The bytes under a name; None when there are none."""
-        try:
-            return self._path(name).read_bytes()
-        except FileNotFoundError:
-            return None
+        with self._named("read"):
+            try:
+                return self._path(name).read_bytes()
+            except FileNotFoundError:
+                return None
 
     def put(self, name: str, data: bytes | memoryview) -> None:
         """Writes whole bytes under a name, over what was there."""
         path = self._path(name)
-        os.replace(_temporary(path, data), path)
+        with self._named("written"):
+            os.replace(_temporary(path, data), path)
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes bytes under a name that is free; False when it is taken."""
         path = self._path(name)
-        temporary = _temporary(path, data)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        finally:
-            os.unlink(temporary)
+        with self._named("written"):
+            temporary = _temporary(path, data)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            finally:
+                os.unlink(temporary)
         return True
 
     def held(self, prefix: str) -> Iterator[Held]:
@@ -108,11 +112,24 @@ class Folder:
 
     def delete(self, name: str) -> None:
         """Removes a name."""
-        self._path(name).unlink(missing_ok=True)
+        with self._named("written"):
+            self._path(name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         check_name(name)
         return self.root / name
+
+    @contextmanager
+    def _named(self, done: str) -> Iterator[None]:
+        """Unavailable, with the folder, for what the system says: it is full, gone, or may not be written."""
+        try:
+            yield
+        except OSError as error:
+            raise Unavailable(
+                f"the shared folder cannot be {done}: {error.strerror}",
+                where=self.place,
+                remedy="make room or give access there, then the command again",
+            ) from error
 
 
 def open_remote(place: str, *, root: Path) -> Remote:
@@ -132,7 +149,11 @@ def open_remote(place: str, *, root: Path) -> Remote:
 def _temporary(path: Path, data: bytes | memoryview) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+    except OSError:
+        os.unlink(temporary)
+        raise
     os.chmod(temporary, 0o644)
     return temporary

@@ -190,8 +190,12 @@ class Store:
 
 def _temporary(folder: Path, data: bytes | memoryview) -> str:
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".tmp-")
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        os.unlink(temporary)
+        raise OSError(error.errno, error.strerror, str(folder)) from error  # a full disk does not say which
     return temporary
 
 
