@@ -5,12 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cdl.data.labels import current
 from tests.faults.around import opened
 from tests.faults.world import World, begin
 from tests.team import Person
 
-DONE = re.compile(  # what a decision that was taken already is answered
-    r"no decision waits for you|already (approve|submit)|waits for no decision|not revised on the current test|no model of this branch is left to submit"
+DONE = re.compile(  # what is answered where it was decided already
+    r"no decision waits for you|already (approve|submit)|waits for no decision|not revised on the current test|"
+    r"no model of this branch is left to submit"
 )
 Way = Callable[[World], None]
 
@@ -90,8 +92,6 @@ def typed(world: World, case: Case) -> tuple[str, ...]:
 def item(world: World) -> str:
     """An item of the training set."""
     with opened(world.a) as workspace:
-        from cdl.data.labels import current
-
         return workspace.store.tree(current(workspace, "points")[1].train).names[0]
 
 

@@ -44,7 +44,12 @@ class Content:
         """The same with everything that stands several times standing once: for commands that, typed twice, do it twice."""
         flat = {name: Counter(set(found)) for name, found in self.branches.items()}
         return Content(
-            flat, Counter(set(self.facts)), self.kinds, Counter(set(self.labels)), self.trials, Counter(set(self.evaluated))
+            flat,
+            Counter(set(self.facts)),
+            self.kinds,
+            Counter(set(self.labels)),
+            self.trials,
+            Counter(set(self.evaluated)),
         )
 
 
@@ -54,7 +59,10 @@ def content(person: Person) -> Content:
         workspace.registry.observe()
         kinds = Counter(event.kind for event in workspace.journal.events())
         return Content(
-            branches={branch: Counter(_files(workspace, commit)) for branch, commit in workspace.git.refs("refs/heads/").items()},
+            branches={
+                branch: Counter(_files(workspace, commit))
+                for branch, commit in workspace.git.refs("refs/heads/").items()
+            },
             facts=Counter({kind: kinds[kind] for kind in FACTS}),
             kinds=frozenset(kinds) - {"decision.refused"},  # typed again after it was decided
             labels=Counter(_labels(workspace)),
@@ -142,4 +150,3 @@ def _evaluations(workspace: Workspace) -> Iterable[str]:
     for identity, model in workspace.registry.all(Model):
         found = evaluated(workspace, identity)
         yield f"{model.weights} {None if found is None else found.measures()['test.accuracy']}"
-

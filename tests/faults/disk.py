@@ -41,7 +41,9 @@ def small_disk(place: Path, size: str) -> Iterator[Disk]:
     place.mkdir()
     if shutil.which("mount") is None:
         pytest.skip("no `mount` here: a full disk cannot be tested")
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True, text=True
+    )
     if done.returncode:
         pytest.skip(f"this machine mounts no small disk: {done.stderr.strip()}")
     try:

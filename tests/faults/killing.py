@@ -124,7 +124,9 @@ def _wait(process: "subprocess.Popen[bytes]", watch: Watch, begun: float, stop: 
         assert past < LONGEST_SECONDS, "the command does not end"
         if stop is None:
             continue
-        if (stop.seconds is not None and past >= stop.seconds) or (stop.changes is not None and changes >= stop.changes):
+        if (stop.seconds is not None and past >= stop.seconds) or (
+            stop.changes is not None and changes >= stop.changes
+        ):
             _kill(process, alone=stop.alone)
             return process.wait() == -signal.SIGKILL
     return False

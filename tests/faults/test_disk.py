@@ -87,4 +87,6 @@ def fills(
 
 def acknowledged(world: World) -> set[bytes]:
     """The lines of the journal of the first clone."""
-    return {line for path in (world.a.root / ".cdl/journal").glob("c-*/[0-9]*") for line in path.read_bytes().splitlines()}
+    return {
+        line for path in (world.a.root / ".cdl/journal").glob("c-*/[0-9]*") for line in path.read_bytes().splitlines()
+    }

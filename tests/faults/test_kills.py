@@ -1,6 +1,6 @@
 """The kill campaign: commands ended with SIGKILL at random points; the next command goes on and ends with the same content.
 
-    CDL_KILLS=4711 .venv/bin/python -m pytest -q -s tests/faults/test_kills.py -k hundred       repeats one by its seed
+CDL_KILLS=4711 .venv/bin/python -m pytest -q -s tests/faults/test_kills.py -k hundred       repeats one by its seed
 """
 
 import os

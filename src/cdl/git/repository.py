@@ -34,7 +34,9 @@ REF = re.compile(r"refs/[\w./+-]+")  # a ref's own name, without the marks of a 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a whole id: what it names never changes
 FULL = re.compile(r"No space left on device|Out of diskspace|Disk quota exceeded")
 UNWRITTEN = re.compile(r"unable to (write|create|append)|failed to write|Permission denied")
-LOCKED = re.compile(r"Unable to create '(.+\.lock)': File exists")  # what git says of a lock that another holds, or left
+LOCKED = re.compile(
+    r"Unable to create '(.+\.lock)': File exists"
+)  # what git says of a lock that another holds, or left
 REMEMBERED, LARGEST_REMEMBERED = 512, 1 << 16  # small files of commits that are not read from git again; bytes of one
 
 

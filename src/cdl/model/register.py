@@ -32,7 +32,8 @@ def register(
 ) -> str:
     """Writes the transformation and the model of a trial, on the branch checked out or on `branch(id)`; the model's id.
 
-    The same once more, after a kill for instance, goes on with the record that stands. Refused for another role, unless an event caused it, and for a trial that failed or left no weights.
+    The same once more, after a kill for instance, goes on with the record that stands. Refused for another role, unless an
+    event caused it, and for a trial that failed or left no weights.
     """
     if cause is None:
         require_role(workspace, ("data_scientist",), COMMAND)
