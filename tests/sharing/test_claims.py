@@ -73,7 +73,9 @@ def test_a_process_of_this_machine_tells_by_itself(remote: Remote) -> None:
         os._exit(0)
     os.waitpid(gone, 0)
     assert not claims.alive(json.dumps(claims.holder(DATA) | {"pid": gone}).encode(), remote, NAME)
-    assert claims.alive(json.dumps(claims.holder(DATA) | {"pid": os.getppid()}).encode(), remote, NAME)
+    parent = claims.holder(DATA) | {"pid": os.getppid(), "began": claims._began(os.getppid())}
+    assert claims.alive(json.dumps(parent).encode(), remote, NAME)
+    assert not claims.alive(json.dumps(parent | {"began": "1"}).encode(), remote, NAME)  # its number went to another
     before = claims.holder(DATA) | {"boot": "before it was started again"}
     assert not claims.alive(json.dumps(before).encode(), None, NAME)
 

@@ -1,8 +1,12 @@
 """The command line. Commands are found by name and imported only when they are called, so `cdl --help` stays quick."""
 
+import errno
+import shutil
 import sys
+import tempfile
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -18,6 +22,8 @@ EXIT_CODES: dict[type[CdlError], int] = {
     NotFound: 6,
     Unavailable: 7,
 }
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 COMMANDS = {
     "init": ("start:init", "Make a project in an empty folder or an existing repository."),
@@ -122,11 +128,15 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:  # a full disk, a folder that may not be written: the system says what, and where
-        place = f"{error.filename}: " if error.filename else ""
-        click.echo(
-            f"error: {place}{error.strerror or error}\n  make room or give access, then the command again", err=True
-        )
+        place = error.filename or (fullest() if error.errno in NO_ROOM else None)
+        said = f"{place}: {error.strerror or error}" if place else str(error.strerror or error)
+        click.echo(f"error: {said}\n  make room or give access, then the command again", err=True)
         sys.exit(1)
+
+
+def fullest() -> str:
+    """Where there is least room of the folders that a command writes to: a full disk does not say which it is."""
+    return min((str(Path.cwd()), tempfile.gettempdir()), key=lambda place: shutil.disk_usage(place).free)
 
 
 def _kind(error: CdlError) -> str:

@@ -97,8 +97,8 @@ class Session:
                 wrong = f"no item {row.item[:12]} in {short(self.dataset_id)}"
                 raise ConfigError(wrong, where="labels", remedy="cdl data list")
             check_value(row.value, classes, where=f"label of {row.item[:12]}")
-        for side in (TRAIN, TEST):
-            _keep(self.workspace, self.name, side, [row for row in rows if self.known[row.item] == side], by)
+        sides = {side: [row for row in rows if self.known[row.item] == side] for side in (TRAIN, TEST)}
+        _keep(self.workspace, self.name, sides, by)
 
 
 def record(workspace: Workspace, name: str, values: Mapping[str, str], *, by: str = PERSON) -> int:
@@ -269,14 +269,15 @@ def snapshot(
     return record_, conflicts
 
 
-def _keep(workspace: Workspace, name: str, side: Side, found: list[Row], by: str) -> None:
-    if not found:
-        return
-    data = encode_rows(found)
-    identity = workspace.vault(name, by="labeling").put(data) if side == TEST else workspace.store.put(data)
-    workspace.journal.append(
-        "labels.recorded", who=workspace.person.email, dataset=name, batch=identity, count=len(found), by=by
-    )
+def _keep(workspace: Workspace, name: str, sides: Mapping[Side, list[Row]], by: str) -> None:
+    """Keeps a batch of each side; the journal is told of both in one write, so that a kill leaves all or nothing."""
+    kept: list[tuple[str, str | None, Mapping[str, Any]]] = []
+    for side, found in sides.items():
+        if found:
+            data = encode_rows(found)
+            identity = workspace.vault(name, by="labeling").put(data) if side == TEST else workspace.store.put(data)
+            kept.append(("labels.recorded", None, {"dataset": name, "batch": identity, "count": len(found), "by": by}))
+    workspace.journal.append_many(kept, who=workspace.person.email)
 
 
 def _most(values: list[str]) -> str:

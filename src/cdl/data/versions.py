@@ -194,4 +194,4 @@ def commit(workspace: Workspace, record: Dataset, head: DatasetHead | None) -> s
 def same(first: Dataset, second: Dataset) -> bool:
     """Whether two versions differ in nothing but their parent and the request they answer."""
     fields = ("sources", "split", "steps", "items", "skipped", "data_key", "rejected")
-    return second.answers is None and all(getattr(first, f) == getattr(second, f) for f in fields)
+    return second.answers in (None, first.answers) and all(getattr(first, f) == getattr(second, f) for f in fields)

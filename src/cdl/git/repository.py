@@ -3,6 +3,7 @@
 Reading takes no locks. Writing (commit.py, snapshot.py) never runs hooks and never touches what the person is doing.
 """
 
+import errno
 import os
 import re
 import subprocess
@@ -31,6 +32,11 @@ REPLAYED = (
 )
 REF = re.compile(r"refs/[\w./+-]+")  # a ref's own name, without the marks of a revision (~ ^ @{ :)
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a whole id: what it names never changes
+FULL = re.compile(r"No space left on device|Out of diskspace|Disk quota exceeded")
+UNWRITTEN = re.compile(r"unable to (write|create|append)|failed to write|Permission denied")
+LOCKED = re.compile(
+    r"Unable to create '(.+\.lock)': File exists"
+)  # what git says of a lock that another holds, or left
 REMEMBERED, LARGEST_REMEMBERED = 512, 1 << 16  # small files of commits that are not read from git again; bytes of one
 
 
@@ -71,7 +77,9 @@ class Git:
         done = self.call(*arguments, input=input, env=env)
         if check and done.returncode != 0:
             said = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
-            raise CdlError(f"git {arguments[0]}: {said}", where=str(self.root))
+            refuse(said, self.root)
+            remedy = "make room or give access, then the command again" if UNWRITTEN.search(said) else None
+            raise CdlError(f"git {arguments[0]}: {said}", where=str(self.root), remedy=remedy)
         return done.stdout
 
     def call(
@@ -268,6 +276,7 @@ class Git:
         done = self.call("update-ref", "--create-reflog", "-m", because, "--end-of-options", ref, commit, *expected)
         if done.returncode != 0:
             said = done.stderr.decode("utf-8", "replace").strip()
+            refuse(said, self.root)
             raise Conflict(f"{ref} was moved by somebody else: {said}", remedy="the command again")
 
     def is_ancestor(self, old: str, new: str) -> bool:
@@ -287,3 +296,18 @@ class Git:
         """The commits of a first-parent line after another commit, oldest first."""
         found = self.text("rev-list", "--first-parent", "--reverse", "--end-of-options", commit, f"^{since}", "--")
         return found.split()
+
+
+def refuse(said: str, root: Path) -> None:
+    """Raises what git says of the machine and not of its work: OSError for a full disk, Conflict for a lock.
+
+    A lock is held by another process, or a killed one left it.
+    """
+    if FULL.search(said):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root))
+    if (found := LOCKED.search(said)) is not None:
+        raise Conflict(
+            "another git process holds this lock",
+            where=found[1],
+            remedy="end it, or remove the file when there is none; then the command again",
+        )

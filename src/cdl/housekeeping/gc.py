@@ -16,7 +16,7 @@ from cdl.errors import Conflict, NotFound
 from cdl.housekeeping.needed import missing
 from cdl.housekeeping.roots import Roots, job_claims, roots
 from cdl.sharing.clone import Clone
-from cdl.store.store import TEMPORARY
+from cdl.store import whole
 
 DAY = 86_400.0  # seconds
 SAY_SECONDS = 1.0
@@ -141,7 +141,7 @@ def _remove(clone: Clone, plan: _Plan, before: float) -> None:
 def leftovers(folder: Path, before: float) -> Iterator[tuple[str, Path]]:
     """Old files that were begun and never ended, and packages that no service was last started or switched with."""
     for path in folder.rglob("*"):
-        half = path.name.startswith(TEMPORARY) or HALF.search(path.name)
+        half = path.name.startswith(whole.HALF) or HALF.search(path.name)
         if half and path.is_file() and "services" not in path.parts and _changed(path) < before:
             yield LEFT, path
     for packages in folder.glob("services/*/packages"):

@@ -4,6 +4,7 @@ Its tables depend on the set of events only: the same events in another order, o
 """
 
 import contextlib
+import errno
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,12 @@ from cdl.journal.events import Event
 
 VERSION = 2
 BUSY_SECONDS = 60
+OF_DISK = {  # the database's errors that are those of its disk
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_CANTOPEN: errno.EIO,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+}
 START = (stream.FIRST, 0)
 CREATE = """
 CREATE TABLE events (id TEXT PRIMARY KEY, kind TEXT NOT NULL, stream TEXT NOT NULL, count INTEGER NOT NULL,
@@ -61,18 +68,18 @@ class Index:
     def highest(self) -> int:
         """The highest count seen."""
         self.refresh()
-        return int(self._open().execute("SELECT coalesce(max(count), 0) FROM events").fetchone()[0])
+        return int(self._rows("SELECT coalesce(max(count), 0) FROM events")[0][0])
 
     def select(self, where: str = "1", values: Iterable[Any] = ()) -> list[Event]:
         """Events by a condition on the columns of `events`, in order."""
         self.refresh()
-        rows = self._open().execute(f"SELECT * FROM events WHERE {where} ORDER BY count, id", tuple(values))
+        rows = self._rows(f"SELECT * FROM events WHERE {where} ORDER BY count, id", tuple(values))
         return [_event(row) for row in rows]
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Every row of the events table, in order: what a rebuild must give again."""
         self.refresh()
-        return list(self._open().execute("SELECT * FROM events ORDER BY id"))
+        return self._rows("SELECT * FROM events ORDER BY id")
 
     def close(self) -> None:
         """Closes the database."""
@@ -82,7 +89,7 @@ class Index:
 
     def _positions(self) -> dict[str, tuple[int, int]]:
         """Of each stream the segment that was read last, and how far."""
-        rows = self._open().execute("SELECT stream, segment, position FROM positions")
+        rows = self._rows("SELECT stream, segment, position FROM positions")
         return {name: (segment, position) for name, segment, position in rows}
 
     def _current(self, name: str, segment: int, position: int) -> bool:
@@ -113,22 +120,28 @@ class Index:
         ]
         connection.executemany(INSERT, rows)
 
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        with self._named():
+            return list(self._open().execute(query, values))
+
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         connection = self._open()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+        with self._named():
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # a full disk may have ended it already
+                    connection.execute("ROLLBACK")
+                raise
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None:
             return self._connection
         self.root.mkdir(parents=True, exist_ok=True)
-        with stream.writing(self.root):
+        with self._named(), stream.writing(self.root):
             if self._version() != VERSION:
                 for path in self.root.glob("index.sqlite*"):
                     path.unlink()
@@ -136,6 +149,16 @@ class Index:
             connection = self._connect()
         self._connection = connection
         return connection
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Turns the database's errors about its disk into the system's, with the file."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in OF_DISK:
+                raise OSError(OF_DISK[error.sqlite_errorcode & 0xFF], str(error), str(self.path)) from error
+            raise
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)

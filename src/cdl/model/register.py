@@ -7,6 +7,8 @@ so that squash, rebase and deleted branches lose nothing.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from cdl.errors import NotFound, Refused
 from cdl.git.commit import make_commit, make_tree
 from cdl.model.code import section
@@ -30,8 +32,8 @@ def register(
 ) -> str:
     """Writes the transformation and the model of a trial, on the branch checked out or on `branch(id)`; the model's id.
 
-    Refused for another role, unless an event caused it, and for a trial that failed or left no weights; NotFound where these
-    are gone.
+    The same once more, after a kill for instance, goes on with the record that stands. Refused for another role, unless an
+    event caused it, and for a trial that failed or left no weights; NotFound where these are gone.
     """
     if cause is None:
         require_role(workspace, ("data_scientist",), COMMAND)
@@ -45,13 +47,26 @@ def register(
     transformation = trial.transformation_record()
     made = workspace.made("data_scientist", cause=cause)
     input = section(workspace, trial.model, trial.code["commit"]).input
-    model = model_record(trial, made, origin=origin, answers=answers, schema=request_schema(input, trial.output))
+    schema = request_schema(input, trial.output)
+    model = _standing(workspace, model_record(trial, made, origin=origin, answers=answers, schema=schema))
     records = [r for r in (transformation, model) if r is not None]
     identity = encode(model)[0]
     line = f"{model.name} {short(identity)} from {trial.id}"
     keep_source(workspace, model, transformation, line=line)
     workspace.registry.commit(*records, command=COMMAND, line=line, branch=branch(identity) if branch else None)
     return identity
+
+
+def _standing(workspace: Workspace, model: Model) -> Model:
+    """The record that the same person, or whoever ran for the same event, made of the trial before.
+
+    A kill may have left it without its commit.
+    """
+    for _, known in workspace.registry.all(Model, model.name):
+        same = known.made.cause == model.made.cause is not None or known.made.who == model.made.who
+        if same and replace(known, made=model.made) == model:
+            return known
+    return model
 
 
 def request_schema(input: str | None, output: Mapping[str, Any]) -> dict[str, Any] | None:

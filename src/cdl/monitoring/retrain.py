@@ -15,6 +15,7 @@ from cdl.model.register import register
 from cdl.model.source import model_record
 from cdl.model.submit import retrained_branch
 from cdl.model.train import train
+from cdl.model.trials import Trial, load
 from cdl.registry.records import short
 from cdl.workflow.workspace import Workspace
 
@@ -56,7 +57,7 @@ def retrain(workspace: Workspace, event: Event, base_id: str) -> str:
     tip = workspace.registry.tip()
     if tip is None:
         raise NotFound("the integration branch has no commit", remedy="cdl init")
-    trial = train(
+    trial = _trained(workspace, base.name, event) or train(
         workspace,
         base.name,
         sets=base.trial["hyperparameters"],
@@ -69,7 +70,15 @@ def retrain(workspace: Workspace, event: Event, base_id: str) -> str:
 
     def branch(identity: str) -> str:
         name = retrained_branch(identity)
-        workspace.git.set_ref(f"refs/heads/{name}", tip)
+        if workspace.git.resolve(f"refs/heads/{name}") is None:
+            workspace.git.set_ref(f"refs/heads/{name}", tip, "")
         return name
 
     return register(workspace, trial, origin={"model": base_id, "by": "retraining"}, branch=branch, cause=event.id)
+
+
+def _trained(workspace: Workspace, name: str, event: Event) -> Trial | None:
+    """The trial of a model that the event caused already: its trigger was killed after that."""
+    known = [e.fields["trial"] for e in workspace.journal.events("trial.finished") if e.cause == event.id]
+    found = [trial for trial in (load(workspace, identity) for identity in known) if trial.model == name]
+    return next((trial for trial in found if trial.status == "finished"), None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cdl.errors import CdlError, Conflict, Unavailable
 from cdl.git.commit import advance, replay
-from cdl.git.repository import FETCHED, REPLAYED, Git
+from cdl.git.repository import FETCHED, LOCKED, REPLAYED, Git, refuse
 
 OWN_REFS = "refs/cdl/*:refs/cdl/*"
 SHARED = ("exp/", "cdl/")  # branches that go to the remote though it has none of their name
@@ -50,6 +50,7 @@ def fetch(git: Git, remote: str) -> list[str]:
     said = done.stderr.decode("utf-8", "replace").strip().splitlines()
     rejected = [line.strip() for line in said if "[rejected]" in line]
     if done.returncode != 0 and not rejected:
+        refuse("\n".join(said), git.root)
         raise _unreachable(git, remote, said)
     strange = [line for line in rejected if not any(prefix in line for prefix in EITHER)]
     return [f"{remote}: {line.removeprefix('! ').strip()}: it is another one here" for line in strange]
@@ -102,7 +103,8 @@ def send(git: Git, remote: str, branches: Sequence[str]) -> list[Moved]:
     """Sends branches and own refs; those that the remote refused, because others moved them meanwhile or it protects them."""
     refs = [f"refs/heads/{branch}:refs/heads/{branch}" for branch in branches]
     done = git.call("push", "--quiet", "--porcelain", "--no-verify", remote, *refs, OWN_REFS)
-    lines = done.stdout.decode("utf-8", "replace").splitlines()
+    lines, told = done.stdout.decode("utf-8", "replace").splitlines(), done.stderr.decode("utf-8", "replace")
+    locked = f" ({found[0]})" if (found := LOCKED.search(told)) else ""
     refused = []
     for line in lines:
         flag, _, rest = line.partition("\t")
@@ -110,9 +112,10 @@ def send(git: Git, remote: str, branches: Sequence[str]) -> list[Moved]:
             name, _, why = rest.partition("\t")
             if name.startswith(EITHER):
                 continue
-            refused.append(Moved(branch=_branch(name), what="refused", because=why.strip()))
+            refused.append(Moved(branch=_branch(name), what="refused", because=why.strip() + locked))
     if done.returncode != 0 and not any(line.startswith("!") for line in lines):
-        raise _unreachable(git, remote, done.stderr.decode("utf-8", "replace").strip().splitlines())
+        refuse(told, git.root)
+        raise _unreachable(git, remote, told.strip().splitlines())
     return refused
 
 

@@ -23,6 +23,7 @@ from cdl.store.store import Store
 
 LEASE_SECONDS = 300.0
 RENEW_SECONDS = 60.0
+PROCESSES = Path("/proc")
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # Linux; elsewhere the host's name alone tells machines apart
 
 
@@ -54,7 +55,8 @@ def take(store: Store, remote: Remote | None, name: str, payload: bytes) -> bool
 
 def holder(who: str) -> dict[str, object]:
     """Who takes a claim: person, machine, process."""
-    return {"who": who, "host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "at": time.time()}
+    process = {"pid": os.getpid(), "began": _began(os.getpid())}
+    return {"who": who, "host": socket.gethostname(), "boot": _boot(), **process, "at": time.time()}
 
 
 def alive(held: bytes | None, remote: Remote | None, name: str) -> bool:
@@ -67,7 +69,7 @@ def alive(held: bytes | None, remote: Remote | None, name: str) -> bool:
     found = json.loads(held)
     same_host = found["host"] == socket.gethostname()
     if same_host and found.get("boot", _boot()) == _boot():
-        return _runs(int(found["pid"])) and found["pid"] != os.getpid()
+        return found["pid"] != os.getpid() and _runs(int(found["pid"]), found.get("began"))
     if remote is None:
         return not same_host  # the same machine, started again since: nothing of then runs
     try:
@@ -104,14 +106,23 @@ def leased(remote: Remote | None, name: str, tell: Callable[[str], None]) -> Ite
         thread.join()
 
 
-def _runs(pid: int) -> bool:
+def _runs(pid: int, began: str | None) -> bool:
+    """Whether a process is there, and not another one that got its number since."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    return began is None or _began(pid) in (began, None)
+
+
+def _began(pid: int) -> str | None:
+    """When a process began, in the kernel's ticks since the machine's start; None where that is not told."""
+    try:
+        return (PROCESSES / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
 
 
 @cache

@@ -28,6 +28,7 @@ from cdl.store.store import digest
 
 THREADS = 16
 MARKER = "cdl.json"  # says which remote this is
+SENDING = "sending"  # below `.cdl`: the names of objects that a push under way has sent, one a line
 FORMAT = 1
 JOBS = "jobs/"
 ABSENT = "is not there"
@@ -238,7 +239,7 @@ def push(clone: Clone, remote: Remote) -> Moved:
             _leave(clone, own, number)
             return push(clone, remote)
         moved.segments += 1
-        _close(clone, remote, own, number, made if number == pending[0] else Parcel())
+        made = _close(clone, remote, own, number, made)
     _forget_sent(clone)
     return moved
 
@@ -249,12 +250,15 @@ def _leave(clone: Clone, own: str, number: int) -> None:
     clone.tell(f"another clone writes {own} too (a copied folder, a restored backup): this one writes {new} now")
 
 
-def _close(clone: Clone, remote: Remote, own: str, number: int, made: Parcel) -> None:
-    """Sends a segment's parcel; one that an earlier try sent stands."""
+def _close(clone: Clone, remote: Remote, own: str, number: int, made: Parcel) -> Parcel:
+    """Sends a segment's parcel; where one of an earlier try stands, what it lacks is left for the next segment's."""
     name, packed = parcel.remote_name(own, number), parcel.encode(made)
+    left = Parcel()
     if not remote.create(name, packed):
         packed = remote.get(name) or packed
+        left = made.beyond(parcel.decode(packed, name))
     parcel.keep(clone.folder, own, number, packed)
+    return left
 
 
 def _send_all(clone: Clone, remote: Remote, segments: Sequence[bytes], moved: Moved) -> Parcel:
@@ -304,14 +308,15 @@ def _send(clone: Clone, remote: Remote, names: Sequence[str], moved: Moved, *, a
     left = [name for name in names if name not in sent]
     progress = Progress(clone.tell, "sent", len(left))
 
-    def put(name: str) -> int:
-        data = clone.store.view(name)
-        remote.put(object_name(name), data)
-        return len(data)
+    with (clone.folder / SENDING).open("ab", buffering=0) as noted:
 
-    with (clone.folder / "sending").open("a") as noted:
-        for name, size in zip(left, _together(left, put), strict=True):
-            noted.write(name + "\n")
+        def put(name: str) -> int:
+            data = clone.store.view(name)
+            remote.put(object_name(name), data)
+            noted.write(f"{name}\n".encode())  # at once, whatever becomes of the others
+            return len(data)
+
+        for size in _together(left, put):
             progress.add(size)
     moved.objects += progress.count
     moved.bytes += progress.bytes
@@ -319,12 +324,12 @@ def _send(clone: Clone, remote: Remote, names: Sequence[str], moved: Moved, *, a
 
 def _sent(clone: Clone) -> set[str]:
     """What a try that broke off has sent."""
-    place = clone.folder / "sending"
+    place = clone.folder / SENDING
     return set(place.read_text().split("\n")[:-1]) if place.exists() else set()
 
 
 def _forget_sent(clone: Clone) -> None:
-    (clone.folder / "sending").unlink(missing_ok=True)
+    (clone.folder / SENDING).unlink(missing_ok=True)
 
 
 # both

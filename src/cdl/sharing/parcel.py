@@ -35,6 +35,15 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     claims: dict[str, bytes] = {}
     records: list[str] = []
 
+    def beyond(self, other: "Parcel") -> "Parcel":
+        """What stands here and not in another."""
+        there = set(other.objects)
+        return Parcel(
+            objects=[name for name in self.objects if name not in there],
+            claims={name: payload for name, payload in self.claims.items() if name not in other.claims},
+            records=[record for record in self.records if record not in other.records],
+        )
+
 
 @dataclass
 class Known:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cdl.errors import Conflict
-from cdl.git.repository import Git
+from cdl.git.repository import Git, refuse
 from cdl.registry.check import removed_records
 from cdl.sharing import branches, erasures, exchange
 from cdl.sharing.branches import Moved as Branch
@@ -71,10 +71,12 @@ def sync(clone: Clone, remote: Remote | None, *, targets: Sequence[str], whole: 
         clone.registry.observe()
         if remote is not None:
             _add(done.pushed, exchange.push(clone, remote))
-        if not git_remote or not deep or not _send(clone, git_remote, targets, frozen, done):
+        late = _send(clone, git_remote, targets, frozen, done) if git_remote and deep else None
+        if late is None:
             break
     else:
-        raise Conflict("the remote moves too often", where=git_remote, remedy="the command again")
+        refuse(late or "", clone.git.root)
+        raise Conflict(f"the remote moves too often: {late}", where=git_remote, remedy="the command again")
     done.faults = list(dict.fromkeys([*done.faults, *done.pulled.faults]))
     return done
 
@@ -149,16 +151,16 @@ def _follow(clone: Clone, remote: str, targets: Sequence[str], frozen: set[str],
             done.branches.append(moved)
 
 
-def _send(clone: Clone, remote: str, targets: Sequence[str], frozen: set[str], done: Synced) -> bool:
-    """Sends to git; whether to try again because others were faster."""
+def _send(clone: Clone, remote: str, targets: Sequence[str], frozen: set[str], done: Synced) -> str | None:
+    """Sends to git; why to try again, where others were faster."""
     wanted = [b for b in branches.to_send(clone.git, remote, targets) if b not in frozen]
     refused = branches.send(clone.git, remote, wanted)
     late = [r for r in refused if any(word in (r.because or "") for word in LATE)]
     if late:
-        return True
+        return f"{late[0].branch}: {late[0].because}"
     names = {r.branch for r in refused}
     done.branches += [*refused, *(Branch(branch=b, what="sent") for b in wanted if b not in names)]
-    return False
+    return None
 
 
 def _add(total: Moved, more: Moved) -> None:

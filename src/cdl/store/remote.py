@@ -10,17 +10,17 @@ A folder and a bucket give the same answers: tests hold every implementation to 
 """
 
 import os
-import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from cdl.errors import ConfigError, Unavailable
+from cdl.store import whole
 from cdl.store.tree import check_name
 
-HALF = ".tmp-"  # what is being written begins so
 BUCKETS = ("s3", "gs", "az")
 
 
@@ -71,34 +71,30 @@ class Folder:
 
     def get(self, name: str) -> bytes | None:
         """The bytes under a name; None when there are none."""
-        try:
-            return self._path(name).read_bytes()
-        except FileNotFoundError:
-            return None
+        with self._named("read"):
+            try:
+                return self._path(name).read_bytes()
+            except FileNotFoundError:
+                return None
 
     def put(self, name: str, data: bytes | memoryview) -> None:
         """Writes whole bytes under a name, over what was there."""
         path = self._path(name)
-        os.replace(_temporary(path, data), path)
+        with self._named("written"):
+            whole.write(path, data, mode=0o644)
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes bytes under a name that is free; False when it is taken."""
         path = self._path(name)
-        temporary = _temporary(path, data)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        finally:
-            os.unlink(temporary)
-        return True
+        with self._named("written"):
+            return whole.create(path, data, mode=0o644)
 
     def held(self, prefix: str) -> Iterator[Held]:
         """What is held below a prefix."""
         for folder, _, names in os.walk(self._path(prefix.rstrip("/"))):
             for name in names:
                 path = Path(folder) / name
-                if not name.startswith(HALF):
+                if not name.startswith(whole.HALF):
                     found = path.stat()
                     yield Held(path.relative_to(self.root).as_posix(), found.st_size, found.st_mtime)
 
@@ -109,11 +105,12 @@ class Folder:
 
     def delete(self, name: str) -> None:
         """Removes a name."""
-        self._path(name).unlink(missing_ok=True)
+        with self._named("written"):
+            self._path(name).unlink(missing_ok=True)
 
     def tidy(self, before: float) -> None:
         """Removes what killed writers left half before a moment (seconds since 1970)."""
-        for path in self.root.rglob(f"{HALF}*"):
+        for path in self.root.rglob(f"{whole.HALF}*"):
             try:
                 if path.stat().st_mtime < before:
                     path.unlink()
@@ -123,6 +120,18 @@ class Folder:
     def _path(self, name: str) -> Path:
         check_name(name)
         return self.root / name
+
+    @contextmanager
+    def _named(self, done: str) -> Iterator[None]:
+        """Unavailable, with the folder, for what the system says: it is full, gone, or may not be written."""
+        try:
+            yield
+        except OSError as error:
+            raise Unavailable(
+                f"the shared folder cannot be {done}: {error.strerror}",
+                where=self.place,
+                remedy="make room or give access there, then the command again",
+            ) from error
 
 
 def open_remote(place: str, *, root: Path) -> Remote:
@@ -137,12 +146,3 @@ def open_remote(place: str, *, root: Path) -> Remote:
             f"'{place}' is no place for a store", where="cdl.yaml: store", remedy="s3://, gs://, az://, or a path"
         )
     return Folder(root / unquote(parts.path) if parts.scheme else root / place)
-
-
-def _temporary(path: Path, data: bytes | memoryview) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=HALF)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    os.chmod(temporary, 0o644)
-    return temporary

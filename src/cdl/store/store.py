@@ -17,7 +17,6 @@ import mmap
 import os
 import re
 import secrets
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +25,11 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from cdl.errors import ConfigError, Corrupt, NotFound, Refused
+from cdl.store import whole
 from cdl.store.erased import ERASED, Tombstone, read
 from cdl.store.tree import Entry, Tree, check_name, decode, encode
 
 SEALED = "s:"  # prefix of objects named by the hash of their ciphertext
-TEMPORARY = ".tmp-"  # what is being written begins so
 NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -67,7 +66,7 @@ class Store:
         if not self.freshen(name):
             if (tombstone := self.erased(name)) is not None:
                 raise Refused("these bytes were erased", where=tombstone.line, remedy="take the item out of the source")
-            _write(self._path(name), data)
+            whole.write(self._path(name), data, mode=0o444)
         return name
 
     def freshen(self, name: str) -> bool:
@@ -81,7 +80,7 @@ class Store:
                 if not self._take_back(path):
                     return False
             except PermissionError:  # another user's: written anew it is as young
-                _write(path, path.read_bytes())
+                whole.write(path, path.read_bytes(), mode=0o444)
                 return True
 
     def put_many(self, items: Iterable[bytes]) -> list[str]:
@@ -175,7 +174,7 @@ class Store:
     def now(self) -> float:
         """The time by the clock of the file system that the store lies on."""
         self._objects.mkdir(parents=True, exist_ok=True)
-        temporary = Path(_temporary(self._objects, b""))
+        temporary = Path(whole.half(self._objects / "now", b""))
         try:
             return temporary.stat().st_mtime
         finally:
@@ -215,15 +214,7 @@ class Store:
     def claim(self, name: str, payload: bytes) -> bool:
         """Takes a name once and for all; False when it is taken."""
         path = self._claim_path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path.parent, payload)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        finally:
-            os.unlink(temporary)
-        return True
+        return whole.create(path, payload)
 
     def claimed(self, name: str) -> bytes | None:
         """What a name was taken with; None while it is free."""
@@ -244,7 +235,7 @@ class Store:
         found = []
         for folder, _, names in os.walk(self._claim_path(prefix.rstrip("/")) if prefix else self._claims):
             below = Path(folder).relative_to(self._claims).as_posix()
-            found += [f"{below}/{name}" for name in names if not name.startswith(TEMPORARY)]
+            found += [f"{below}/{name}" for name in names if not name.startswith(whole.HALF)]
         return sorted(found)
 
     # what was erased
@@ -334,17 +325,3 @@ class Store:
         if any(part.startswith(".") for part in name.split("/")):
             raise Corrupt(f"'{name}' is not a name that can be taken")
         return self._claims / name
-
-
-def _temporary(folder: Path, data: bytes | memoryview) -> str:
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=TEMPORARY)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    return temporary
-
-
-def _write(path: Path, data: bytes | memoryview) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path.parent, data)
-    os.chmod(temporary, 0o444)
-    os.replace(temporary, path)
