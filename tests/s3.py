@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,12 +57,17 @@ def of_server(address: str) -> dict[str, str]:
 
 
 class Unreliable:
-    """A way to a server that fails every `each`-th request with 503, and closes all while `gone`."""
+    """A way to a server that fails every `each`-th request with 503, and closes all while `gone`.
+
+    With `lasts` it is gone after so many more requests. `written` counts what was put, by path.
+    """
 
     def __init__(self, behind: str, each: int = 0) -> None:
         self.each = each
         self.gone = False
+        self.lasts: int | None = None
         self.failed = self.passed = 0
+        self.written: Counter[str] = Counter()
         self._behind = behind.removeprefix("http://")
         self._lock = threading.Lock()
         outer = self
@@ -93,6 +99,9 @@ class Unreliable:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         with self._lock:
             count = self.passed + self.failed + 1
+            if self.lasts is not None:
+                self.lasts -= 1
+                self.gone = self.gone or self.lasts < 0
             fails = self.gone or (self.each > 0 and count % self.each == 0)
             self.failed, self.passed = self.failed + fails, self.passed + (not fails)
         if self.gone:
@@ -109,6 +118,8 @@ class Unreliable:
             link.endheaders(body or None)
             answer = link.getresponse()
             data = answer.read()
+            with self._lock:
+                self.written[request.path] += request.command == "PUT" and answer.status < 300
             request.send_response(answer.status)
             for name, value in answer.getheaders():
                 if name.lower() not in ("transfer-encoding", "connection", "content-length", "server", "date"):

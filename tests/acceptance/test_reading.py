@@ -69,6 +69,8 @@ def test_every_reading_command_leaves_hostile_code_alone(tmp_path: Path, monkeyp
         ["report", "side", "--print"],
         ["report"],
         ["store", "verify"],
+        ["doctor", "--full"],
+        ["gc"],
         ["ci", "check"],
         ["label", "next", "--json"],
         ["--help"],

@@ -68,16 +68,17 @@ class States:
 
     def before(self, case: Case) -> World:
         """The world before a case's command."""
-        return self._state(case.before)
+        return self.state(case.before)
 
-    def _state(self, name: str) -> World:
+    def state(self, name: str) -> World:
+        """A state by its name."""
         if name not in self._made:
             earlier, way = WAYS[name]
             place = self.folder / name
             if earlier is None:
                 self._made[name] = begin(place, store=self.store, around=self.around)
             else:
-                self._made[name] = self._state(earlier).copy(place)
+                self._made[name] = self.state(earlier).copy(place)
             way(self._made[name])
         return self._made[name]
 

@@ -140,6 +140,8 @@ def test_killed_in_between_it_goes_on(shared: Team, monkeypatch: pytest.MonkeyPa
         patch.setattr(Store, "remove", dies)
         with pytest.raises(RuntimeError):
             shared.a.cdl(DATA, "data", "erase", item, "--yes")
+    with pytest.raises(Corrupt, match="things are wrong"):
+        shared.a.cdl(DATA, "doctor")
     midway = opened(shared.a.become(DATA), version(a))
     assert midway | {item: before[item]} == before and midway.get(item, before[item]) == before[item]
     shared.b.cdl(SCIENCE, "sync")

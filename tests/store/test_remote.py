@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.s3 import Unreliable, of_server, s3_server
 
 from cdl.errors import ConfigError, Corrupt, NotFound, Unavailable
 from cdl.store.remote import Remote, open_remote
+from tests.s3 import Unreliable, of_server, s3_server
 
 
 @pytest.fixture(scope="module")

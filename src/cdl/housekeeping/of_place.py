@@ -121,6 +121,14 @@ def trust(look: Look) -> Iterator[Finding]:
 
 def left(look: Look) -> Iterator[Finding]:
     """What killed commands left."""
+    for plan in sorted((look.workspace.folder / "erasing").glob("*.json")):
+        dataset, _, item = plan.stem.rpartition("-")
+        yield Finding(
+            area="leftovers",
+            where=str(plan),
+            what=f"item {item[:12]} of {dataset} was to be erased, and the command was killed",
+            remedy=f"cdl data erase {item} --of {dataset}",
+        )
     found = list(leftovers(look.workspace.folder, look.clone.store.now() - DAY))
     if found:
         yield Finding(
