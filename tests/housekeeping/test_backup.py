@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from cdl.housekeeping.needed import missing, needed
 from cdl.journal import stream
 from cdl.keys import Keyring
@@ -31,13 +33,14 @@ def test_from_a_copy_of_the_folder(shared: Team, tmp_path: Path) -> None:
     assert "wrong " not in restored.cdl(SCIENCE, "doctor", "--full")
 
 
-def test_from_the_shared_store(shared: Team, tmp_path: Path) -> None:
+def test_from_the_shared_store(shared: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clone and its keyring are lost: the git remote, the store and a backup line bring everything that was sent."""
     a = shared.a.become(DATA)
     line = shared.a.cdl(DATA, "key", "backup")
     model = a.registry.all(Model)[0][0]
     events = {e.id for e in a.journal.events()}
     measures = evaluated(a, model)
+    monkeypatch.chdir(tmp_path)
     shutil.rmtree(shared.a.root)
     shutil.rmtree(shared.a.root.parent / "keys-a")
     restored = shared.another(tmp_path / "again", DATA)
@@ -52,11 +55,12 @@ def test_from_the_shared_store(shared: Team, tmp_path: Path) -> None:
     assert "wrong " not in restored.cdl(DATA, "doctor", "--full")
 
 
-def test_from_the_git_remote_alone(shared: Team, tmp_path: Path) -> None:
+def test_from_the_git_remote_alone(shared: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Store and clones are lost: records, decisions and code are there; every object, trial, label and event is not."""
     a = shared.a.become(DATA)
     keyring = Keyring().path.read_bytes()
     kept = {i for kind in (Model, Dataset, Decision) for i, _ in a.registry.all(kind)}
+    monkeypatch.chdir(tmp_path)
     for lost in (shared.a.root, shared.b.root, shared.store):
         shutil.rmtree(lost)
     shared.store.mkdir()
