@@ -19,7 +19,8 @@ from cdl.model.train import train
 from cdl.monitoring import retrain
 from cdl.registry.records import Dataset, DatasetHead, Made, Model
 from cdl.registry.registry import Registry
-from cdl.sharing import exchange, parcel
+from cdl.sharing import parcel, push
+from cdl.sharing.place import Moved, object_name
 from cdl.store.remote import Folder
 from cdl.workflow.decide import decide
 from cdl.workflow.trigger import fire, waiting
@@ -122,10 +123,10 @@ def test_what_came_after_a_killed_push_is_sent_too(team: Team, monkeypatch: pyte
     labels.record(a, "points", {item: "left"})
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(parcel, "keep", killed)
-        exchange.push(a.clone, Folder(team.store))
+        push.push(a.clone, Folder(team.store))
     again = team.a.become(DATA)
     labels.record(again, "points", {item: "right"})
-    exchange.push(again.clone, Folder(team.store))
+    push.push(again.clone, Folder(team.store))
     team.b.cdl(SCIENCE, "sync")
     b = team.b.become(SCIENCE)
     assert len(b.journal.events()) == len(team.a.become(DATA).journal.events())
@@ -139,7 +140,7 @@ def test_what_was_sent_before_a_break_is_not_sent_again(team: Team, monkeypatch:
     others, put = threading.Event(), Folder.put
 
     def breaks(self: Folder, name: str, data: bytes | memoryview) -> None:
-        if name == exchange.object_name(names[0]):
+        if name == object_name(names[0]):
             others.wait(10)
             raise Unavailable("gone", where=self.place)
         put(self, name, data)
@@ -149,11 +150,11 @@ def test_what_was_sent_before_a_break_is_not_sent_again(team: Team, monkeypatch:
 
     with monkeypatch.context() as patch, pytest.raises(Unavailable):
         patch.setattr(Folder, "put", breaks)
-        exchange._send(a.clone, Folder(team.store), names, exchange.Moved(), again=frozenset())
-    moved = exchange.Moved()
-    exchange._send(a.clone, Folder(team.store), names, moved, again=frozenset())
+        push._send(a.clone, Folder(team.store), names, Moved(), again=frozenset())
+    moved = Moved()
+    push._send(a.clone, Folder(team.store), names, moved, again=frozenset())
     assert len(sent) >= 5 and moved.objects == len(names) - len(sent)
-    assert all((team.store / exchange.object_name(name)).exists() for name in names)
+    assert all((team.store / object_name(name)).exists() for name in names)
 
 
 @pytest.mark.parametrize("lock", [".git/refs/heads/main.lock", ".git/HEAD.lock"])

@@ -12,7 +12,7 @@ from cdl.errors import Conflict, Corrupt, NotFound, Refused
 from cdl.housekeeping.erase import erase, plan
 from cdl.housekeeping.gc import collect
 from cdl.registry.records import Dataset, Labels, Model
-from cdl.sharing.exchange import push
+from cdl.sharing.push import push
 from cdl.store.erased import ERASED, Tombstone, encode
 from cdl.store.hold import holding
 from cdl.store.remote import Folder

@@ -136,7 +136,7 @@ def test_a_broken_sync_goes_on_where_it_broke(team: Team, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patch:
         patch.setattr("cdl.store.remote.Folder.put", failing)
-        patch.setattr("cdl.sharing.exchange.THREADS", 1)
+        patch.setattr("cdl.sharing.place.THREADS", 1)
         with pytest.raises(OSError, match="No space"):
             team.b.cdl(SCIENCE, "sync")
     team.a.cdl(DATA, "sync")

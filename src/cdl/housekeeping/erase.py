@@ -18,7 +18,7 @@ from cdl.data.formats import read_items
 from cdl.errors import CdlError, Conflict, NotFound
 from cdl.housekeeping.gc import collect
 from cdl.registry.records import Dataset, Labels, Model, Package
-from cdl.sharing import exchange
+from cdl.sharing.place import object_name
 from cdl.sharing.signed import content
 from cdl.store.erased import ERASED, ITEMS, ErasedItem, Tombstone, encode
 from cdl.store.hold import held
@@ -290,11 +290,11 @@ def _entomb(workspace: Workspace, made: Plan, old: str, instead: str | None) -> 
         return 0  # done before
     remote = workspace.shared.remote
     if remote is not None and instead is not None:
-        remote.put(exchange.object_name(instead), workspace.store.view(instead))
+        remote.put(object_name(instead), workspace.store.view(instead))
     _take(workspace, made, ERASED + old, made.tombstone(instead))
     workspace.store.remove(old)
     if remote is not None:
-        remote.delete(exchange.object_name(old))
+        remote.delete(object_name(old))
     return 1
 
 

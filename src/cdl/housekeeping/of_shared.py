@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from cdl.errors import CdlError, Unavailable
 from cdl.housekeeping.finding import Finding, Look
-from cdl.sharing import exchange, parcel
+from cdl.sharing import parcel
 from cdl.sharing.parcel import Parcel
+from cdl.sharing.place import gone, object_name, read_marker
 from cdl.store.remote import Remote
 from cdl.store.store import digest
 
@@ -20,7 +21,7 @@ def check(look: Look) -> Iterator[Finding]:
         remote = look.workspace.shared.remote
         if remote is None:
             return
-        found = exchange.read_marker(remote, look.clone)
+        found = read_marker(remote, look.clone)
         if found is None:
             yield Finding(area=AREA, where=remote.place, what="nothing was ever sent there", remedy="cdl sync")
             return
@@ -32,7 +33,7 @@ def check(look: Look) -> Iterator[Finding]:
 def _contents(look: Look, remote: Remote) -> Iterator[Finding]:
     look.workspace.tell(f"lists {remote.place}")
     sizes = {held.name.removeprefix("objects/").replace("/", ""): held.size for held in remote.held("objects/")}
-    gone = exchange.gone(look.clone, remote)
+    removed = gone(look.clone, remote)
     promised: dict[str, str] = {}
     for name, found in _parcels(look, remote):
         if isinstance(found, Finding):
@@ -42,11 +43,11 @@ def _contents(look: Look, remote: Remote) -> Iterator[Finding]:
             promised.setdefault(each, name)
     for each in sorted(n for n in sizes if look.clone.store.erased(n) is not None):
         if look.mend:
-            remote.delete(exchange.object_name(each))
+            remote.delete(object_name(each))
         what = "it was erased, and lies there all the same"
         yield Finding(area=AREA, where=f"object {each[:12]}", what=what, remedy=GONE, mended=look.mend)
     for each, name in sorted(promised.items()):
-        what = "" if each in gone else _wrong(look, remote, each, sizes)
+        what = "" if each in removed else _wrong(look, remote, each, sizes)
         if what:
             mended = look.mend and _sent(look, remote, each)
             yield Finding(
@@ -81,7 +82,7 @@ def _wrong(look: Look, remote: Remote, name: str, sizes: Mapping[str, int]) -> s
         return "it is not there"
     if store.has(name) and store.size(name) != sizes[name]:
         return f"it has {sizes[name]:,} bytes there and {store.size(name):,} here"
-    if look.full and digest(remote.get(exchange.object_name(name)) or b"") != name:
+    if look.full and digest(remote.get(object_name(name)) or b"") != name:
         return "the bytes are not what the name says"
     return ""
 
@@ -90,7 +91,7 @@ def _sent(look: Look, remote: Remote, name: str) -> bool:
     """Whether this clone has the bytes; they stand there then."""
     store = look.clone.store
     try:
-        remote.put(exchange.object_name(name), store.view(name))
+        remote.put(object_name(name), store.view(name))
     except CdlError:
         return False
     return True

@@ -9,7 +9,7 @@ from cdl.errors import CdlError, Corrupt
 from cdl.housekeeping.finding import Finding, Look
 from cdl.housekeeping.needed import missing
 from cdl.sharing import erasures
-from cdl.sharing.exchange import fetch_one
+from cdl.sharing.place import fetch_one
 from cdl.store.store import Fault
 
 AREA = "store"

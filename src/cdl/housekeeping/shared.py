@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from cdl.errors import Conflict, Refused
 from cdl.housekeeping.gc import DAY, Amount
 from cdl.housekeeping.roots import shared_roots
-from cdl.sharing import exchange, marks, parcel
+from cdl.sharing import marks, parcel
 from cdl.sharing.branches import remote_of
 from cdl.sharing.clone import Clone
 from cdl.sharing.marks import Lists
+from cdl.sharing.place import fetch_one, object_name
 from cdl.store import reach
 from cdl.store.remote import Folder, Held, Remote
 
@@ -83,7 +84,7 @@ def _named(clone: Clone, remote: Remote, held: dict[str, Held], *, trials: bool)
         keep = roots.reachable(clone) | roots.names
         named = keep | reach.inside(clone.store, keep - roots.known)
         lacking = {n for n in named if n in held and not clone.store.has(n)}
-        got = [n for n in lacking if exchange.fetch_one(clone, remote, n)]
+        got = [n for n in lacking if fetch_one(clone, remote, n)]
         if not got:
             return named
 
@@ -96,7 +97,7 @@ def _sweep(clone: Clone, remote: Remote, lists: Lists, due: set[str]) -> None:
     marks.write(remote, name, due)
     now = {h.name: h for h in remote.held("objects/")}
     for count, each in enumerate(sorted(due), 1):
-        place = exchange.object_name(each)
+        place = object_name(each)
         if place in now and now[place].written < lists.marked[each]:
             remote.delete(place)
         if count % 1000 == 0:

@@ -2,8 +2,9 @@
 
 from functools import partial
 
-from cdl.sharing import claims, exchange
+from cdl.sharing import claims
 from cdl.sharing.clone import Clone
+from cdl.sharing.place import fetch_one, object_name
 from cdl.sharing.signed import genuine
 from cdl.store.erased import ERASED, ITEMS
 from cdl.store.remote import Remote
@@ -20,12 +21,12 @@ def follow(clone: Clone, remote: Remote) -> list[str]:
     for name in present(clone):
         tombstone = clone.store.erased(name)
         instead = tombstone.instead if tombstone else None
-        if instead and not clone.store.has(instead) and not exchange.fetch_one(clone, remote, instead):
+        if instead and not clone.store.has(instead) and not fetch_one(clone, remote, instead):
             if clone.store.erased(instead) is None:
                 clone.tell(f"object {name[:12]} was erased, and what stands for it is not there yet")
                 continue
         clone.store.remove(name)
-        remote.delete(exchange.object_name(name))
+        remote.delete(object_name(name))
         count += 1
     if count:
         clone.tell(f"{count:,} objects were erased by others: they are gone here too")

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from cdl.errors import Conflict
 from cdl.git.repository import Git, refuse
 from cdl.registry.check import removed_records
-from cdl.sharing import branches, erasures, exchange
+from cdl.sharing import branches, erasures
 from cdl.sharing.branches import Moved as Branch
 from cdl.sharing.clone import Clone
-from cdl.sharing.exchange import Moved
+from cdl.sharing.place import Moved, follow_place, forget
+from cdl.sharing.pull import pull
+from cdl.sharing.push import push
 from cdl.store.remote import Remote
 
 ATTEMPTS = 10  # lost races for the remote's branches
@@ -59,18 +61,18 @@ def sync(clone: Clone, remote: Remote | None, *, targets: Sequence[str], whole: 
     done = Synced(place=remote.place if remote else None, remote=git_remote)
     if remote is not None:
         if whole:
-            exchange.forget(clone)
-        exchange.follow_place(clone, remote)
+            forget(clone)
+        follow_place(clone, remote)
     for _ in range(ATTEMPTS):
         frozen = _fetch(clone, git_remote, targets, done) if git_remote else set()
         if remote is not None:
             done.faults += erasures.follow(clone, remote)
-            _add(done.pulled, exchange.pull(clone, remote))
+            _add(done.pulled, pull(clone, remote))
         if git_remote and deep:
             _follow(clone, git_remote, targets, frozen, done)
         clone.registry.observe()
         if remote is not None:
-            _add(done.pushed, exchange.push(clone, remote))
+            _add(done.pushed, push(clone, remote))
         late = _send(clone, git_remote, targets, frozen, done) if git_remote and deep else None
         if late is None:
             break
