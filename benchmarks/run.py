@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import news
+import syncs
 from service import service as service_at_load
 from starts import Trials
 
@@ -144,10 +145,15 @@ def service(runs: int) -> list[dict[str, object]]:
     return [record(work, system, unit, values) for (work, system, unit), values in found.items()]
 
 
+def sharing(runs: int) -> list[dict[str, object]]:
+    """Objects to and from a shared store, and a sync with nothing to do; each a process with its start-up."""
+    return [record(*found) for found in syncs.measure(max(3, runs // 3))]
+
+
 def main() -> None:
     """Runs one benchmark by name."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=["startup", "digits", "news", "trials", "service"])
+    parser.add_argument("name", choices=["startup", "digits", "news", "trials", "service", "sharing"])
     parser.add_argument(
         "--quick", action="store_true", help="three runs instead of eleven; of news three keys instead of five"
     )
@@ -157,7 +163,14 @@ def main() -> None:
     )
     given = parser.parse_args()
     runs = 3 if given.quick else 5 if given.name == "news" else 11
-    works = {"startup": startup, "digits": digits, "news": articles, "trials": trials, "service": service}
+    works = {
+        "startup": startup,
+        "digits": digits,
+        "news": articles,
+        "trials": trials,
+        "service": service,
+        "sharing": syncs,
+    }
     found = works[given.name](runs)
     for row in found:
         sys.stdout.write(json.dumps(row) + "\n")
