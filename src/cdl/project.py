@@ -23,7 +23,7 @@ from cdl.jobs.local import Jobs
 from cdl.journal.journal import Journal
 from cdl.keys import Keyring
 from cdl.registry.registry import Registry
-from cdl.sharing.branches import OWN_REFS, upstreams
+from cdl.sharing.branches import OWN_REFS, remote_of, upstreams
 from cdl.sharing.trust import Shared, trusted
 from cdl.store.store import Store
 from cdl.workflow import start
@@ -83,21 +83,39 @@ def clone(url: str, folder: Path | None = None, *, tell: Callable[[str], None] =
     git = Git(root)
     try:
         Git(Path.cwd()).run("clone", "--quiet", "--no-tags", "--end-of-options", url, str(root.resolve()))
-        git.run("config", "--add", "remote.origin.fetch", OWN_REFS)
-        git.run("fetch", "--quiet", "--no-tags", "origin")
         there = upstreams(git, "origin")
         if git.resolve("HEAD") is None and there:  # the remote's HEAD names a branch that it has not
             git.run("switch", "--quiet", "main" if "main" in there else min(there))
-        named = load(root).branches
+        workspace = join(root, tell=tell)
     except CdlError:
         if not (root / ".git").exists() and folder is None:
             root.rmdir()
         raise
+    if workspace.registry.tip():
+        git.run("switch", "--quiet", workspace.registry.integration)  # where experiments begin and data comes in
+    return open_workspace(root, tell=tell)
+
+
+def joins(folder: Path) -> bool:
+    """Whether a folder is a clone that git made of a project, and that nobody set up yet."""
+    if not ((folder / "cdl.yaml").is_file() and (folder / ".git").exists()):
+        return False
+    git = Git(folder)
+    decided = git.resolve("HEAD") is not None and git.files("HEAD", "registry/decisions/")
+    return bool(decided and remote_of(git) and not trusted(git).code)
+
+
+def join(root: Path, *, tell: Callable[[str], None] = silent) -> Workspace:
+    """Sets a clone up that git made: its own refs, and the branches that decisions and stages stand on. Nothing may run yet."""
+    git = Git(root)
+    remote = remote_of(git) or "origin"
+    if OWN_REFS not in git.text("config", "--get-all", f"remote.{remote}.fetch", check=False).split():
+        git.run("config", "--add", f"remote.{remote}.fetch", OWN_REFS)
+    git.run("fetch", "--quiet", "--no-tags", remote)
+    named, there = load(root).branches, upstreams(git, remote)
     for branch in {named.integration, named.production or named.integration}:
         if git.resolve(f"refs/heads/{branch}") is None and branch in there:
-            git.run("branch", "--quiet", "--track", branch, f"origin/{branch}")
-    if git.resolve(f"refs/heads/{named.integration}"):
-        git.run("switch", "--quiet", named.integration)  # where experiments begin and data comes in
+            git.run("branch", "--quiet", "--track", branch, f"{remote}/{branch}")
     return open_workspace(root, tell=tell)
 
 

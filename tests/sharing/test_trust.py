@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from cdl.cycle import CYCLE
-from cdl.errors import Refused
+from cdl.errors import Conflict, Refused
 from cdl.model.train import train
 from cdl.project import clone
 from cdl.sharing.trust import Trusted, note, trusted
@@ -119,3 +119,15 @@ def test_what_each_command_changed_goes_out_by_itself(team: Team) -> None:
     assert done.returncode == 0 and "not synced: the shared folder is not there" in done.stderr
     team.store.with_name("gone").rename(team.store)
     assert "sent" in team.a.cdl(DATA, "sync")
+
+
+def test_init_in_a_clone_that_git_made_sets_it_up(team: Team, tmp_path: Path) -> None:
+    team.b.sign(SCIENCE)
+    subprocess.run(["git", "clone", "--quiet", str(team.origin), str(tmp_path / "new")], check=True)
+    new = Toy(tmp_path / "new", team.a._patch, keyring=tmp_path / "keys")
+    assert "this is a clone of toy" in new.cdl(SCIENCE, "init", "--yes")
+    workspace = new.become(SCIENCE)
+    assert trusted(workspace.git).code and workspace.git.refs("refs/cdl/data/")
+    assert workspace.journal.events("dataset.versioned")
+    with pytest.raises(Conflict, match="a project already"):
+        new.cdl(SCIENCE, "init")

@@ -26,7 +26,7 @@ EXIT_CODES: dict[type[CdlError], int] = {
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 COMMANDS = {
-    "init": ("start:init", "Make a project in an empty folder or an existing repository."),
+    "init": ("start:init", "Make a project in an empty folder or an existing repository; set up a clone."),
     "reference": ("start:reference", "Every key of cdl.yaml with its meaning."),
     "status": ("workflow:status", "Where everything stands, and who must decide what."),
     "run": ("running:run", "Do what can be done up to the next decision."),

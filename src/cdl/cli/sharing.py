@@ -91,6 +91,12 @@ def clone(url: str, folder: Path | None, yes: bool) -> None:
     """Clone a project: branches, own refs, and what its store holds, once you allowed it."""
     workspace = clone_project(url, folder, tell=say)
     say(f"cloned into {workspace.root}")
+    begin(workspace, yes=yes)
+    say(f"next: cd {workspace.root}; cdl status")
+
+
+def begin(workspace: Workspace, *, yes: bool) -> None:
+    """Asks what a new clone may do, and fetches what its store holds."""
     if not _ask(workspace, PARTS, yes=yes):
         say("nothing is allowed here yet, and nothing was fetched from a store: cdl trust, then cdl sync")
         return
@@ -98,7 +104,6 @@ def clone(url: str, folder: Path | None, yes: bool) -> None:
     for line in _lines(done := sync_workspace(workspace)):
         say(line)
     raise_faults(done)
-    say(f"next: cd {workspace.root}; cdl status")
 
 
 @click.command()
