@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cdl.cycle import CYCLE
+from cdl.data import versions
 from cdl.errors import Conflict, Corrupt
 from cdl.git.repository import Git
 from cdl.journal import stream
@@ -14,7 +15,7 @@ from cdl.model.register import register
 from cdl.model.results import evaluated
 from cdl.model.submit import offer
 from cdl.model.train import train
-from cdl.model.trials import trials
+from cdl.model.trials import load, new_id, trials
 from cdl.registry.records import Dataset, Labels, Model
 from cdl.sharing import parcel
 from cdl.workflow.decide import decide
@@ -257,3 +258,49 @@ def test_a_detached_shallow_checkout_shares_what_is_in_the_store(team: Team, tmp
     assert workspace.registry.record(Model, model).name == "side" and workspace.store.has(
         workspace.registry.record(Model, model).weights
     )
+
+
+def test_a_lost_store_comes_back_and_trials_are_not_numbered_again(team: Team) -> None:
+    trained(team.b, SCIENCE, "exp/one")
+    team.b.cdl(SCIENCE, "sync")
+    before = list(team.b.become(SCIENCE).store.names())
+    shutil.rmtree(team.b.root / ".cdl" / "store")
+    assert team.b.cdl(SCIENCE, "sync") == "everything is everywhere already\n"
+    team.b.cdl(SCIENCE, "sync", "--whole")
+    b = team.b.become(SCIENCE)
+    assert set(b.store.names()) <= set(before) and b.store.has(trials(b)[0].weights or "")
+    shutil.rmtree(team.b.root / ".cdl" / "store")
+    again = new_id(team.b.become(SCIENCE))
+    assert again.startswith("e2-"), "a trial got the number of another"
+
+
+def test_nothing_where_the_store_was_is_no_new_store(team: Team) -> None:
+    team.store.rename(team.store.with_name("away"))
+    team.store.mkdir()
+    with pytest.raises(Conflict, match="not the store .* it is empty") as caught:
+        team.a.cdl(DATA, "sync")
+    assert "cdl sync --whole" in (caught.value.remedy or "") and not list(team.store.iterdir())
+    team.a.cdl(DATA, "sync", "--whole")
+    assert (team.store / "cdl.json").exists() and list(team.store.rglob("objects/*/*"))
+
+
+def test_the_same_data_run_again_leaves_its_ref_and_a_ref_of_equal_work_is_no_fault(team: Team) -> None:
+    team.a.cdl(DATA, "sync")
+    ref = next(iter(team.a.become(DATA).git.refs("refs/cdl/data/")))
+    before = team.a.become(DATA).git.resolve(ref)
+    team.a.write("notes.txt", "anything")
+    versions.make(team.a.become(DATA), "points")
+    git = team.a.become(DATA).git
+    assert git.resolve(ref) == before
+    git.set_ref(ref, git.text("commit-tree", "HEAD^{tree}", "-m", "equal work of another clone"))
+    team.a.cdl(DATA, "sync")
+
+
+def test_a_bare_number_means_the_trial_of_this_clone(team: Team) -> None:
+    for toy in (team.a, team.b):
+        trained(toy, SCIENCE, "exp/one" if toy is team.a else "exp/two")
+    team.a.cdl(SCIENCE, "sync")
+    team.b.cdl(SCIENCE, "sync")
+    b = team.b.become(SCIENCE)
+    assert len(trials(b)) == 2
+    assert load(b, "e1").id.endswith(stream.own_stream(team.b.root / ".cdl")[2:6])

@@ -62,6 +62,11 @@ def remove(email: str, rewrite: bool, as_json: bool) -> None:
     if len(holders) < 2:
         whom = holders[0] if holders else "nobody that is listed"
         lines.append(f"warning: {whom} alone would hold the keys: add another member, and keep a copy: cdl key backup")
+    roles = sorted(in_force(workspace).roles_of(email)) if not in_force(workspace).solo else []
+    if roles:
+        lines.append(
+            f"{email} still stands under roles in cdl.yaml ({', '.join(roles)}): change these with the same approval"
+        )
     show({"removed": email, "holders": holders}, lambda: lines, as_json=as_json)
     after(workspace)
 

@@ -8,6 +8,7 @@ import msgspec
 from cdl.cli.after import after
 from cdl.cli.output import here, json_option, say, show
 from cdl.config.load import load
+from cdl.config.schema import ROLES
 from cdl.cycle import CYCLE, TRIGGERS, announce
 from cdl.data.exposed import exposed
 from cdl.deployment.stages import look as look_at_stage
@@ -19,7 +20,7 @@ from cdl.project import open_workspace
 from cdl.registry.records import Decision, short
 from cdl.sharing.trust import unconfirmed
 from cdl.workflow import decide as deciding
-from cdl.workflow.policy import not_in_force
+from cdl.workflow.policy import in_force, not_in_force
 from cdl.workflow.request import open_request, open_requests
 from cdl.workflow.status import status as status_of
 from cdl.workflow.trigger import waiting as triggers_waiting
@@ -49,6 +50,7 @@ def status(as_json: bool) -> None:
             f"not used: {key} of cdl.yaml here: commit it on {found.integration}, then cdl approve policy"
             for key in unused
         ),
+        *_unheld(workspace),
         *_unconfirmed(workspace),
         *(f"{name} not secret: {why}" for name, reasons in open_data.items() for why in reasons),
         *(s.line for s in stages if s.declared or s.running),
@@ -76,6 +78,13 @@ def status(as_json: bool) -> None:
         "not_secret": open_data,
     }
     show(msgspec.to_builtins(found) | more, lambda: lines, as_json=as_json)
+
+
+def _unheld(workspace: Workspace) -> list[str]:
+    """Roles that nobody holds: what waits for them is never done."""
+    policy = in_force(workspace)
+    empty = [] if policy.solo else [role for role in ROLES if not policy.holders(role)]
+    return [f"nobody holds {', '.join(empty)}: what they do, nobody can: roles in cdl.yaml"] if empty else []
 
 
 def _unconfirmed(workspace: Workspace) -> list[str]:

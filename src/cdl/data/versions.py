@@ -54,7 +54,10 @@ def _made(workspace: Workspace, name: str, answers: str | None) -> str:
     pipeline(draft)
     record = finish(draft, head.version if head else None, answers)
     identity = commit(workspace, record, head)
-    workspace.git.set_ref(DATA_REFS + identity, taken.commit)
+    if (
+        workspace.git.resolve(DATA_REFS + identity) is None
+    ):  # any snapshot that makes the version will do: the first stays
+        workspace.git.set_ref(DATA_REFS + identity, taken.commit)
     return identity
 
 

@@ -62,9 +62,11 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_id(workspace: Workspace) -> str:
-    """Takes the next trial id of this clone."""
+    """Takes the next trial id of this clone; after those that the journal knows, should the store be lost."""
     stream = own_stream(workspace.folder).removeprefix("c-")[:STREAM_DIGITS]
-    number = len(workspace.store.claims(f"trials/{stream}")) + 1
+    told = {e.fields["trial"] for kind in ("trial.started", "trial.finished") for e in workspace.journal.events(kind)}
+    known = [int(t[1:].partition("-")[0]) for t in told if t.endswith(f"-{stream}")]
+    number = max([len(workspace.store.claims(f"trials/{stream}")), *known]) + 1
     while not workspace.store.claim(f"trials/{stream}/{number}", b""):
         number += 1
     return f"e{number}-{stream}"
@@ -87,6 +89,8 @@ def load(workspace: Workspace, what: str) -> Trial:
     """The trial that WHAT names: e12, or e12-7f3a where two clones have one. NotFound, Conflict."""
     last = {e.fields["trial"]: e.fields["result"] for e in workspace.journal.events("trial.finished")}
     found = [t for t in last if t == what or t.partition("-")[0] == what]
+    mine = own_stream(workspace.folder).removeprefix("c-")[:STREAM_DIGITS]
+    found = [t for t in found if t.endswith(f"-{mine}")] or found  # a bare number means this clone's
     if not found:
         raise NotFound(f"no trial {what}", remedy="cdl trial list")
     if len(found) > 1:

@@ -46,7 +46,7 @@ def fetch(git: Git, remote: str) -> list[str]:
     """
     heads = [] if not git.whole() else [f"+refs/heads/*:refs/remotes/{remote}/*"]
     depth = [] if git.whole() else ["--depth=1"]
-    done = git.call("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *depth, remote, *heads, OWN_REFS)
+    done = git.call("fetch", "--no-progress", "--no-tags", "--no-write-fetch-head", *depth, remote, *heads, OWN_REFS)
     said = done.stderr.decode("utf-8", "replace").strip().splitlines()
     rejected = [line.strip() for line in said if "[rejected]" in line]
     if done.returncode != 0 and not rejected:

@@ -77,11 +77,22 @@ def object_name(name: str) -> str:
     return f"objects/{name[:2]}/{name[2:]}"
 
 
-def follow_place(clone: Clone, remote: Remote) -> None:
-    """Notes which remote this clone shares with. With another one than before everything is sent and fetched anew."""
-    found = marker(remote, clone)
+def follow_place(clone: Clone, remote: Remote, *, anew: bool) -> None:
+    """Notes which remote this clone shares with. With another one than before everything is sent and fetched anew.
+
+    Conflict where another one, or nothing, lies in the very place: a disk that is not mounted looks so. `anew` says it is right.
+    """
     place = clone.folder / "remote.json"
-    before = json.loads(place.read_text())["id"] if place.exists() else None
+    known = json.loads(place.read_text()) if place.exists() else {}
+    before, there = known.get("id"), read_marker(remote, clone)
+    moved = before is not None and (there is None or there.id != before)
+    if moved and known["place"] == remote.place and not anew:
+        raise Conflict(
+            "this is not the store that this clone shared here before" + ("" if there else ": it is empty"),
+            where=remote.place,
+            remedy="mount it, or put it back; if it is right, and everything is to go there: cdl sync --whole",
+        )
+    found = there or marker(remote, clone)
     if before == found.id:
         return
     if before is not None:

@@ -49,15 +49,39 @@ def pull(clone: Clone, remote: Remote) -> Moved:
         if found.stream in stopped or lost.keys() & set(found.parcel.objects):
             stopped.add(found.stream)  # what follows may build on it
             continue
-        for claim, payload in found.parcel.claims.items():
-            if not genuine(clone, claim, payload):
-                moved.faults.append(f"{remote.place}: {claim[:24]}: no key of its dataset signed this tombstone")
-            elif not claim.startswith(JOBS) or _whole(clone, payload):
-                clone.store.claim(claim, payload)
+        _claim(clone, remote, found.parcel, moved)
         parcel.keep(clone.folder, found.stream, found.segment, found.packed)
         stream.place(clone.folder, found.stream, found.segment, found.data)
         moved.segments += 1
     return moved
+
+
+def refill(clone: Clone, remote: Remote) -> Moved:
+    """Fetches whatever any parcel names and this clone lost, or never kept: objects and claims."""
+    moved = Moved()
+    parcels = []
+    for held in remote.held("shared/"):
+        try:
+            parcels.append(parcel.decode(remote.get(held.name) or b"", held.name))
+        except Corrupt as error:
+            moved.faults.append(f"{remote.place}: {error}")
+    every = {name for found in parcels for name in found.objects}
+    wanted = sorted(n for n in every if not clone.store.has(n) and not clone.store.erased(n))
+    lost = _fetch(clone, remote, wanted, moved)
+    if lost:
+        _excused(clone, remote, lost, moved)
+    for found in parcels:
+        _claim(clone, remote, found, moved)
+    return moved
+
+
+def _claim(clone: Clone, remote: Remote, found: Parcel, moved: Moved) -> None:
+    """Takes over what a parcel says was claimed; of jobs only those whose outputs are here, of tombstones the signed ones."""
+    for claim, payload in found.claims.items():
+        if not genuine(clone, claim, payload):
+            moved.faults.append(f"{remote.place}: {claim[:24]}: no key of its dataset signed this tombstone")
+        elif not claim.startswith(JOBS) or _whole(clone, payload):
+            clone.store.claim(claim, payload)
 
 
 def _offered(clone: Clone, remote: Remote, name: str, moved: Moved) -> list[_Offered]:

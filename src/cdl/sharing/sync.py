@@ -16,7 +16,7 @@ from cdl.sharing import branches, erasures
 from cdl.sharing.branches import Moved as Branch
 from cdl.sharing.clone import Clone
 from cdl.sharing.place import Moved, follow_place, forget
-from cdl.sharing.pull import pull
+from cdl.sharing.pull import pull, refill
 from cdl.sharing.push import push
 from cdl.store.remote import Remote
 
@@ -53,8 +53,9 @@ class Synced:
 def sync(clone: Clone, remote: Remote | None, *, targets: Sequence[str], whole: bool = False) -> Synced:
     """Brings clone, git remote and shared store together; `targets` are the branches that decisions and stages stand on.
 
-    With `whole` it takes nothing for granted that it knew of the store. Unavailable names what cannot be reached; what was moved
-    until then stays moved. A shallow clone, as in continuous integration, gets and sends no branch.
+    With `whole` it takes nothing for granted of either side: what the store may lack is sent, what was lost here is fetched.
+    Unavailable names what cannot be reached; what was moved until then stays moved. A shallow clone, as in continuous
+    integration, gets and sends no branch.
     """
     git_remote = branches.remote_of(clone.git)
     deep = clone.git.whole()
@@ -62,12 +63,14 @@ def sync(clone: Clone, remote: Remote | None, *, targets: Sequence[str], whole: 
     if remote is not None:
         if whole:
             forget(clone)
-        follow_place(clone, remote)
+        follow_place(clone, remote, anew=whole)
     for _ in range(ATTEMPTS):
         frozen = _fetch(clone, git_remote, targets, done) if git_remote else set()
         if remote is not None:
             done.faults += erasures.follow(clone, remote)
             _add(done.pulled, pull(clone, remote))
+            if whole:
+                _add(done.pulled, refill(clone, remote))
         if git_remote and deep:
             _follow(clone, git_remote, targets, frozen, done)
         clone.registry.observe()
@@ -123,7 +126,7 @@ def _fetch(clone: Clone, remote: str, targets: Sequence[str], done: Synced) -> s
             gone = clone.git.text("rev-list", "--count", f"{now[branch]}..{old}")
             done.faults.append(
                 f"{remote}/{branch} was rewritten: {gone} commits that were there are gone; if that is right: "
-                f"cdl sync --accept {branch}"
+                f"cdl sync --accept {branch}; if it is wrong: git push --force-with-lease {remote} {old}:{branch}"
             )
             continue
         done.faults += [

@@ -67,7 +67,9 @@ class Folder:
         self.root = root.resolve()
         self.place = str(self.root)
         if not root.is_dir():
-            raise Unavailable("the shared folder is not there", where=str(root), remedy="mount it, or make it: mkdir")
+            raise Unavailable(
+                "the shared folder is not there", where=str(root), remedy="mount it; for a new one: mkdir"
+            )
 
     def get(self, name: str) -> bytes | None:
         """The bytes under a name; None when there are none."""
