@@ -2,8 +2,9 @@
 
 from cdl.errors import ConfigError, NotFound
 from cdl.registry.records import Request
+from cdl.workflow.changes import changes
 from cdl.workflow.members import approved, of_policy, written
-from cdl.workflow.policy import authors, policy_at, unapproved, verdict_on
+from cdl.workflow.policy import authors, in_force, policy_at, unapproved, verdict_on
 from cdl.workflow.request import open_requests
 from cdl.workflow.step import Gate, Open, Sight
 from cdl.workflow.workspace import Workspace
@@ -15,7 +16,8 @@ def waiting_policy(workspace: Workspace) -> list[Open]:
     changed = unapproved(workspace)
     if changed is None or verdict_on(workspace, "policy", changed.id) == "reject":
         return []
-    title = "changed policy" + members_changed(workspace)
+    said = [*changes(in_force(workspace), changed), *([m] if (m := members_changed(workspace)) else [])]
+    title = "changed policy: " + "; ".join(said)
     return [Open(gate="policy", subject=changed.id, title=title, authors=authors(workspace))]
 
 
@@ -25,10 +27,10 @@ def members_changed(workspace: Workspace) -> str:
     try:
         now = written(workspace).members
     except ConfigError as error:
-        return f": {error.where}: {error.message}"
+        return f"{error.where}: {error.message}"
     said = [f"+{email} {key[:15]}" for email, key in now.items() if before.get(email) != key]
     said += [f"-{email}" for email in before if email not in now]
-    return f": members {' '.join(said)}" if said else ""
+    return f"members {' '.join(said)}" if said else ""
 
 
 def look_at_policy(workspace: Workspace, subject: str) -> Sight:
