@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cdl.errors import NotFound
-from cdl.model.trials import Trial, points
+from cdl.model.trials import Trial, labels, points
 from cdl.optional import optional
 from cdl.workflow.workspace import Workspace
 
@@ -15,15 +15,17 @@ Curves = Mapping[str, Sequence[tuple[float, float]]]
 
 
 def rows(trials: Sequence[Trial], *, sort: str | None = None) -> list[dict[str, Any]]:
-    """One row a trial: id, status, epochs, measures, and the hyperparameters that differ. Best first with `sort`."""
-    names = sorted({name for t in trials for name in t.hyperparameters})
-    differing = [n for n in names if len({repr(t.hyperparameters.get(n)) for t in trials}) > 1]
+    """One row a trial: id, status, epochs, measures; branch and hyperparameters where they differ. Best first with `sort`."""
+    keys = sorted({name for t in trials for name in t.hyperparameters})
+    names, branches = labels(t.id for t in trials), len({t.branch for t in trials})
+    differing = [n for n in keys if len({repr(t.hyperparameters.get(n)) for t in trials}) > 1]
     measures = sorted({m for t in trials for m in t.metrics})
     if sort is not None and sort not in measures and trials:
         raise NotFound(f"no trial has a measure '{sort}'", remedy="there are: " + ", ".join(measures))
     found = [
         {
-            "trial": t.id.partition("-")[0],
+            "trial": names[t.id],
+            **({"branch": t.branch} if branches > 1 else {}),
             "model": t.model,
             "status": t.status,
             "epochs": t.trained,
@@ -43,7 +45,7 @@ def compare(
 ) -> list[dict[str, Any]]:
     """One row a trial; with `plot` also draws this measure over epochs into the project's file `out`."""
     if plot is not None:
-        drawn = picture({t.id.partition("-")[0]: points(workspace, t) for t in trials}, plot)
+        drawn = picture({labels(t.id for t in trials)[t.id]: points(workspace, t) for t in trials}, plot)
         target = workspace.root / out
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(drawn)

@@ -3,7 +3,8 @@
 An id like e12-7f3a is unique in every clone; people type e12.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -80,14 +81,27 @@ def keep(workspace: Workspace, trial: Trial, *, cause: str | None = None) -> Tri
 
 
 def trials(workspace: Workspace) -> list[Trial]:
-    """Every trial as it last stood, in the order of their starts."""
-    last = {e.fields["trial"]: e.fields["result"] for e in workspace.journal.events("trial.finished")}
-    return [_read(workspace, result) for result in last.values()]
+    """Every trial as it last stood, in the order of their starts. NotFound where the result of one is not in this clone."""
+    return [_read(workspace, result) for result in _last(workspace).values()]
+
+
+def readable(workspace: Workspace) -> tuple[list[Trial], list[str]]:
+    """The trials whose results are in this clone, and the ids of the others: for pages, which show what there is."""
+    last = _last(workspace)
+    lost = [trial for trial, result in last.items() if not workspace.store.has(result)]
+    return [_read(workspace, result) for trial, result in last.items() if trial not in lost], lost
+
+
+def labels(found: Iterable[str]) -> dict[str, str]:
+    """What to call each of some trials by its id: e12, or e12-7f3a where two clones have one of that number."""
+    ids = list(found)
+    numbers = Counter(i.partition("-")[0] for i in ids)
+    return {i: i if numbers[i.partition("-")[0]] > 1 else i.partition("-")[0] for i in ids}
 
 
 def load(workspace: Workspace, what: str) -> Trial:
     """The trial that WHAT names: e12, or e12-7f3a where two clones have one. NotFound, Conflict."""
-    last = {e.fields["trial"]: e.fields["result"] for e in workspace.journal.events("trial.finished")}
+    last = _last(workspace)
     found = [t for t in last if t == what or t.partition("-")[0] == what]
     mine = own_stream(workspace.folder).removeprefix("c-")[:STREAM_DIGITS]
     found = [t for t in found if t.endswith(f"-{mine}")] or found  # a bare number means this clone's
@@ -114,6 +128,11 @@ def points_batch(reports: list[Mapping[str, float]]) -> bytes:
     """Reports as columns; a measure that one does not name is null there."""
     names = sorted({name for report in reports for name in report})
     return batch.write({name: [report.get(name) for report in reports] for name in names})
+
+
+def _last(workspace: Workspace) -> dict[str, str]:
+    """The last result of each trial."""
+    return {e.fields["trial"]: e.fields["result"] for e in workspace.journal.events("trial.finished")}
 
 
 def _read(workspace: Workspace, name: str) -> Trial:

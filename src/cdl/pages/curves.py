@@ -3,8 +3,11 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
+from cdl.model import trials
+from cdl.model.trials import Trial
 from cdl.report import chart
 from cdl.report.page import Figure
+from cdl.workflow.workspace import Workspace
 
 
 def curves(points: Mapping[str, chart.Points]) -> list[Figure]:
@@ -19,3 +22,8 @@ def curves(points: Mapping[str, chart.Points]) -> list[Figure]:
         title = f"{single} {measure}" if single and single != measure else measure
         found.append(chart.lines(title, series, x="epoch"))
     return found
+
+
+def kept_points(workspace: Workspace, trial: Trial) -> dict[str, list[tuple[float, float]]]:
+    """The curves of a trial; none where they are not in this clone."""
+    return trials.points(workspace, trial) if trial.points is None or workspace.store.has(trial.points) else {}

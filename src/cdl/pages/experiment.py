@@ -8,7 +8,7 @@ from cdl.errors import NotFound
 from cdl.model import trials
 from cdl.model.trials import Trial
 from cdl.pages.changes import files_changed
-from cdl.pages.curves import curves
+from cdl.pages.curves import curves, kept_points
 from cdl.pages.written import PREFIX, experiment_name, made_line, model_name
 from cdl.registry.records import Model, short
 from cdl.report import chart
@@ -25,11 +25,19 @@ ERROR_LETTERS = 300
 def experiment_page(workspace: Workspace, branch: str) -> Page:
     """The page of a branch. NotFound when there is no such experiment and no trial of it."""
     commit = workspace.git.resolve(f"refs/heads/{branch}")
-    found = [t for t in trials.trials(workspace) if t.branch == branch]
+    every, lost = trials.readable(workspace)
+    found = [t for t in every if t.branch == branch]
     if commit is None and not found:
         raise NotFound(f"no experiment '{branch.removeprefix(PREFIX)}'", remedy="cdl experiment list")
     page = Page(name=experiment_name(branch), title=f"Experiment {branch.removeprefix(PREFIX)}")
     page.subtitle = f"{count(len(found), 'trial')} on {branch}"
+    if lost:
+        some = count(len(lost), "trial")
+        page.notice(
+            f"The results of {some} are not in this clone, perhaps some of this experiment.",
+            "warn",
+            ["cdl sync --whole"],
+        )
     if not found:
         page.notice("No trial was made on this branch yet.", "plain", ["cdl train", "cdl search"])
     for name in dict.fromkeys(t.model for t in found):
@@ -74,7 +82,7 @@ def _of_model(workspace: Workspace, page: Page, name: str, found: list[Trial], *
     if best is not None:
         _best(workspace, page, best, measure, suffix, registered.get(best.id))
     _table(page, order, measure, suffix, registered)
-    curves = {brief(t): trials.points(workspace, t).get(measure, []) for t in order}
+    curves = {brief(t): kept_points(workspace, t).get(measure, []) for t in order}
     names = [brief(t) for t in order]
     page.section("Learning curves" + suffix).figures(
         chart.lines(f"{measure} by epoch", curves, x="epoch", first=names) if any(curves.values()) else None
@@ -107,7 +115,7 @@ def _best(workspace: Workspace, page: Page, best: Trial, measure: str, suffix: s
     section.text(
         "Measured on the validation part, by which it was chosen among the others: expect a little less on the sealed test."
     )
-    section.figures(*curves(trials.points(workspace, best)))
+    section.figures(*curves(kept_points(workspace, best)))
 
 
 def _table(page: Page, order: list[Trial], measure: str, suffix: str, registered: dict[str, str]) -> None:

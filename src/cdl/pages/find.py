@@ -100,7 +100,7 @@ def _every(workspace: Workspace) -> list[tuple[str, str]]:
     found += [("experiment", b.removeprefix(PREFIX)) for b in experiments(workspace)]
     found += [
         ("experiment", t.branch.removeprefix(PREFIX))
-        for t in trials.trials(workspace)
+        for t in trials.readable(workspace)[0]
         if (t.branch or "").startswith(PREFIX) and t.branch
     ]
     found += [("stage", s) for s in stages_of(workspace)]

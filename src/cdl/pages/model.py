@@ -20,7 +20,7 @@ from cdl.pages import deployment
 from cdl.pages.card import card
 from cdl.pages.changes import changed, files_changed
 from cdl.pages.comparison import Rival, comparison, estimate, reading, rivals_of
-from cdl.pages.curves import curves
+from cdl.pages.curves import curves, kept_points
 from cdl.pages.decisions import (
     Waiting,
     history,
@@ -179,6 +179,8 @@ def _training(workspace: Workspace, page: Page, model: Model) -> None:
     section = page.section("Training")
     try:
         trial = trials.load(workspace, model.trial["id"])
+        if trial.hyperparameters != model.trial["hyperparameters"] or trial.seed != model.trial["seed"]:
+            raise NotFound("another trial has this id here")
     except NotFound:
         section.text(f"Trial {model.trial['id']} is not in this clone; its settings stand in the card below.")
         return
@@ -193,8 +195,8 @@ def _training(workspace: Workspace, page: Page, model: Model) -> None:
             "took": f"{trial.seconds:.1f} s",
         }
     )
-    section.figures(*curves(trials.points(workspace, trial)))
-    tried = [t for t in trials.trials(workspace) if t.search == trial.search] if trial.search else []
+    section.figures(*curves(kept_points(workspace, trial)))
+    tried = [t for t in trials.readable(workspace)[0] if t.search == trial.search] if trial.search else []
     if len(tried) > 1:
         section.text(f"Chosen from {count(len(tried), 'trial')} of the search {trial.search}.")
 

@@ -79,7 +79,7 @@ def shown_models(workspace: Workspace) -> list[str]:
 
 def branches(workspace: Workspace) -> list[str]:
     """The experiments: branches that are there, and those that trials remember."""
-    remembered = [t.branch for t in trials.trials(workspace) if t.branch and t.branch.startswith(PREFIX)]
+    remembered = [t.branch for t in trials.readable(workspace)[0] if t.branch and t.branch.startswith(PREFIX)]
     return sorted(dict.fromkeys([*experiments(workspace), *remembered]))
 
 
@@ -157,7 +157,7 @@ def _models(workspace: Workspace, page: Page) -> None:
 
 
 def _experiments(workspace: Workspace, page: Page) -> None:
-    every = trials.trials(workspace)
+    every, _ = trials.readable(workspace)
     rows: list[list[Cell]] = []
     for branch in branches(workspace):
         found = [t for t in every if t.branch == branch]
