@@ -52,9 +52,18 @@ class Campaign:
             for stop in stops:
                 if run(case.person(world), typed(world, case), world.folder, stop).code is None:
                     wrong += [f"still runs: {left}" for left in left_running(world.folder)]
+                    wrong += self._meanwhile(case, world)
             return wrong + self.goes_on(case, world)
         finally:
             end(case, world)
+
+    def _meanwhile(self, case: Case, world: World) -> list[str]:
+        """What the other clone sees that is not whole."""
+        if not case.meanwhile:
+            return []
+        ran = run(world.b, ("sync",), world.folder)
+        said = [] if ran.code == 0 else [f"meanwhile, in the other clone: {ran.said}"]
+        return said + [f"meanwhile, in the other clone: {fault}" for fault in faults(world.b)]
 
     def goes_on(self, case: Case, world: World) -> list[str]:
         """Types the command again, as often as its message says; what is wrong then."""

@@ -25,6 +25,7 @@ class Case:
 
     `twice`: typed again after it was done, it does it again, as it should (a person labels once more, trains once more).
     `at` is the clone where it is typed, `then` what is done before comparing; with `objects` the stores are compared too.
+    `meanwhile`: after the kill the other clone syncs first, and must not see what is half sent.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Case:
     then: tuple[tuple[str, ...], ...] = ()
     clones: tuple[str, ...] = ("a",)
     objects: bool = False
+    meanwhile: bool = False
 
     def person(self, world: World) -> Person:
         """Who types it."""
@@ -58,7 +60,7 @@ CASES = (
     Case("trigger", "due", ("label", "release")),
     Case("gc", "searched", ("gc", "--remove", "--trials", "--older-than", "0s"), objects=True),
     Case("gc shared", "littered", (*GC_SHARED,), then=(("a", *GC_SHARED), ("a", *GC_SHARED)), objects=True),
-    Case("sync sends", "packaged", ("sync",), then=SYNCED, clones=("a", "b")),
+    Case("sync sends", "packaged", ("sync",), then=SYNCED, clones=("a", "b"), meanwhile=True),
     Case("sync fetches", "sent", ("sync",), at="b", then=SYNCED, clones=("a", "b")),
     Case("sync both ways", "both", ("sync",), at="b", then=SYNCED, clones=("a", "b")),
 )
