@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cdl.errors import CdlError
 from tests.faults.around import left_running, locks
 from tests.faults.cases import DONE, Case, States, typed
 from tests.faults.content import Content, content, faults
@@ -54,6 +55,8 @@ class Campaign:
                     wrong += [f"still runs: {left}" for left in left_running(world.folder)]
                     wrong += self._meanwhile(case, world)
             return wrong + self.goes_on(case, world)
+        except (AssertionError, CdlError) as error:
+            return [*wrong, f"{type(error).__name__}: {error}"]
         finally:
             end(case, world)
 
