@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdl.data.labels import current
+from cdl.store.store import digest
 from tests.faults.around import opened
-from tests.faults.world import World, begin
+from tests.faults.world import World, begin, exported
+from tests.projects import table
 from tests.team import Person
 
 DONE = re.compile(  # what is answered where it was decided already
@@ -22,7 +24,8 @@ class Case:
     """A command, the state before it, and what follows it before contents are compared.
 
     `twice`: typed again after it was done, it does it again, as it should (a person labels once more, trains once more).
-    `at` is the clone where it is typed, `then` what is done before comparing.
+    `at` is the clone where it is typed, `then` what is done before comparing; with `objects` the stores are compared too.
+    `meanwhile`: after the kill the other clone syncs first, and must not see what is half sent.
     """
 
     name: str
@@ -32,12 +35,15 @@ class Case:
     twice: bool = False
     then: tuple[tuple[str, ...], ...] = ()
     clones: tuple[str, ...] = ("a",)
+    objects: bool = False
+    meanwhile: bool = False
 
     def person(self, world: World) -> Person:
         """Who types it."""
         return world.b if self.at == "b" else world.a
 
 
+GC_SHARED = ("gc", "--shared", "--remove", "--trials", "--older-than", "0s", "--wait", "0s")
 SYNCED = (("a", "sync"), ("b", "sync"), ("a", "sync"))
 CASES = (
     Case("data run", "begun", ("data", "run")),
@@ -51,7 +57,10 @@ CASES = (
     Case("model submit", "registered", ("model", "submit")),
     Case("approve model", "submitted", ("approve",)),
     Case("deploy apply", "packaged", ("deploy", "apply", "staging")),
-    Case("sync sends", "packaged", ("sync",), then=SYNCED, clones=("a", "b")),
+    Case("trigger", "due", ("label", "release")),
+    Case("gc", "searched", ("gc", "--remove", "--trials", "--older-than", "0s"), objects=True),
+    Case("gc shared", "littered", (*GC_SHARED,), then=(("a", *GC_SHARED), ("a", *GC_SHARED)), objects=True),
+    Case("sync sends", "packaged", ("sync",), then=SYNCED, clones=("a", "b"), meanwhile=True),
     Case("sync fetches", "sent", ("sync",), at="b", then=SYNCED, clones=("a", "b")),
     Case("sync both ways", "both", ("sync",), at="b", then=SYNCED, clones=("a", "b")),
 )
@@ -120,6 +129,29 @@ def _both(world: World) -> None:
     world.b.cdl("label", "release")
 
 
+def _due(world: World) -> None:
+    """More data and their labels, and a trigger in force that their release fires."""
+    a = world.a
+    a.git("switch", "--quiet", "main")
+    with (a.root / "cdl.yaml").open("a") as written:
+        written.write("triggers: [{when: dataset.ready, run: [evaluate, train], of: side}]\n")
+    a.commit("a trigger")
+    a.cdl("approve", "policy")
+    a.write("incoming/points.csv", table(30))
+    (world.folder / "export.json").write_text(exported(30))
+    for command in ("data run", "approve --no-triggers", "label import ../export.json"):
+        a.cdl(*command.split())
+
+
+def _litter(world: World) -> None:
+    """Objects in the shared store that nothing names."""
+    for number in range(12):
+        name = digest(b"%d" % number)
+        place = world.folder / "shared/objects" / name[:2]
+        place.mkdir(exist_ok=True)
+        (place / name[2:]).write_bytes(b"%d" % number)
+
+
 def _nothing(world: World) -> None:
     """Nothing more."""
 
@@ -138,4 +170,6 @@ WAYS: dict[str, tuple[str | None, Way]] = {
     "packaged": ("promoted", _types("run deployment --yes", "approve", "run deployment --yes")),
     "sent": ("packaged", _types("sync")),
     "both": ("sent", _both),
+    "due": ("promoted", _due),
+    "littered": ("sent", _litter),
 }

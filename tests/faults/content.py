@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from cdl.workflow.workspace import Workspace
 from tests.faults.around import opened
 from tests.team import Person
 
+RETRAINED = re.compile("retrain-[0-9a-f]{8}")
 PERSONAL = re.compile(r"\b([mxrp]-)[0-9a-f]{32}\b")
 DROPPED = {"made", "commit", "source", "id", "evaluation", "revision", "deployed", "promoted_evaluation", "manifest"}
 FACTS = (
@@ -31,7 +32,7 @@ FACTS = (
 
 @dataclass(frozen=True)
 class Content:
-    """Records and heads by branch, events, labels, trials, evaluations."""
+    """Records and heads by branch, events, labels, trials, evaluations; and what is in the stores."""
 
     branches: dict[str, Counter[str]]
     facts: Counter[str]
@@ -39,17 +40,16 @@ class Content:
     labels: Counter[str]
     trials: frozenset[str]
     evaluated: Counter[str]
+    objects: frozenset[str]
 
     def once(self) -> "Content":
         """The same with everything that stands several times standing once: for commands that, typed twice, do it twice."""
-        flat = {name: Counter(set(found)) for name, found in self.branches.items()}
-        return Content(
-            flat,
-            Counter(set(self.facts)),
-            self.kinds,
-            Counter(set(self.labels)),
-            self.trials,
-            Counter(set(self.evaluated)),
+        return replace(
+            self,
+            branches={name: Counter(set(found)) for name, found in self.branches.items()},
+            facts=Counter(set(self.facts)),
+            labels=Counter(set(self.labels)),
+            evaluated=Counter(set(self.evaluated)),
         )
 
 
@@ -60,7 +60,7 @@ def content(person: Person) -> Content:
         kinds = Counter(event.kind for event in workspace.journal.events())
         return Content(
             branches={
-                branch: Counter(_files(workspace, commit))
+                RETRAINED.sub("retrain", branch): Counter(_files(workspace, commit))
                 for branch, commit in workspace.git.refs("refs/heads/").items()
             },
             facts=Counter({kind: kinds[kind] for kind in FACTS}),
@@ -68,6 +68,7 @@ def content(person: Person) -> Content:
             labels=Counter(_labels(workspace)),
             trials=frozenset(_trial(msgspec.to_builtins(t)) for t in trials(workspace)),
             evaluated=Counter(_evaluations(workspace)),
+            objects=frozenset([*workspace.store.names(), *_shared(person)]),
         )
 
 
@@ -95,6 +96,11 @@ def faults(person: Person) -> list[str]:
         if workspace.journal.index.rows() != before:
             found.append("the index rebuilt from nothing gives other events")
     return found
+
+
+def _shared(person: Person) -> Iterable[str]:
+    """The files below the shared folder's objects."""
+    return (path.name for path in (person.root.parent / "shared/objects").glob("*/*"))
 
 
 def _files(workspace: Workspace, commit: str) -> Iterable[str]:

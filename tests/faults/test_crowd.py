@@ -1,6 +1,7 @@
 """Sixteen processes at once on one project: labels, trials, reads, commits by git and by `cdl`, sync of two clones."""
 
 import re
+import sys
 import threading
 import time
 from collections import Counter
@@ -23,6 +24,18 @@ READS = ("status", "log", "events", "trial list")
 AGAIN = re.compile(r"changed by somebody else just now|moved by somebody else")  # of two who release at once
 TAKEN = re.compile(r"index\.lock|cannot lock ref")  # git itself waits for nobody
 Turn = Callable[[int], None]
+LABELER = """
+import sys, time
+from pathlib import Path
+from cdl.data.labels import Session
+from cdl.project import open_workspace
+
+session, count, end = Session(open_workspace(Path.cwd()), "points"), 0, time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    count += session.record({sys.argv[1]: ("left", "right")[count % 2]})
+    time.sleep(0.03)
+print(count)
+"""
 
 
 @dataclass
@@ -31,14 +44,15 @@ class Crowd:
 
     world: World
     labeled: str
+    end: float
     done: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def count(self, what: str) -> None:
-        """One more of something."""
+    def count(self, what: str, many: int = 1) -> None:
+        """One more of something, or many."""
         with self._lock:
-            self.done[what] += 1
+            self.done[what] += many
 
     def cdl(self, what: str, person: Person, *command: str) -> None:
         """A command, counted when it did it. Anything else than success, or a conflict that says so, is wrong."""
@@ -54,6 +68,15 @@ class Crowd:
     def label(self, number: int) -> None:
         """Labels an item."""
         self.cdl("labels", self.world.a, "label", "set", self.labeled, ("left", "right")[number % 2])
+
+    def label_on(self, number: int) -> None:
+        """Labels one after another in one process, up to the end."""
+        left = str(max(0.1, self.end - time.monotonic()))
+        ran = self.world.a.run(sys.executable, "-c", LABELER, self.labeled, left)
+        if ran.returncode:
+            self.wrong.append(ran.stderr)
+        else:
+            self.count("labels", int(ran.stdout))
 
     def label_there(self, number: int) -> None:
         """Labels in the second clone, and shares that."""
@@ -108,13 +131,17 @@ def play(campaign: Campaign, seconds: float) -> None:
     """Sixteen at once, each again and again; afterwards all is there."""
     world = campaign.states.state("trained").copy(campaign.work / "crowd")
     world.a.git("worktree", "add", "--quiet", "-b", "exp/beside", "../beside")
-    crowd = Crowd(world, item(world))
     before = standing(world)
-    turns = [crowd.label] * 4 + [crowd.train] * 2 + [crowd.read] * 4 + [crowd.release] * 2
+    crowd = Crowd(world, item(world), time.monotonic() + seconds)
+    turns = (
+        [crowd.label, crowd.label, crowd.label_on, crowd.label_on]
+        + [crowd.train] * 2
+        + [crowd.read] * 4
+        + [crowd.release] * 2
+    )
     turns += [crowd.commit, crowd.commit_beside, crowd.sync, crowd.label_there]
     assert len(turns) == 16
-    end = time.monotonic() + seconds
-    threads = [threading.Thread(target=_again, args=(turn, end)) for turn in turns]
+    threads = [threading.Thread(target=_again, args=(turn, crowd.end)) for turn in turns]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -79,9 +79,9 @@ def begin(folder: Path, *, store: str = "../shared", around: tuple[tuple[str, st
     return world
 
 
-def exported() -> str:
+def exported(count: int = 20) -> str:
     """What Label Studio would export: a label of every item, each with its labeler and time."""
-    rows = [line.split(",") for line in table(20).splitlines()[1:]]
+    rows = [line.split(",") for line in table(count).splitlines()[1:]]
     return json.dumps([{"data": {"file": name}, "annotations": [_annotation(side)]} for name, _, _, side in rows])
 
 

@@ -186,6 +186,24 @@ def test_what_killed_commands_left_goes_when_it_is_old(toy: Toy) -> None:
     assert (folder / "observed.json").exists() and (folder / "stream").exists()
 
 
+def test_what_killed_commands_left_beside_git_goes_when_it_is_old(toy: Toy) -> None:
+    folder = toy.root / ".git/cdl"
+    left = [folder / name for name in ("index-4711-ab", "snapshot-4711-ab.lock", "intent-00ff.4711", "blobs-x1/0")]
+    kept = [folder / name for name in ("trusted.json", "lock", "intent-00ff.json")]
+    for path in (*left, kept[-1]):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('{"branch": "gone", "old": null, "new": "main"}')
+    workspace = toy.become(DATA)
+    kept[-1].touch()
+    collect(workspace.clone, remove=True)
+    assert all(path.exists() for path in left)
+    for path in (*folder.rglob("*"),):
+        os.utime(path, (0, 0))
+    collect(workspace.clone, remove=True)
+    assert not any(path.exists() for path in left) and not (folder / "blobs-x1").exists()
+    assert all(path.exists() for path in kept)
+
+
 def test_nothing_goes_where_something_needed_is_missing(toy: Toy) -> None:
     workspace = toy.become(DATA)
     record = workspace.registry.all(Dataset)[0][1]

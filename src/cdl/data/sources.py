@@ -8,7 +8,6 @@ import io
 import os
 import subprocess
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -18,7 +17,9 @@ from pathlib import Path
 
 from cdl.config.schema import Source
 from cdl.errors import ConfigError, Corrupt, JobFailed, Unavailable
+from cdl.jobs.folder import held_folder
 from cdl.jobs.start import PASSED_ON
+from cdl.jobs.worker import ends_with_this
 from cdl.store.tree import check_name
 
 LARGEST = 8_000_000_000  # bytes of one source, unpacked
@@ -167,16 +168,19 @@ def _download(source: Source) -> bytes:
 
 def _command(command: list[str], root: Path) -> dict[str, bytes]:
     """The files that a program leaves in the folder CDL_OUT."""
-    with tempfile.TemporaryDirectory(prefix="cdl-source-") as folder:
+    with held_folder("source") as folder:
+        out = folder / "out"
+        out.mkdir()
         around = {k: v for k, v in os.environ.items() if k in PASSED_ON or k == "HOME"}
         try:
             done = subprocess.run(
                 command,
                 cwd=root,
-                env={**around, "CDL_OUT": folder},
+                env={**around, "CDL_OUT": str(out)},
                 capture_output=True,
                 timeout=COMMAND_SECONDS,
                 check=False,
+                preexec_fn=ends_with_this(),
             )
         except FileNotFoundError as error:
             raise ConfigError(
@@ -189,4 +193,4 @@ def _command(command: list[str], root: Path) -> dict[str, bytes]:
             raise JobFailed(
                 said[0], where=" ".join(command), remedy="run it by hand with CDL_OUT set to an empty folder"
             )
-        return {name: p.read_bytes() for name, p in _walk(Path(folder), "CDL_OUT")}
+        return {name: p.read_bytes() for name, p in _walk(out, "CDL_OUT")}

@@ -16,6 +16,7 @@ from typing import Any
 
 from cdl.data.reject import Reject
 from cdl.jobs.channel import Channel
+from cdl.jobs.worker import ends_with_this
 
 REJECTED = 3  # exit code of a command that sets an item aside
 Outcome = Any
@@ -69,7 +70,9 @@ class _Command:
         self.command = command
 
     def __call__(self, content: bytes, fields: dict[str, Any]) -> bytes:
-        done = subprocess.run(self.command, input=content, capture_output=True, check=False)
+        done = subprocess.run(
+            self.command, input=content, capture_output=True, check=False, preexec_fn=ends_with_this()
+        )
         if done.returncode == REJECTED:
             raise Reject((done.stderr.decode("utf-8", "replace").splitlines() or ["rejected"])[0])
         if done.returncode != 0:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdl.errors import Conflict, NotFound
+from cdl.git.repository import Git
 from cdl.housekeeping.needed import missing
 from cdl.housekeeping.roots import Roots, job_claims, roots
 from cdl.sharing.clone import Clone
@@ -28,6 +29,7 @@ NAMED, YOUNG = "named by a record, an event, a claim or work under way", "unname
 HALF = re.compile(
     r"\.tmp$|^\.stream-|^\.\d{6,}-\d+-|\.json\.\d+$|\.new$"
 )  # what files are called before they are whole
+HALF_OF_GIT = re.compile(r"^(index|snapshot|blobs)-|\.\d+$")  # the same below the common git folder's `cdl`
 
 
 @dataclass(kw_only=True)
@@ -117,7 +119,11 @@ def _planned(clone: Clone, found: Roots, before: float, done: Collected) -> _Pla
         if any(name in plan.objects or not clone.store.has(name) for name in needs):
             plan.claims.append(claim)
     done.claims = len(plan.claims)
-    for kind, path in [*((NOTES, p) for p in found.stale), *leftovers(clone.folder, before)]:
+    for kind, path in [
+        *((NOTES, p) for p in found.stale),
+        *leftovers(clone.folder, before),
+        *_of_git(clone.git, before),
+    ]:
         plan.paths.append(path)
         done.gone.setdefault(kind, Amount()).add(_size(path))
     return plan
@@ -150,6 +156,13 @@ def leftovers(folder: Path, before: float) -> Iterator[tuple[str, Path]]:
         for path in packages.iterdir():
             if path.name not in running and _changed(path) < before:
                 yield PACKAGES, path
+
+
+def _of_git(git: Git, before: float) -> Iterator[tuple[str, Path]]:
+    """Indexes, and contents on their way into git, of commands that were killed."""
+    for path in (git.common_dir / "cdl").glob("*"):
+        if HALF_OF_GIT.search(path.name) and _changed(path) < before:
+            yield LEFT, path
 
 
 def _changed(path: Path) -> float:

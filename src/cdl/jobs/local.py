@@ -9,7 +9,6 @@ A job that says what it needs waits for slots (slots.py). How its process starts
 
 import contextlib
 import json
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from cdl.errors import JobFailed
 from cdl.git.repository import Git
 from cdl.jobs import told
 from cdl.jobs.channel import Closed
+from cdl.jobs.folder import held_folder
 from cdl.jobs.job import Job
 from cdl.jobs.log import Log
 from cdl.jobs.slots import Slots, Tell, silent
@@ -219,8 +219,7 @@ class Jobs:
     def _execute(
         self, job: Job, drive: Drive, vault: Sealer | None, timeout: float | None, devices: Sequence[str] | None
     ) -> tuple[dict[str, str], str]:
-        with tempfile.TemporaryDirectory(prefix="cdl-job-") as name:  # outside the project: `..` leads nowhere
-            folder = Path(name)
+        with held_folder("job") as folder:
             self._lay_out(job, folder / "code")
             (folder / "home").mkdir()
             started = self._start.start(_launch(job, folder, devices, sealed=vault is not None))

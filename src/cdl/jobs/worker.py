@@ -13,6 +13,8 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -55,6 +57,11 @@ def end_with(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
+
+
+def ends_with_this() -> Callable[[], None]:
+    """What a program that is started here does first (`preexec_fn`), so that it does not outlive this process (Linux)."""
+    return partial(end_with, os.getpid())
 
 
 if __name__ == "__main__":

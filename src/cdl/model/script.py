@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,9 @@ from typing import Any
 
 from cdl.errors import JobFailed
 from cdl.jobs.channel import Channel
+from cdl.jobs.folder import held_folder
 from cdl.jobs.local import Worker
+from cdl.jobs.worker import ends_with_this
 
 LOOP = "cdl.model.script:serve"
 POLL_SECONDS = 0.05
@@ -64,8 +65,8 @@ def run(worker: Worker, message: Mapping[str, Any], told: Callable[[Mapping[str,
 def serve(channel: Channel) -> None:
     """The worker's side: starts the script, reports what it logs, hands over its weights."""
     message = channel.receive()
-    with tempfile.TemporaryDirectory(prefix="cdl-script-") as name:
-        data, out = Path(name, "data"), Path(name, "out")
+    with held_folder("script") as folder:
+        data, out = folder / "data", folder / "out"
         data.mkdir()
         out.mkdir()
         for part, path in message["paths"].items():
@@ -73,7 +74,8 @@ def serve(channel: Channel) -> None:
         (data / "classes.json").write_text(json.dumps(list(message["classes"])))
         around = {"CDL_DATA": str(data), "CDL_OUT": str(out), "CDL_PARAMETERS": json.dumps(message["parameters"])}
         argv = [sys.executable if message["argv"][0] in ("python", "python3") else message["argv"][0]]
-        process = subprocess.Popen([*argv, *message["argv"][1:]], env={**os.environ, **around})
+        argv += message["argv"][1:]
+        process = subprocess.Popen(argv, env={**os.environ, **around}, preexec_fn=ends_with_this())
         read = 0
         while process.poll() is None:
             read = _report(channel, out / METRICS, read)
