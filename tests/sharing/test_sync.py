@@ -16,7 +16,9 @@ from cdl.model.results import evaluated
 from cdl.model.submit import offer
 from cdl.model.train import train
 from cdl.model.trials import load, new_id, trials
+from cdl.pages.experiment import experiment_page
 from cdl.registry.records import Dataset, Labels, Model
+from cdl.report.html import html
 from cdl.sharing import parcel
 from cdl.workflow.decide import decide
 from tests.projects import DATA, REVIEW, SCIENCE, Toy, table
@@ -304,3 +306,13 @@ def test_a_bare_number_means_the_trial_of_this_clone(team: Team) -> None:
     b = team.b.become(SCIENCE)
     assert len(trials(b)) == 2
     assert load(b, "e1").id.endswith(stream.own_stream(team.b.root / ".cdl")[2:6])
+
+
+def test_experiments_of_others_are_seen(team: Team) -> None:
+    trained(team.b, SCIENCE, "exp/stems")
+    team.b.cdl(SCIENCE, "sync")
+    team.a.cdl(DATA, "sync")
+    assert "exp/stems" in team.a.cdl(DATA, "experiment", "list") and "of others: git switch exp/stems" in team.a.cdl(
+        DATA, "experiment"
+    )
+    assert "is gone" not in html(experiment_page(team.a.become(DATA), "exp/stems"))

@@ -42,8 +42,9 @@ def create(name: str, start: str | None, as_json: bool) -> None:
 @json_option
 def list_experiments(as_json: bool = False) -> None:
     """The branches of experiments."""
-    found = experiments.experiments(open_workspace(here(), tell=say))
-    lines = [f"{branch}  {commit[:12]}" for branch, commit in found.items()]
+    workspace = open_workspace(here(), tell=say)
+    found, mine = experiments.experiments(workspace), experiments.here(workspace)
+    lines = [f"{b}  {c[:12]}" + ("" if b in mine else "  of others: git switch " + b) for b, c in found.items()]
     show(found, lambda: lines or ["no experiment: cdl experiment create NAME"], as_json=as_json)
 
 

@@ -1,6 +1,7 @@
 """An experiment is a branch: `cdl experiment create stems` is `git switch -c exp/stems`, and an event."""
 
 from cdl.errors import Conflict, NotFound
+from cdl.sharing.branches import remote_of, upstreams
 from cdl.workflow.workspace import Workspace
 
 PREFIX = "exp/"
@@ -25,6 +26,14 @@ def create(workspace: Workspace, name: str, *, start: str | None = None) -> str:
 
 
 def experiments(workspace: Workspace) -> dict[str, str]:
-    """The branches of experiments and their commits."""
+    """The branches of experiments and their commits; of those that only others have, as they were fetched last."""
+    remote = remote_of(workspace.git)
+    theirs = upstreams(workspace.git, remote) if remote else {}
+    found = {branch: commit for branch, commit in theirs.items() if branch.startswith(PREFIX)}
+    return dict(sorted((found | here(workspace)).items()))
+
+
+def here(workspace: Workspace) -> dict[str, str]:
+    """Those that are branches of this clone."""
     found = workspace.git.refs(f"refs/heads/{PREFIX}")
     return {ref.removeprefix("refs/heads/"): commit for ref, commit in found.items()}

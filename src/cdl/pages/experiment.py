@@ -6,6 +6,7 @@ Trials belong to the branch whose work tree they trained.
 from cdl.data.dataset import dataset_record
 from cdl.errors import NotFound
 from cdl.model import trials
+from cdl.model.experiment import experiments
 from cdl.model.trials import Trial
 from cdl.pages.changes import files_changed
 from cdl.pages.curves import curves, kept_points
@@ -24,7 +25,7 @@ ERROR_LETTERS = 300
 
 def experiment_page(workspace: Workspace, branch: str) -> Page:
     """The page of a branch. NotFound when there is no such experiment and no trial of it."""
-    commit = workspace.git.resolve(f"refs/heads/{branch}")
+    commit = experiments(workspace).get(branch)
     every, lost = trials.readable(workspace)
     found = [t for t in every if t.branch == branch]
     if commit is None and not found:
