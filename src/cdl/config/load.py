@@ -4,18 +4,19 @@ import difflib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
 from cdl import document
 from cdl.config.requirement import Requirement, parse_requirement
-from cdl.config.schema import Config, DataConfig, ModelConfig, TriggerConfig
+from cdl.config.schema import ROLES, Config, DataConfig, ModelConfig, TriggerConfig
 from cdl.errors import ConfigError, NotFound
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 CALL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
+ENUM = re.compile(r"Invalid enum value '(?P<value>[^']*)'")
 PLACE = re.compile(r" - at (`key` in )?`\$(?P<path>[^`]*)`$")
 PART = re.compile(r"\.(\w[\w-]*)|\[(\d+)\]|\[\.\.\.\]")
 STARTED = {"dataset.ready": ("evaluate", "train"), "monitor.drift": ("collect",), "model.promoted": ("deployment",)}
@@ -63,7 +64,13 @@ def _explained(text: str, node: document.Node, where: str) -> ConfigError:
         near = difflib.get_close_matches(key, sorted(known), n=1)
         remedy = f"did you mean '{near[0]}'?" if near else "cdl reference lists the keys"
         return ConfigError(f"unknown key '{key}'", where=_place(node, (*path, key), where), remedy=remedy)
-    return ConfigError(_plainly(text), where=_place(node, path, where), remedy="cdl reference says what is allowed")
+    remedy = "cdl reference says what is allowed"
+    if enum := ENUM.match(text):
+        choices = list(ROLES) if path[:1] == ("roles",) else _choices()
+        near = difflib.get_close_matches(enum["value"], choices, n=1)
+        remedy = f"did you mean '{near[0]}'?" if near else remedy
+        remedy += f" roles: {', '.join(ROLES)}" if path[:1] == ("roles",) else ""
+    return ConfigError(_plainly(text), where=_place(node, path, where), remedy=remedy)
 
 
 def _plainly(text: str) -> str:
@@ -113,8 +120,23 @@ def _inside(value: Any, path: list[str | int]) -> Any:
     return value
 
 
+def _choices() -> list[str]:
+    """Every word that some key allows."""
+    return sorted({word for kind in _sections() for f in msgspec.structs.fields(kind) for word in _words(f.type)})
+
+
+def _words(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return [word for word in get_args(annotation) if isinstance(word, str)]
+    return [word for inner in get_args(annotation) for word in _words(inner)]
+
+
 def _known_keys() -> set[str]:
-    found: set[str] = set()
+    return {item.encode_name for kind in _sections() for item in msgspec.structs.fields(kind)}
+
+
+def _sections() -> set[type[msgspec.Struct]]:
+    """Every part of cdl.yaml."""
     todo: list[Any] = [Config]
     seen: set[Any] = set()
     while todo:
@@ -122,9 +144,8 @@ def _known_keys() -> set[str]:
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in seen:
             seen.add(kind)
             for item in msgspec.structs.fields(kind):
-                found.add(item.encode_name)
                 todo += _types(item.type)
-    return found
+    return seen
 
 
 def _types(annotation: Any) -> list[Any]:
