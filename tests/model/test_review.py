@@ -15,6 +15,7 @@ from cdl.model.current import promoted
 from cdl.model.evaluate import evaluate
 from cdl.model.register import register
 from cdl.model.results import counted, evaluated
+from cdl.model.submit import offer
 from cdl.model.train import train
 from cdl.registry.records import Dataset, DatasetHead, Decision, DeploymentHead, LabelsHead, ModelHead, Package
 from cdl.workflow.decide import decide, meant, waiting
@@ -292,3 +293,18 @@ def test_an_approval_and_a_rejection_in_two_clones_reopen_the_gate(toy: Toy, tmp
     head = settled.registry.head(ModelHead, "side")
     assert head is not None and head.promoted == model and head.before not in (None, model)
     assert [o.gate for o in waiting(settled, CYCLE) if o.subject == model] == ["revision"]
+
+
+def test_a_model_evaluated_before_it_is_submitted_is_compared_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = make_toy(tmp_path / "toy", monkeypatch, tmp_path / "keyring", roles=True)
+    toy.data(table(120))
+    toy.promote()
+    second = toy.model("exp/second", seed=3)
+    run(toy.become(DATA), CYCLE, None)
+    workspace = toy.become(SCIENCE)
+    offer(workspace, second)
+    decide(workspace, CYCLE, "submission", second, "submit")
+    (opened,) = [o for o in waiting(toy.become(REVIEW), CYCLE) if o.gate == "model"]
+    assert opened.blocked is None, "another run of somebody with the key was needed"

@@ -8,7 +8,7 @@ from cdl.errors import NotFound
 from cdl.model import review, submit
 from cdl.model.awaiting import unjudged
 from cdl.model.code import model_code
-from cdl.model.results import counted, evaluated, limit, target
+from cdl.model.results import Evaluation, counted, evaluated, limit, target
 from cdl.model.search import expected_epochs
 from cdl.model.source import model_record
 from cdl.model.submit import submitted
@@ -29,7 +29,7 @@ def unevaluated(workspace: Workspace) -> list[Work]:
 
 
 def evaluate(workspace: Workspace, work: Work) -> None:
-    """Evaluates a model, or compares it with the current one."""
+    """Evaluates a model and compares it with the current ones that were evaluated, or compares it with one."""
     against = work.options.get("against")
     if against is None:
         made = late("cdl.model.evaluate:evaluate")(workspace, work.subject)
@@ -39,12 +39,17 @@ def evaluate(workspace: Workspace, work: Work) -> None:
             f"evaluated {short(work.subject)}: test.accuracy {found['value']:.3f} [{low:.3f}, {high:.3f}]; "
             f"evaluation {made.number} of {made.limit} on this test"
         )
-        return
-    first, second = evaluated(workspace, against), evaluated(workspace, work.subject)
-    made = late("cdl.model.evaluate:compare")(workspace, first, second)
+    for rival in [against] if against else _uncompared(workspace, work.subject):
+        if (theirs := evaluated(workspace, rival)) is not None:
+            _compare(workspace, work.subject, rival, theirs)
+
+
+def _compare(workspace: Workspace, identity: str, rival: str, theirs: Evaluation) -> None:
+    """Compares with a model that counts now, item by item, while the key is at hand."""
+    made = late("cdl.model.evaluate:compare")(workspace, theirs, evaluated(workspace, identity))
     low, high = made["interval"]
     workspace.tell(
-        f"compared  {short(work.subject)} with {short(against)}: {made['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+        f"compared  {short(identity)} with {short(rival)}: {made['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
     )
 
 
