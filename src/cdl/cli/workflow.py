@@ -14,7 +14,7 @@ from cdl.data.exposed import exposed
 from cdl.deployment.stages import look as look_at_stage
 from cdl.model.awaiting import waiting as evaluations_waiting
 from cdl.model.source import describe
-from cdl.model.submit import retrained_branch, unsubmitted
+from cdl.model.submit import retrained_branch, unsubmitted, unsubmitted_of
 from cdl.monitoring.steps import alarm, stages_of
 from cdl.project import open_workspace
 from cdl.registry.records import Decision, short
@@ -62,6 +62,10 @@ def status(as_json: bool) -> None:
         ),
         *key_lines,
         *(line for _, line in judging),
+        *(
+            f"{short(i)} {describe(m)}: registered, not submitted: cdl model submit {short(i)}"
+            for i, m in unsubmitted_of(workspace, workspace.person.email)
+        ),
         *(f"request {short(i)} at {r.to['step']} for {r.to['role']}: {r.because}" for i, r in found.requests),
         *(f"waits for {found.holders[o.subject]}: {o.gate} {short(o.subject)}, {o.line}" for o in found.waiting),
     ]

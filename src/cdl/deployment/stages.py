@@ -16,13 +16,14 @@ LOCK = ".lock"  # in a service's folder
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What a stage should run and what it does: package ids, or None."""
+    """What a stage should run and what it does: package ids, or None. `here`: somebody deployed it from this clone."""
 
     stage: str
     declared: str | None
     running: str | None
     port: int | None
     workers: int
+    here: bool = True
 
     @property
     def url(self) -> str | None:
@@ -35,6 +36,8 @@ class Stage:
         if self.running is None:
             if self.declared is None:
                 return f"{self.stage}: nothing was deployed"
+            if not self.here:
+                return f"{self.stage}: declared {short(self.declared)}; no service of it in this clone"
             return f"{self.stage}: declared {short(self.declared)}, nothing runs: cdl deploy apply {self.stage}"
         text = f"{short(self.running)} at {self.url} ({self.workers} {'worker' if self.workers == 1 else 'workers'})"
         if self.running == self.declared:
@@ -78,6 +81,7 @@ def look(workspace: Workspace, stage: str) -> Stage:
         running=Path(found["package"]).name if found else None,
         port=found["port"] if found else None,
         workers=len(found["workers"]) if found else 0,
+        here=folder(workspace, stage).is_dir(),
     )
 
 

@@ -14,8 +14,9 @@ from cdl.registry import offers
 from cdl.registry.records import Model, short
 from cdl.workflow.policy import verdict_on
 from cdl.workflow.step import Gate, Open, Sight
-from cdl.workflow.workspace import Workspace
+from cdl.workflow.workspace import Workspace, same_person
 
+FEW = 3  # of one's own models that wait to be submitted, as `cdl status` names them
 TRAINING_STEPS = (
     "create_experiment",
     "data_analysis",
@@ -94,6 +95,14 @@ def unsubmitted(workspace: Workspace) -> list[tuple[str, Model]]:
         if model.origin and model.origin["by"] == "retraining":
             newest[model.name] = (identity, model)
     return [pair for pair in newest.values() if verdict_on(workspace, "submission", pair[0]) is None]
+
+
+def unsubmitted_of(workspace: Workspace, email: str) -> list[tuple[str, Model]]:
+    """The last models that somebody registered of trials, and that nobody submitted, withdrew or decided on; newest last."""
+    every = [(i, m) for i, m in workspace.registry.all(Model) if m.origin is None and same_person(m.made.who, email)]
+    every.sort(key=lambda pair: (pair[1].made.when, pair[0]))
+    gates = ("submission", "model")
+    return [(i, m) for i, m in every if not any(verdict_on(workspace, gate, i) for gate in gates)][-FEW:]
 
 
 def look(workspace: Workspace, subject: str) -> Sight:
