@@ -167,7 +167,7 @@ def test_what_is_not_what_it_says_is_named_and_not_taken(team: Team) -> None:
     place = team.store / f"objects/{named[0][:2]}/{named[0][2:]}"
     good = place.read_bytes()
     place.write_bytes(good[:-1] + b"?")
-    with pytest.raises(Corrupt, match="1 faults"):
+    with pytest.raises(Corrupt, match="1 fault,"):
         team.a.cdl(DATA, "sync")
     assert len(trials(team.a.become(DATA))) == 0
     team.b.cdl(SCIENCE, "sync", "--whole")
@@ -182,7 +182,7 @@ def test_history_that_was_rewritten_is_named_and_not_followed(team: Team, tmp_pa
     a = team.a.become(DATA)
     a.git.run("push", "--quiet", "--force", "origin", "main~1:main")
     tip = team.b.become(SCIENCE).registry.tip()
-    with pytest.raises(Corrupt, match="1 faults"):
+    with pytest.raises(Corrupt, match="1 fault,"):
         team.b.cdl(SCIENCE, "sync")
     assert team.b.become(SCIENCE).registry.tip() == tip
     team.b.cdl(SCIENCE, "sync", "--accept", "main")

@@ -57,3 +57,10 @@ def test_the_validator_is_told_what_waits(tmp_path: Path, monkeypatch: pytest.Mo
     assert 'requirements: ["test.accuracy >= 0.60"] -> ["test.accuracy >= 0.10"]' in opened.title
     assert f'roles.devops: ["{OPS}"] -> ["{OPS}","{DATA}"]' in opened.title
     assert "0.60" in YAML
+
+
+def test_a_request_goes_to_a_role_that_somebody_holds() -> None:
+    policy = name_policy({"parts": {"roles": {"data_engineer": ["a"]}}, "code": {}, "files": {}})
+    assert policy.asked(("data_labeler", "data_engineer")) == "data_engineer"
+    assert policy.asked(("devops",)) == "devops"
+    assert name_policy({"parts": {}, "code": {}, "files": {}}).asked(("data_labeler", "x")) == "data_labeler"

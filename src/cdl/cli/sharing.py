@@ -13,6 +13,7 @@ from cdl.config.load import load
 from cdl.errors import CdlError, Conflict, Corrupt, NotFound, Refused
 from cdl.project import clone as clone_project
 from cdl.project import find_root, open_workspace
+from cdl.report.text import count
 from cdl.sharing import branches
 from cdl.sharing.sync import Synced, accept
 from cdl.sharing.sync import sync as sync_all
@@ -69,15 +70,16 @@ def _lines(done: Synced) -> list[str]:
         lines.append(f"{done.remote}/{b.branch}: {b.what}{many}" + (f": {b.because}" if b.because else ""))
     for word, moved in (("fetched", done.pulled), ("sent", done.pushed)):
         if moved.segments or moved.objects:
-            what = f"{moved.segments} segments of events, {moved.objects:,} objects ({moved.bytes / 1e6:,.1f} MB)"
-            lines.append(f"{done.place}: {word} {what}")
+            what = [f"{count(moved.segments, 'segment')} of events"] if moved.segments else []
+            what += [f"{count(moved.objects, 'object')} ({moved.bytes / 1e6:,.1f} MB)"] if moved.objects else []
+            lines.append(f"{done.place}: {word} {', '.join(what)}")
     return [*lines, *(f"FAULT {fault}" for fault in done.faults)] or ["everything is everywhere already"]
 
 
 def raise_faults(done: Synced) -> None:
     """An error where something is not what it says, or a branch was left."""
     if done.faults:
-        raise Corrupt(f"{len(done.faults)} faults, named above", remedy="cdl doctor")
+        raise Corrupt(f"{count(len(done.faults), 'fault')}, named above", remedy="cdl doctor")
     left = [b for b in done.branches if b.because]
     if left:
         raise Conflict(f"{left[0].branch} is not brought together", remedy="as named above, then cdl sync")

@@ -17,7 +17,7 @@ from cdl.model.source import describe
 from cdl.model.submit import retrained_branch, unsubmitted, unsubmitted_of
 from cdl.monitoring.steps import alarm, stages_of
 from cdl.project import open_workspace
-from cdl.registry.records import Decision, short
+from cdl.registry.records import Decision, Request, short
 from cdl.sharing.trust import unconfirmed
 from cdl.workflow import decide as deciding
 from cdl.workflow.policy import in_force, not_in_force
@@ -124,7 +124,7 @@ def approve(what: str | None, despite: str | None, because: str | None, no_trigg
 
 @click.command()
 @click.argument("what", required=False)
-@click.option("--to", metavar="STEP", help="The step that it goes back to.")
+@click.option("--to", metavar="STEP", help="The step that it goes back to; left out, the gate's first, which is named.")
 @click.option("--because", metavar="TEXT", required=True, help="Why.")
 @json_option
 def reject(what: str | None, to: str | None, because: str, as_json: bool) -> None:
@@ -133,7 +133,11 @@ def reject(what: str | None, to: str | None, because: str, as_json: bool) -> Non
     meant = deciding.meant(workspace, CYCLE, what)
     verdict = "decline" if meant.gate == "request" else "reject"
     made = deciding.decide(workspace, CYCLE, meant.gate, meant.subject, verdict, because=because, to=to)
-    opened = f"; {short(made.request)} opened" if made.request else ""
+    opened = ""
+    if made.request:
+        sent = workspace.registry.record(Request, made.request).to
+        opened = f"; {short(made.request)} opened at {sent['step']} for {sent['role']}"
+    past = {"decline": "declined", "reject": "rejected"}[verdict]
     show(
         {
             "decision": made.id,
@@ -142,7 +146,7 @@ def reject(what: str | None, to: str | None, because: str, as_json: bool) -> Non
             "request": made.request,
             "commit": made.commit,
         },
-        lambda: [f"{verdict}: {short(meant.subject)} at the {meant.gate} gate{opened}"],
+        lambda: [f"{past} {short(meant.subject)} at the {meant.gate} gate{opened}"],
         as_json=as_json,
     )
     after(workspace)
@@ -157,7 +161,13 @@ def reopen(step: str, because: str, as_json: bool) -> None:
     workspace = open_workspace(here(), tell=say)
     found = CYCLE.step(step)
     made = open_request(
-        workspace, step=step, role=found.roles[0], because=because, subject=None, evidence=[], command="reopen"
+        workspace,
+        step=step,
+        role=in_force(workspace).asked(found.roles),
+        because=because,
+        subject=None,
+        evidence=[],
+        command="reopen",
     )
     show({"request": made, "step": step}, lambda: [f"{short(made)} opened at {step}"], as_json=as_json)
     after(workspace)

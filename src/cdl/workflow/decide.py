@@ -202,7 +202,7 @@ def _request(
             f"the {gate.name} gate does not send back to '{target}'", remedy="--to " + " | ".join(gate.back_to)
         )
     evidence = [str(sight.seen["evaluation"])] if sight.seen.get("evaluation") else []
-    role = cycle.step(target).roles[0]
+    role = in_force(workspace).asked(cycle.step(target).roles)
     return Request(
         to={"step": target, "role": role},
         subject=subject,

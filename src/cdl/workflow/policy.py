@@ -5,7 +5,7 @@ and the members. In force is the last one with an approving decision on the inte
 `cdl status` and not used until the Model Validator approves it: `governed` puts the approved parts into its place.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,10 @@ class Policy:
     def holders(self, role: str) -> tuple[str, ...]:
         """Who holds a role; empty in a project of one person."""
         return () if self.solo else tuple(self.parts["roles"].get(role, ()))
+
+    def asked(self, roles: Sequence[str]) -> str:
+        """The role of a step that a request goes to: the first one that somebody holds, so that somebody can answer it."""
+        return next((role for role in roles if self.solo or self.holders(role)), roles[0])
 
     def requirements(self, prefix: str = "") -> list[Requirement]:
         """The requirements whose measure begins with `prefix`."""
