@@ -3,7 +3,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -254,3 +254,18 @@ def test_git_variables_of_a_hook_do_not_lead_astray(git: Git, monkeypatch: pytes
     monkeypatch.setenv("GIT_INDEX_FILE", os.devnull)
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     assert git.branch() == "main"
+
+
+def test_a_person_who_commits_all_the_time_is_held_off(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bool] = []
+
+    def meanwhile(git: Git, base: str | None, files: Mapping[str, bytes | None]) -> str:
+        done = git.call("commit", "--quiet", "--allow-empty", "--message", "theirs")
+        kept.append(done.returncode == 0)
+        return make_tree(git, base, files)
+
+    monkeypatch.setattr(commits, "make_tree", meanwhile)
+    commit_files(git, "main", {"registry/a.yaml": b"a\n"}, "ours")
+    assert kept == [True] * commits.OPTIMISTIC + [False]
+    assert git.text("log", "--format=%s", "-4").split() == ["ours", *["theirs"] * commits.OPTIMISTIC]
+    assert git.text("status", "--porcelain") == "" and not (git.git_dir / "index.lock").exists()

@@ -21,6 +21,7 @@ from cdl.git.follow import State, difference, follow, index_line, index_lock, st
 from cdl.git.repository import MADE, Git
 
 ATTEMPTS = 20  # lost races for a branch before giving up
+OPTIMISTIC = 3  # of these without holding off git while a commit is made
 BUSY = {
     "MERGE_HEAD": "a merge",
     "rebase-merge": "a rebase",
@@ -49,17 +50,20 @@ def commit_files(
     Conflict: the branch is not at `expect`; a merge or rebase is under way where it is checked out; or the person changed
     one of the files there.
     """
-    with _alone(git):
+    with _alone(git), ExitStack() as locks:
+        held: list[Path] = []
         first = tip = git.resolve(f"refs/heads/{branch}")
         if first is None and git.resolve("HEAD") is not None:
             raise _no_branch(branch)
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
+            if attempt == OPTIMISTIC:
+                held, tip = _lock(git, branch, locks), git.resolve(f"refs/heads/{branch}")
             if expect is not None and tip != expect:
                 raise Conflict(f"{branch} was moved by somebody else", remedy="the command again")
             _same_files(git, first, tip, files)
             commit = make_commit(git, make_tree(git, tip, files), [tip] if tip else [], message)
             try:
-                _move(git, branch, tip, commit)
+                _move(git, branch, tip, commit, held=held)
             except Conflict:
                 start, tip = tip, git.resolve(f"refs/heads/{branch}")
                 if tip in (start, commit) or expect is not None:
@@ -201,7 +205,15 @@ def repair(git: Git) -> None:
             path.unlink()
 
 
-def _move(git: Git, branch: str, old: str | None, new: str, because: str = MADE) -> None:
+def _lock(git: Git, branch: str, locks: ExitStack) -> list[Path]:
+    """Locks the index wherever a branch is checked out, so that others' commits wait until ours is made; the work trees."""
+    trees = _checked_out(git, branch)
+    for tree in trees:
+        locks.enter_context(index_lock(tree))
+    return [tree.root for tree in trees]
+
+
+def _move(git: Git, branch: str, old: str | None, new: str, because: str = MADE, *, held: Sequence[Path] = ()) -> None:
     _not_in_rebase(git, branch)
     trees = _checked_out(git, branch)
     changes = difference(git, old, new)
@@ -214,7 +226,8 @@ def _move(git: Git, branch: str, old: str | None, new: str, because: str = MADE)
         found: list[tuple[Git, dict[str, State]]] = []
         try:
             for tree in trees:
-                locks.enter_context(index_lock(tree))
+                if tree.root not in held:
+                    locks.enter_context(index_lock(tree))
                 found.append((tree, states(tree, changes)))
                 _undisturbed(*found[-1])
             git.set_ref(f"refs/heads/{branch}", new, old or NOWHERE, because=because)
