@@ -147,7 +147,8 @@ def play(campaign: Campaign, seconds: float) -> None:
     for thread in threads:
         thread.join()
     print(dict(crowd.done))
-    assert crowd.wrong == [] and min(crowd.done[what] for what in ("labels", "trials", "reads")) > 0
+    assert crowd.wrong == [], "\n".join(crowd.wrong)
+    assert min(crowd.done[what] for what in ("labels", "trials", "reads")) > 0
     for person in (world.a, world.b, world.a):
         person.cdl("sync")
     after = standing(world)

@@ -3,7 +3,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -174,7 +174,7 @@ def test_what_a_kill_left_is_finished(git: Git, monkeypatch: pytest.MonkeyPatch)
         patch.setattr(commits, "follow", killed)
         with pytest.raises(KeyboardInterrupt):
             commit_files(git, "main", {RECORD: b"a\n"}, "x\n")
-    assert b"D." in status(git)
+    assert b".D" in status(git)  # the index went ahead, the work tree did not follow
     repair(git)
     assert status(git) == b"" and (git.root / RECORD).read_bytes() == b"a\n"
 
@@ -254,3 +254,42 @@ def test_git_variables_of_a_hook_do_not_lead_astray(git: Git, monkeypatch: pytes
     monkeypatch.setenv("GIT_INDEX_FILE", os.devnull)
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     assert git.branch() == "main"
+
+
+def test_a_person_who_commits_all_the_time_is_held_off(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bool] = []
+
+    def meanwhile(git: Git, base: str | None, files: Mapping[str, bytes | None]) -> str:
+        done = git.call("commit", "--quiet", "--allow-empty", "--message", "theirs")
+        kept.append(done.returncode == 0)
+        return make_tree(git, base, files)
+
+    monkeypatch.setattr(commits, "make_tree", meanwhile)
+    commit_files(git, "main", {"registry/a.yaml": b"a\n"}, "ours")
+    assert kept == [True] * commits.OPTIMISTIC + [False]
+    assert git.text("log", "--format=%s", "-4").split() == ["ours", *["theirs"] * commits.OPTIMISTIC]
+    assert git.text("status", "--porcelain") == "" and not (git.git_dir / "index.lock").exists()
+
+
+def test_the_index_goes_ahead_of_the_branch(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`git commit` reads HEAD, then the index, then locks: never the old index for the new HEAD."""
+    moved, seen = Git.set_ref, []
+
+    def looks(self: Git, ref: str, commit: str, old: str | None = None, *, because: str = "") -> None:
+        seen.append(git.call("diff", "--cached", "--quiet", commit).returncode)
+        moved(self, ref, commit, old, because=because)
+
+    monkeypatch.setattr(Git, "set_ref", looks)
+    commit_files(git, "main", {RECORD: b"a\n"}, "x\n")
+    assert seen == [0] and status(git) == b""
+
+
+def test_where_the_branch_does_not_move_the_index_is_as_it_was(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise Conflict("moved by somebody else")
+
+    monkeypatch.setattr(Git, "set_ref", refuses)
+    with pytest.raises(Conflict):
+        commit_files(git, "main", {RECORD: b"a\n"}, "x\n")
+    assert status(git) == b"" and not (git.root / RECORD).exists()
+    assert not list((git.common_dir / "cdl").glob("intent-*"))

@@ -319,6 +319,8 @@ def die(*arguments, **named):
 git = Git(Path(root))
 if point == "locked":
     commit._undisturbed = die
+elif point == "staged":
+    Git.set_ref = die
 elif point == "moved":
     follow.follow = commit.follow = die
 else:
@@ -342,16 +344,16 @@ def killed(git: Git, point: str) -> None:
     assert done.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("point", ["locked", "moved", "written", "torn"])
+@pytest.mark.parametrize("point", ["locked", "staged", "moved", "written", "torn"])
 def test_what_a_kill_left_is_finished_at_the_next_command(git: Git, point: str) -> None:
     disturb(git, random.Random(7))
     before, start = status(git), git.head()
     killed(git, point)
     repair(git)
-    assert status(git) == before and (git.head() == start) == (point == "locked")
+    assert status(git) == before and (git.head() == start) == (point in ("locked", "staged"))
     assert not (git.git_dir / "index.lock").exists() and not list((git.common_dir / "cdl").glob("intent-*.json"))
     assert not list(git.git_dir.glob("cdl-*"))
-    expected = {"locked": "at: 0\n"}.get(point, "at: 1\n")
+    expected = {"locked": "at: 0\n", "staged": "at: 0\n"}.get(point, "at: 1\n")
     assert (git.root / HEAD).read_text() == expected
     git.run("commit", "--quiet", "--allow-empty", "--message", "goes through")
 
@@ -370,7 +372,8 @@ def test_repair_leaves_what_the_person_did_since(git: Git) -> None:
 def test_repair_does_not_bring_back_what_a_later_commit_took_away(git: Git) -> None:
     killed(git, "moved")
     (git.git_dir / "index.lock").unlink()
-    git.run("commit", "--quiet", "--message", "with the index as it was left")
+    git.run("reset", "--quiet", "HEAD^", "--", ".")
+    git.run("commit", "--quiet", "--message", "takes all of it back")
     assert git.read("HEAD", RECORD) is None
     before = status(git)
     repair(git)

@@ -13,14 +13,15 @@ import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cdl.errors import CdlError, Conflict, NotFound
-from cdl.git.follow import State, difference, follow, index_line, index_lock, states, unfinished
+from cdl.git.follow import State, difference, follow, index_line, index_lock, stage, states, unfinished
 from cdl.git.repository import MADE, Git
 
 ATTEMPTS = 20  # lost races for a branch before giving up
+OPTIMISTIC = 3  # of these without holding off git while a commit is made
 BUSY = {
     "MERGE_HEAD": "a merge",
     "rebase-merge": "a rebase",
@@ -41,6 +42,34 @@ class Merge:
     conflicts: tuple[str, ...] = ()
 
 
+@dataclass
+class Intent:
+    """That a branch is to move, from before until work trees have followed.
+
+    `staged`: by work tree the paths of its index that went ahead.
+    """
+
+    place: Path
+    branch: str
+    old: str | None
+    new: str
+    staged: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def write(self, staged: Mapping[str, Sequence[str]]) -> None:
+        """Notes it."""
+        self.staged = staged
+        temporary = self.place.with_suffix(f".{os.getpid()}")
+        content = {"branch": self.branch, "old": self.old, "new": self.new, "staged": staged}
+        temporary.write_text(json.dumps(content))
+        temporary.replace(self.place)
+
+    @classmethod
+    def read(cls, place: Path) -> "Intent":
+        """The one that a file holds."""
+        found = json.loads(place.read_text())
+        return cls(place, found["branch"], found["old"], found["new"], found.get("staged", {}))
+
+
 def commit_files(
     git: Git, branch: str, files: Mapping[str, bytes | None], message: str, *, expect: str | None = None
 ) -> str:
@@ -49,17 +78,20 @@ def commit_files(
     Conflict: the branch is not at `expect`; a merge or rebase is under way where it is checked out; or the person changed
     one of the files there.
     """
-    with _alone(git):
+    with _alone(git), ExitStack() as locks:
+        held: list[Path] = []
         first = tip = git.resolve(f"refs/heads/{branch}")
         if first is None and git.resolve("HEAD") is not None:
             raise _no_branch(branch)
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
+            if attempt == OPTIMISTIC:
+                held, tip = _lock(git, branch, locks), git.resolve(f"refs/heads/{branch}")
             if expect is not None and tip != expect:
                 raise Conflict(f"{branch} was moved by somebody else", remedy="the command again")
             _same_files(git, first, tip, files)
             commit = make_commit(git, make_tree(git, tip, files), [tip] if tip else [], message)
             try:
-                _move(git, branch, tip, commit)
+                _move(git, branch, tip, commit, held=held)
             except Conflict:
                 start, tip = tip, git.resolve(f"refs/heads/{branch}")
                 if tip in (start, commit) or expect is not None:
@@ -191,39 +223,65 @@ def repair(git: Git) -> None:
         return
     with _alone(git):
         for path in sorted(folder.glob("intent-*.json")):
-            intent = json.loads(path.read_text())
-            tip = git.resolve(f"refs/heads/{intent['branch']}")
-            moved = tip is not None and git.is_ancestor(intent["new"], tip)
-            for tree in _checked_out(git, intent["branch"]):
+            intent = Intent.read(path)
+            tip = git.resolve(f"refs/heads/{intent.branch}")
+            moved = tip is not None and git.is_ancestor(intent.new, tip)
+            for tree in _checked_out(git, intent.branch):
                 with index_lock(tree):
                     if tip and moved:
-                        _finish(tree, intent["old"], intent["new"], tip)
+                        _finish(tree, intent.old, intent.new, tip)
+                    else:
+                        _take_back(tree, intent, states(tree, difference(tree, intent.old, intent.new)))
             path.unlink()
 
 
-def _move(git: Git, branch: str, old: str | None, new: str, because: str = MADE) -> None:
+def _lock(git: Git, branch: str, locks: ExitStack) -> list[Path]:
+    """Locks the index wherever a branch is checked out, so that others' commits wait until ours is made; the work trees."""
+    trees = _checked_out(git, branch)
+    for tree in trees:
+        locks.enter_context(index_lock(tree))
+    return [tree.root for tree in trees]
+
+
+def _move(git: Git, branch: str, old: str | None, new: str, because: str = MADE, *, held: Sequence[Path] = ()) -> None:
     _not_in_rebase(git, branch)
     trees = _checked_out(git, branch)
     changes = difference(git, old, new)
-    intent = git.common_dir / "cdl" / f"intent-{new[:16]}.json"
+    intent = Intent(git.common_dir / "cdl" / f"intent-{new[:16]}.json", branch, old, new)
     if trees:
-        temporary = intent.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({"branch": branch, "old": old, "new": new}))
-        temporary.replace(intent)
+        intent.write({})
     with ExitStack() as locks:
         found: list[tuple[Git, dict[str, State]]] = []
         try:
             for tree in trees:
-                locks.enter_context(index_lock(tree))
+                if tree.root not in held:
+                    locks.enter_context(index_lock(tree))
                 found.append((tree, states(tree, changes)))
                 _undisturbed(*found[-1])
+            staged = {
+                str(tree.root): [p for p, s in stand.items() if s.index == s.old != s.new] for tree, stand in found
+            }
+            if trees:
+                intent.write(staged)
+            for tree, stand in found:
+                stage(tree, {path: stand[path].new for path in staged[str(tree.root)]})
             git.set_ref(f"refs/heads/{branch}", new, old or NOWHERE, because=because)
-        except CdlError:
-            intent.unlink(missing_ok=True)
+        except (CdlError, OSError):
+            for tree, stand in found:
+                _take_back(tree, intent, stand)
+            intent.place.unlink(missing_ok=True)
             raise
         for tree, stand in found:
-            follow(tree, stand)
-    intent.unlink(missing_ok=True)
+            now = {p: replace(s, index=s.new if p in staged[str(tree.root)] else s.index) for p, s in stand.items()}
+            follow(tree, now)
+    intent.place.unlink(missing_ok=True)
+
+
+def _take_back(tree: Git, intent: Intent, stand: Mapping[str, State]) -> None:
+    """Puts the entries of the index that were staged for a branch that did not move back to what they were."""
+    paths = intent.staged.get(str(tree.root), [])
+    now = states(tree, {path: (stand[path].old, stand[path].new) for path in paths})
+    stage(tree, {path: s.old for path, s in now.items() if s.index == s.new})
 
 
 def _finish(tree: Git, old: str | None, new: str, tip: str) -> None:

@@ -8,6 +8,9 @@ each be as the old commit or already as the new one; anything else is the person
     cdl.yaml                -        c3       -        c3           untracked, but what is committed: the index follows
     cdl.yaml                -        c3       -        d4           Conflict
 
+A branch moves between the two: the index follows before, the work tree after. `git commit` reads first HEAD, then the index,
+and only then takes index.lock: so it never holds the old index for the new HEAD, and would not take back what was committed here.
+
 While it works, index.lock holds MARK, so that the next command knows what a kill left from what another git holds.
 """
 
@@ -77,33 +80,48 @@ def states(tree: Git, changes: Difference) -> dict[str, State]:
     return {path: State(old, new, index.get(path), work[path]) for path, (old, new) in changes.items()}
 
 
+def stage(tree: Git, entries: Mapping[str, Entry | None]) -> None:
+    """Sets entries of the index, or removes them, in one rename. The caller holds `index_lock`."""
+    if entries:
+        with _index_made(tree) as env:
+            _set(tree, entries, env)
+
+
 def follow(tree: Git, found: Mapping[str, State]) -> None:
     """Writes to index and work tree what is not as in the new commit yet. The caller holds `index_lock`.
 
     The work tree is written first, then the index in one rename. What is neither old nor new is left as it is.
     """
-    entries = {path: s for path, s in found.items() if s.index == s.old and s.old != s.new}
+    entries = {path: s.new for path, s in found.items() if s.index == s.old and s.old != s.new}
     files = [path for path, s in found.items() if s.work == s.old and s.old != s.new and not _module(s.old, s.new)]
     if not entries and not files:
         return
-    index = tree.git_dir / "index"
-    made = tree.git_dir / f"cdl-index-{os.getpid()}-{secrets.token_hex(4)}"
-    env = {"GIT_INDEX_FILE": str(made)}
-    try:
-        if index.exists():
-            shutil.copy2(index, made)  # with its time, by which git knows which entries to look at again
-        lines = sorted(
-            (index_line(tree, path, s.new) for path, s in entries.items()), key=lambda line: line[:2] != b"0 "
-        )
-        tree.run("update-index", "-z", "--index-info", input=b"".join(lines), env=env)
+    with _index_made(tree) as env:
+        _set(tree, entries, env)
         _remove(tree.root, [path for path in files if found[path].new is None])
         written = [os.fsencode(path) + b"\0" for path in files if found[path].new is not None]
         tree.run("checkout-index", "-z", "-f", "-u", "--stdin", input=b"".join(written), env=env)
-        if len(files) < len(entries):
+        if len(files) < len(found):
             tree.call("update-index", "-q", "--refresh", env=env)  # its exit code tells of the person's changes only
+
+
+@contextmanager
+def _index_made(tree: Git) -> Iterator[Mapping[str, str]]:
+    """A copy of the index to change, as GIT_INDEX_FILE; it takes the place of the index at the end."""
+    index = tree.git_dir / "index"
+    made = tree.git_dir / f"cdl-index-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        if index.exists():
+            shutil.copy2(index, made)  # with its time, by which git knows which entries to look at again
+        yield {"GIT_INDEX_FILE": str(made)}
         made.replace(index)
     finally:
         made.unlink(missing_ok=True)
+
+
+def _set(tree: Git, entries: Mapping[str, Entry | None], env: Mapping[str, str]) -> None:
+    lines = sorted((index_line(tree, path, new) for path, new in entries.items()), key=lambda line: line[:2] != b"0 ")
+    tree.run("update-index", "-z", "--index-info", input=b"".join(lines), env=env)
 
 
 @contextmanager
