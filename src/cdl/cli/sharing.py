@@ -156,8 +156,11 @@ def auto() -> None:
     """Syncs after a command where cdl.yaml says `sync: auto`; what stands in the way is said, and nothing else happens."""
     try:
         root = find_root(here())
-        if not AUTO.search((root / "cdl.yaml").read_bytes()):
-            return
+    except NotFound:
+        return  # a command that needs no project
+    if not AUTO.search((root / "cdl.yaml").read_bytes()):
+        return
+    try:
         workspace = open_workspace(root, tell=say)
         done = sync_workspace(workspace)
         if not done.nothing:
