@@ -41,8 +41,10 @@ class Campaign:
         return self._undisturbed[case.name]
 
     def copy(self, case: Case, place: Path | None = None) -> World:
-        """A fresh world in the state before a case."""
-        return self.states.before(case).copy(place or self.work / "world")
+        """A fresh world in the state before a case; what another test left in its place goes."""
+        place = place or self.work / "world"
+        shutil.rmtree(place, ignore_errors=True)
+        return self.states.before(case).copy(place)
 
     def point(self, case: Case, stops: tuple[Stop, ...]) -> list[str]:
         """Kills a command, once or several times in a row, and goes on; what is wrong afterwards."""

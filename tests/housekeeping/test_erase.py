@@ -215,7 +215,7 @@ def test_a_tombstone_that_no_key_of_the_dataset_signed_is_named_and_not_followed
         a.journal.append("project.initialized", who=DATA)
         shared.a.become(DATA)
         push(shared.a.become(DATA).clone, Folder(shared.store))
-    with pytest.raises(Corrupt, match="faults"):
+    with pytest.raises(Corrupt, match="fault"):
         shared.b.cdl(SCIENCE, "sync")
     b = shared.b.become(SCIENCE)
     assert b.store.erased(name) is None and digest(b.store.get(name)) == name

@@ -275,7 +275,7 @@ def test_in_a_clone_without_a_store_every_page_says_what_is_missing(whole: Whole
     assert "raise ValueError('rate')" in text_of(page, "md"), "code is git's"
     data = text_of(dataset_page(workspace, model_record(workspace, whole.candidate).data["dataset"]), "md")
     assert "not in this clone" in data and "| training items | 177 |" in data
-    assert len(write_all(workspace)) == 7
+    assert len(write_all(workspace)) == 9  # of every experiment, also those of others
 
 
 def test_a_source_that_somebody_put_under_git_is_not_in_a_difference(whole: Whole, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_a_merge_that_drops_a_record_is_named(team: Team, how: str) -> None:
     git.run("branch", "--quiet", "--force", "main", "side")
     git.run("switch", "--quiet", "main")
     git.run("push", "--quiet", "origin", "main")
-    with pytest.raises(Corrupt, match="faults"):
+    with pytest.raises(Corrupt, match="fault"):
         team.b.cdl(SCIENCE, "sync")
     with pytest.raises(Corrupt):
         team.a.cdl(REVIEW, "ci", "check")
