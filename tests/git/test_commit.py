@@ -18,15 +18,6 @@ from cdl.git.snapshot import snapshot
 RECORD = "registry/models/n/m-1.yaml"
 
 
-@pytest.fixture(autouse=True)
-def identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "A")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "a@example.org")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
-
-
 @pytest.fixture
 def git(tmp_path: Path) -> Git:
     return make(tmp_path / "repository")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cdl.model import compare, trials
@@ -28,6 +29,21 @@ def test_an_experiment_without_its_results_is_a_page_that_says_so(
     assert "The results of 1 trial are not in this clone" in page and "cdl sync --whole" in page and "e2" in page
 
 
-def test_trials_of_two_clones_with_one_number_are_called_by_their_whole_ids() -> None:
-    whole = {"e1-aaaa": "e1-aaaa", "e1-bbbb": "e1-bbbb", "e2-aaaa": "e2"}
-    assert trials.labels(whole) == whole and compare.rows([]) == []
+def test_trials_of_two_clones_with_one_number_are_called_by_their_whole_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trials.labels(["e1-aaaa", "e1-bbbb", "e2-aaaa"]) == {
+        "e1-aaaa": "e1-aaaa",
+        "e1-bbbb": "e1-bbbb",
+        "e2-aaaa": "e2",
+    }
+    toy = make_toy(tmp_path / "toy", monkeypatch, tmp_path / "keyring", roles=True)
+    toy.data(table(120), DATA)
+    toy.become(SCIENCE).git.run("switch", "--quiet", "-c", "exp/one")
+    first = train(toy.become(SCIENCE), "side")
+    workspace = toy.become(SCIENCE)
+    twin = trials.keep(workspace, msgspec.structs.replace(first, id="e1-0000"))
+    rows = compare.rows(trials.trials(workspace))
+    assert {row["trial"] for row in rows} == {first.id, twin.id}
+    page = html(experiment_page(workspace, "exp/one"))
+    assert page.count(f"<code>{first.id}</code>") and page.count(f"<code>{twin.id}</code>")

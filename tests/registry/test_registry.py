@@ -203,7 +203,7 @@ def test_looking_again_takes_as_many_calls_of_git_for_few_refs_as_for_many(
 
     monkeypatch.setattr(Git, "call", call)
     registry.commit(model(), command="x", line="x")
-    assert asked.count("rev-parse") <= 3 and len(asked) < 35
+    assert asked.count("rev-parse") <= 3 and len(asked) < 30
     assert [m.name for _, m in registry.all(Model)] == ["toy"]
 
 

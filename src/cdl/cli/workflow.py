@@ -39,6 +39,8 @@ def status(as_json: bool) -> None:
     stages = [look_at_stage(workspace, name) for name in stages_of(workspace)]
     alarms = [line for s in stages if (line := alarm(workspace, s.stage))]
     unused, trained = not_in_force(workspace), unsubmitted(workspace)
+    unheld, mine = _unheld(workspace), unsubmitted_of(workspace, workspace.person.email)
+    untrusted = _unconfirmed(workspace)
     key_lines, judging = keys_waiting(workspace), evaluations_waiting(workspace)
     open_data = {name: reasons for name in workspace.config.data if (reasons := exposed(workspace, name))}
     roles = "solo: every role" if found.solo else ", ".join(found.roles) or "no role"
@@ -50,8 +52,8 @@ def status(as_json: bool) -> None:
             f"not used: {key} of cdl.yaml here: commit it on {found.integration}, then cdl approve policy"
             for key in unused
         ),
-        *_unheld(workspace),
-        *_unconfirmed(workspace),
+        *([f"nobody holds {', '.join(unheld)}: what they do, nobody can: roles in cdl.yaml"] if unheld else []),
+        *untrusted,
         *(f"{name} not secret: {why}" for name, reasons in open_data.items() for why in reasons),
         *(s.line for s in stages if s.declared or s.running),
         *alarms,
@@ -62,10 +64,7 @@ def status(as_json: bool) -> None:
         ),
         *key_lines,
         *(line for _, line in judging),
-        *(
-            f"{short(i)} {describe(m)}: registered, not submitted: cdl model submit {short(i)}"
-            for i, m in unsubmitted_of(workspace, workspace.person.email)
-        ),
+        *(f"{short(i)} {describe(m)}: registered, not submitted: cdl model submit {short(i)}" for i, m in mine),
         *(f"request {short(i)} at {r.to['step']} for {r.to['role']}: {r.because}" for i, r in found.requests),
         *(f"waits for {found.holders[o.subject]}: {o.gate} {short(o.subject)}, {o.line}" for o in found.waiting),
     ]
@@ -76,6 +75,9 @@ def status(as_json: bool) -> None:
         "triggers": [{"trigger": w.line, "event": w.event.id, "unable": w.unable} for w in due],
         "alarms": alarms,
         "not_submitted": [i for i, _ in trained],
+        "registered": [i for i, _ in mine],
+        "nobody_holds": unheld,
+        "not_trusted": untrusted,
         "not_in_force": unused,
         "keys": key_lines,
         "evaluations": [{"model": i, "line": line} for i, line in judging],
@@ -87,8 +89,7 @@ def status(as_json: bool) -> None:
 def _unheld(workspace: Workspace) -> list[str]:
     """Roles that nobody holds: what waits for them is never done."""
     policy = in_force(workspace)
-    empty = [] if policy.solo else [role for role in ROLES if not policy.holders(role)]
-    return [f"nobody holds {', '.join(empty)}: what they do, nobody can: roles in cdl.yaml"] if empty else []
+    return [] if policy.solo else [role for role in ROLES if not policy.holders(role)]
 
 
 def _unconfirmed(workspace: Workspace) -> list[str]:

@@ -120,6 +120,8 @@ def _index_made(tree: Git) -> Iterator[Mapping[str, str]]:
 
 
 def _set(tree: Git, entries: Mapping[str, Entry | None], env: Mapping[str, str]) -> None:
+    if not entries:
+        return
     lines = sorted((index_line(tree, path, new) for path, new in entries.items()), key=lambda line: line[:2] != b"0 ")
     tree.run("update-index", "-z", "--index-info", input=b"".join(lines), env=env)
 

@@ -161,7 +161,7 @@ def leftovers(folder: Path, before: float) -> Iterator[tuple[str, Path]]:
 def _of_git(git: Git, before: float) -> Iterator[tuple[str, Path]]:
     """Indexes, and contents on their way into git, of commands that were killed."""
     for path in (git.common_dir / "cdl").glob("*"):
-        if HALF_OF_GIT.search(path.name) and _changed(path) < before:
+        if (path.name.startswith(whole.HALF) or HALF_OF_GIT.search(path.name)) and _changed(path) < before:
             yield LEFT, path
 
 

@@ -8,7 +8,7 @@ from cdl.git.repository import Git
 from cdl.housekeeping.finding import Finding
 from cdl.registry.check import check_registry
 from cdl.sharing import branches
-from cdl.sharing.sync import known_tips
+from cdl.sharing.sync import seen
 from cdl.sharing.trust import refuse_tracked
 from cdl.workflow.check import check_decisions
 from cdl.workflow.step import Cycle
@@ -61,7 +61,7 @@ def _remote(git: Git, targets: Sequence[str], *, mend: bool) -> Iterator[Finding
         )
     there = branches.look(git, remote)
     for branch in targets:
-        old, now = known_tips(git).get(branch), there.get(branch)
+        old, now = seen(git).get(branch), there.get(branch)
         if old is None or now is None or old == now or git.resolve(now) is None:
             continue
         if not git.is_ancestor(old, now):

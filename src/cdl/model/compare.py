@@ -45,7 +45,8 @@ def compare(
 ) -> list[dict[str, Any]]:
     """One row a trial; with `plot` also draws this measure over epochs into the project's file `out`."""
     if plot is not None:
-        drawn = picture({labels(t.id for t in trials)[t.id]: points(workspace, t) for t in trials}, plot)
+        names = labels(t.id for t in trials)
+        drawn = picture({names[t.id]: points(workspace, t) for t in trials}, plot)
         target = workspace.root / out
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(drawn)

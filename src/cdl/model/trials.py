@@ -65,9 +65,12 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 def new_id(workspace: Workspace) -> str:
     """Takes the next trial id of this clone; after those that the journal knows, should the store be lost."""
     stream = own_stream(workspace.folder).removeprefix("c-")[:STREAM_DIGITS]
-    told = {e.fields["trial"] for kind in ("trial.started", "trial.finished") for e in workspace.journal.events(kind)}
-    known = [int(t[1:].partition("-")[0]) for t in told if t.endswith(f"-{stream}")]
-    number = max([len(workspace.store.claims(f"trials/{stream}")), *known]) + 1
+    taken = [int(name.rsplit("/", 1)[-1]) for name in workspace.store.claims(f"trials/{stream}")]
+    if not taken:  # the first one here, or the store is another: then the journal is asked, once
+        kinds = ("trial.started", "trial.finished")
+        told = {e.fields["trial"] for kind in kinds for e in workspace.journal.events(kind)}
+        taken = [int(t[1:].partition("-")[0]) for t in told if t.endswith(f"-{stream}")]
+    number = max(taken, default=0) + 1
     while not workspace.store.claim(f"trials/{stream}/{number}", b""):
         number += 1
     return f"e{number}-{stream}"
@@ -88,8 +91,8 @@ def trials(workspace: Workspace) -> list[Trial]:
 def readable(workspace: Workspace) -> tuple[list[Trial], list[str]]:
     """The trials whose results are in this clone, and the ids of the others: for pages, which show what there is."""
     last = _last(workspace)
-    lost = [trial for trial, result in last.items() if not workspace.store.has(result)]
-    return [_read(workspace, result) for trial, result in last.items() if trial not in lost], lost
+    here = {trial: workspace.store.has(result) for trial, result in last.items()}
+    return [_read(workspace, result) for trial, result in last.items() if here[trial]], [t for t in last if not here[t]]
 
 
 def labels(found: Iterable[str]) -> dict[str, str]:

@@ -3,6 +3,8 @@
 Trials belong to the branch whose work tree they trained.
 """
 
+from collections.abc import Mapping
+
 from cdl.data.dataset import dataset_record
 from cdl.errors import NotFound
 from cdl.model import trials
@@ -21,6 +23,7 @@ FALLBACK = "validation.accuracy"
 MOST_TRIALS = 60  # rows of the table
 MOST_COMMITS = 20
 ERROR_LETTERS = 300
+Names = Mapping[str, str]  # trials by id: as people type them
 
 
 def experiment_page(workspace: Workspace, branch: str) -> Page:
@@ -28,6 +31,7 @@ def experiment_page(workspace: Workspace, branch: str) -> Page:
     commit = experiments(workspace).get(branch)
     every, lost = trials.readable(workspace)
     found = [t for t in every if t.branch == branch]
+    called = trials.labels(t.id for t in every)
     if commit is None and not found:
         raise NotFound(f"no experiment '{branch.removeprefix(PREFIX)}'", remedy="cdl experiment list")
     page = Page(name=experiment_name(branch), title=f"Experiment {branch.removeprefix(PREFIX)}")
@@ -43,9 +47,14 @@ def experiment_page(workspace: Workspace, branch: str) -> Page:
         page.notice("No trial was made on this branch yet.", "plain", ["cdl train", "cdl search"])
     for name in dict.fromkeys(t.model for t in found):
         _of_model(
-            workspace, page, name, [t for t in found if t.model == name], alone=len({t.model for t in found}) == 1
+            workspace,
+            page,
+            name,
+            [t for t in found if t.model == name],
+            alone=len({t.model for t in found}) == 1,
+            called=called,
         )
-    _failed(page, found)
+    _failed(page, found, called)
     _code(workspace, page, branch, commit)
     page.made = made_line(workspace)
     return page
@@ -67,12 +76,7 @@ def ranked(found: list[Trial], measure: str, more: bool) -> list[Trial]:
     return sorted(have, key=lambda t: t.metrics[measure], reverse=more) + [t for t in found if measure not in t.metrics]
 
 
-def brief(trial: Trial) -> str:
-    """A trial's id as people type it."""
-    return trial.id.partition("-")[0]
-
-
-def _of_model(workspace: Workspace, page: Page, name: str, found: list[Trial], *, alone: bool) -> None:
+def _of_model(workspace: Workspace, page: Page, name: str, found: list[Trial], *, alone: bool, called: Names) -> None:
     measure, more = measure_of(workspace, name, found)
     order = ranked(found, measure, more)
     registered = {
@@ -81,17 +85,19 @@ def _of_model(workspace: Workspace, page: Page, name: str, found: list[Trial], *
     suffix = "" if alone else f" of {name}"
     best = order[0] if measure in order[0].metrics else None
     if best is not None:
-        _best(workspace, page, best, measure, suffix, registered.get(best.id))
-    _table(page, order, measure, suffix, registered)
-    curves = {brief(t): kept_points(workspace, t).get(measure, []) for t in order}
-    names = [brief(t) for t in order]
+        _best(workspace, page, best, measure, suffix, registered.get(best.id), called)
+    _table(page, order, measure, suffix, registered, called)
+    curves = {called[t.id]: kept_points(workspace, t).get(measure, []) for t in order}
+    names = [called[t.id] for t in order]
     page.section("Learning curves" + suffix).figures(
         chart.lines(f"{measure} by epoch", curves, x="epoch", first=names) if any(curves.values()) else None
     )
-    page.section("Hyperparameters" + suffix).figures(*_spread(order, measure, brief(best) if best else ""))
+    page.section("Hyperparameters" + suffix).figures(*_spread(order, measure, called[best.id] if best else "", called))
 
 
-def _best(workspace: Workspace, page: Page, best: Trial, measure: str, suffix: str, model: str | None) -> None:
+def _best(
+    workspace: Workspace, page: Page, best: Trial, measure: str, suffix: str, model: str | None, called: Names
+) -> None:
     section = page.section("Best trial" + suffix)
     dataset = dataset_record(workspace, best.data["dataset"])
     section.facts(
@@ -111,7 +117,7 @@ def _best(workspace: Workspace, page: Page, best: Trial, measure: str, suffix: s
         page.notice(
             f"The best trial is not registered as a model yet: {measure} {best.metrics[measure]:.4g}.",
             "plain",
-            [f"cdl model register {brief(best)}"],
+            [f"cdl model register {called[best.id]}"],
         )
     section.text(
         "Measured on the validation part, by which it was chosen among the others: expect a little less on the sealed test."
@@ -119,7 +125,9 @@ def _best(workspace: Workspace, page: Page, best: Trial, measure: str, suffix: s
     section.figures(*curves(kept_points(workspace, best)))
 
 
-def _table(page: Page, order: list[Trial], measure: str, suffix: str, registered: dict[str, str]) -> None:
+def _table(
+    page: Page, order: list[Trial], measure: str, suffix: str, registered: dict[str, str], called: Names
+) -> None:
     """Trials, best first; hyperparameters that are the same in all are said once."""
     section = page.section("Trials" + suffix)
     names = sorted({n for t in order for n in t.hyperparameters})
@@ -132,7 +140,7 @@ def _table(page: Page, order: list[Trial], measure: str, suffix: str, registered
         model = registered.get(t.id)
         rows.append(
             [
-                Code(brief(t)),
+                Code(called[t.id]),
                 _status(t),
                 *(t.metrics.get(m) for m in measures),
                 *(_value(t.hyperparameters.get(n)) for n in differ),
@@ -163,12 +171,12 @@ def _value(value: object) -> Cell:
     return value if isinstance(value, int | float | str | bool) or value is None else str(value)
 
 
-def _spread(order: list[Trial], measure: str, best: str) -> list[Figure]:
+def _spread(order: list[Trial], measure: str, best: str, called: Names) -> list[Figure]:
     """Each hyperparameter that differs against the measure: numbers as points, words as the mean of each."""
     found = []
     have = [t for t in order if measure in t.metrics]
     for name in sorted({n for t in have for n in t.hyperparameters}):
-        values = [(t.hyperparameters.get(name), t.metrics[measure], brief(t)) for t in have]
+        values = [(t.hyperparameters.get(name), t.metrics[measure], called[t.id]) for t in have]
         if len({repr(v) for v, _, _ in values}) < 2:
             continue
         numbers = [(float(v), m, n) for v, m, n in values if isinstance(v, int | float) and not isinstance(v, bool)]
@@ -183,9 +191,9 @@ def _spread(order: list[Trial], measure: str, best: str) -> list[Figure]:
     return found
 
 
-def _failed(page: Page, found: list[Trial]) -> None:
+def _failed(page: Page, found: list[Trial], called: Names) -> None:
     rows: list[list[Cell]] = [
-        [Code(brief(t)), t.trained, (t.error or "")[:ERROR_LETTERS], Code(f"cdl trial logs {brief(t)}")]
+        [Code(called[t.id]), t.trained, (t.error or "")[:ERROR_LETTERS], Code(f"cdl trial logs {called[t.id]}")]
         for t in found
         if t.status == "failed"
     ]

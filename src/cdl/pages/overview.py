@@ -17,7 +17,7 @@ from cdl.pages.comparison import estimate
 from cdl.pages.dataset import dataset_page
 from cdl.pages.decisions import when
 from cdl.pages.deployment import alarm_text, deployment_page
-from cdl.pages.experiment import brief, experiment_page, measure_of, ranked
+from cdl.pages.experiment import Names, experiment_page, measure_of, ranked
 from cdl.pages.model import model_page
 from cdl.pages.written import (
     OVERVIEW,
@@ -158,21 +158,26 @@ def _models(workspace: Workspace, page: Page) -> None:
 
 def _experiments(workspace: Workspace, page: Page) -> None:
     every, _ = trials.readable(workspace)
+    called = trials.labels(t.id for t in every)
     rows: list[list[Cell]] = []
     for branch in branches(workspace):
         found = [t for t in every if t.branch == branch]
-        rows.append([Link(branch.removeprefix(PREFIX), experiment_name(branch)), len(found), *_best(workspace, found)])
+        rows.append(
+            [Link(branch.removeprefix(PREFIX), experiment_name(branch)), len(found), *_best(workspace, found, called)]
+        )
     page.section("Experiments").table(["experiment", "trials", "best trial", "measure"], rows)
 
 
-def _best(workspace: Workspace, found: list[Trial]) -> tuple[Cell, Cell]:
+def _best(workspace: Workspace, found: list[Trial], called: Names) -> tuple[Cell, Cell]:
     if not found:
         return None, None
     name = found[-1].model
     same = [t for t in found if t.model == name]
     measure, more = measure_of(workspace, name, same)
     best = ranked(same, measure, more)[0]
-    return (Code(brief(best)), f"{measure} {best.metrics[measure]:.4g}") if measure in best.metrics else (None, None)
+    return (
+        (Code(called[best.id]), f"{measure} {best.metrics[measure]:.4g}") if measure in best.metrics else (None, None)
+    )
 
 
 def _stages(workspace: Workspace, page: Page) -> None:

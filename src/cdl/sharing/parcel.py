@@ -6,9 +6,7 @@ It is msgpack. Every clone keeps those that it sent or fetched under `.cdl/share
 the shared place holds, so that nobody has to list it.
 """
 
-import os
 import re
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ import msgspec
 
 from cdl.errors import CdlError, Corrupt
 from cdl.journal import stream
+from cdl.store import whole
 from cdl.store.erased import ERASED, ITEMS
 from cdl.store.store import NAME
 from cdl.store.tree import check_name
@@ -92,11 +91,7 @@ def path(folder: Path, stream_id: str, segment: int) -> Path:
 
 def keep(folder: Path, stream_id: str, segment: int, data: bytes) -> None:
     """Keeps the bytes of a parcel that was sent or fetched whole."""
-    target = path(folder, stream_id, segment)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    temporary.write_bytes(data)
-    temporary.replace(target)
+    whole.write(path(folder, stream_id, segment), data, mode=0o644)
 
 
 def kept(folder: Path) -> Iterator[Parcel]:

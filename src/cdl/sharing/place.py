@@ -12,6 +12,7 @@ import msgspec
 from cdl.errors import Conflict, Corrupt
 from cdl.sharing import marks, parcel
 from cdl.sharing.clone import Clone
+from cdl.store import whole
 from cdl.store.erased import ERASED
 from cdl.store.remote import Remote
 from cdl.store.store import digest
@@ -98,10 +99,7 @@ def follow_place(clone: Clone, remote: Remote, *, anew: bool) -> None:
     if before is not None:
         clone.tell(f"{remote.place} is another store than before: everything goes there")
     forget(clone)
-    clone.folder.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"id": found.id, "place": remote.place}))
-    temporary.replace(place)
+    whole.write(place, json.dumps({"id": found.id, "place": remote.place}).encode(), mode=0o644)
 
 
 def forget(clone: Clone) -> None:

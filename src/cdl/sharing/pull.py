@@ -60,9 +60,10 @@ def refill(clone: Clone, remote: Remote) -> Moved:
     """Fetches whatever any parcel names and this clone lost, or never kept: objects and claims."""
     moved = Moved()
     parcels = []
-    for held in remote.held("shared/"):
+    names = [held.name for held in remote.held("shared/")]
+    for name, data in zip(names, together(names, remote.get), strict=True):
         try:
-            parcels.append(parcel.decode(remote.get(held.name) or b"", held.name))
+            parcels.append(parcel.decode(data or b"", name))
         except Corrupt as error:
             moved.faults.append(f"{remote.place}: {error}")
     every = {name for found in parcels for name in found.objects}
@@ -116,7 +117,8 @@ def _offered(clone: Clone, remote: Remote, name: str, moved: Moved) -> list[_Off
 
 def _excused(clone: Clone, remote: Remote, lost: Mapping[str, str], moved: Moved) -> dict[str, str]:
     """Of the objects that were not got, those that were not removed on purpose. They are faults."""
-    left = {name: what for name, what in lost.items() if what != ABSENT or name not in gone(clone, remote)}
+    removed = gone(clone, remote)
+    left = {name: what for name, what in lost.items() if what != ABSENT or name not in removed}
     moved.faults += [f"{remote.place}: object {name[:12]} {what}" for name, what in left.items()]
     return left
 

@@ -5,7 +5,6 @@ have its objects. Two who sync at once lose nothing: one of them finds the branc
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +17,7 @@ from cdl.sharing.clone import Clone
 from cdl.sharing.place import Moved, follow_place, forget
 from cdl.sharing.pull import pull, refill
 from cdl.sharing.push import push
+from cdl.store import whole as files
 from cdl.store.remote import Remote
 
 ATTEMPTS = 10  # lost races for the remote's branches
@@ -86,13 +86,8 @@ def sync(clone: Clone, remote: Remote | None, *, targets: Sequence[str], whole: 
     return done
 
 
-def seen(clone: Clone) -> dict[str, str]:
+def seen(git: Git) -> dict[str, str]:
     """The remote's branches as this clone last saw them."""
-    return known_tips(clone.git)
-
-
-def known_tips(git: Git) -> dict[str, str]:
-    """The same, where there is nothing but git."""
     place = git.common_dir / "cdl" / SEEN
     return dict(json.loads(place.read_text())) if place.exists() else {}
 
@@ -104,20 +99,20 @@ def accept(clone: Clone, branch: str) -> None:
     tip = clone.git.resolve(f"refs/heads/{branch}")
     if now is None or tip is None:
         raise Conflict(f"the remote has no branch {branch}", remedy="cdl sync")
-    if tip not in (now, seen(clone).get(branch)) and not clone.git.is_ancestor(now, tip):
+    if tip not in (now, seen(clone.git).get(branch)) and not clone.git.is_ancestor(now, tip):
         raise Conflict(
             f"{branch} holds commits of yours that the remote never had",
-            remedy=f"git rebase --onto {now[:12]} {str(seen(clone).get(branch))[:12]} {branch}, then the command again",
+            remedy=f"git rebase --onto {now[:12]} {str(seen(clone.git).get(branch))[:12]} {branch}, then the command again",
         )
-    if tip == seen(clone).get(branch) and tip != now:
+    if tip == seen(clone.git).get(branch) and tip != now:
         branches.take(clone.git, branch, now)
-    _note(clone, {**seen(clone), branch: now})
+    _note(clone, {**seen(clone.git), branch: now})
 
 
 def _fetch(clone: Clone, remote: str, targets: Sequence[str], done: Synced) -> set[str]:
     """Fetches from git; the targets whose history was rewritten there, which nothing is done about."""
     done.faults += branches.fetch(clone.git, remote)
-    before, now = seen(clone), branches.upstreams(clone.git, remote)
+    before, now = seen(clone.git), branches.upstreams(clone.git, remote)
     frozen = set()
     for branch in [b for b in dict.fromkeys(targets) if b in now]:
         old = before.get(branch)
@@ -138,11 +133,8 @@ def _fetch(clone: Clone, remote: str, targets: Sequence[str], done: Synced) -> s
 
 
 def _note(clone: Clone, found: dict[str, str]) -> None:
-    place = clone.git.common_dir / "cdl" / SEEN
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f"{SEEN}.{os.getpid()}")
-    temporary.write_text(json.dumps(found, indent=1, sort_keys=True))
-    temporary.replace(place)
+    data = json.dumps(found, indent=1, sort_keys=True).encode()
+    files.write(clone.git.common_dir / "cdl" / SEEN, data, mode=0o644)
 
 
 def _follow(clone: Clone, remote: str, targets: Sequence[str], frozen: set[str], done: Synced) -> None:

@@ -6,7 +6,6 @@ It lies where no commit can put it. `cdl init` allows the code of the project th
 `cdl clone` or `cdl trust`. What cdl.yaml says otherwise afterwards is named, and not followed until it was confirmed here.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import msgspec
 from cdl.config.schema import Config
 from cdl.errors import Corrupt, Refused
 from cdl.git.repository import Git
+from cdl.store import whole
 from cdl.store.remote import Remote, open_remote
 
 FILE = "trusted.json"
@@ -66,11 +66,7 @@ def trusted(git: Git) -> Trusted:
 
 def note(git: Git, found: Trusted) -> None:
     """Keeps what this clone allows."""
-    place = git.common_dir / "cdl" / FILE
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f"{FILE}.{os.getpid()}")
-    temporary.write_bytes(msgspec.json.encode(found) + b"\n")
-    temporary.replace(place)
+    whole.write(git.common_dir / "cdl" / FILE, msgspec.json.encode(found) + b"\n", mode=0o644)
 
 
 def unconfirmed(config: Config, found: Trusted) -> dict[str, tuple[Any, Any]]:

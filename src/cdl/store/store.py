@@ -242,14 +242,14 @@ class Store:
 
     def erased(self, name: str) -> Tombstone | None:
         """The tombstone of an object; None where it was not erased."""
+        if not self._erasures.is_dir():  # asked for each new object
+            return None
         bare = name.removeprefix(SEALED)
         data = self.claimed(ERASED + bare)
         return None if data is None else read(data, where=f"tombstone of {bare[:12]}")
 
     def standing(self, name: str) -> str:
         """What stands for an object: itself, or what an erasure put in its place, with the same prefix."""
-        if not self._erasures.is_dir():
-            return name
         tombstone = self.erased(name)
         while tombstone is not None and tombstone.instead is not None:
             name = (SEALED if name.startswith(SEALED) else "") + tombstone.instead
