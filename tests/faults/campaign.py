@@ -30,7 +30,7 @@ class Campaign:
     def undisturbed(self, case: Case) -> tuple[Ran, dict[str, Content]]:
         """How a command runs, and what it leaves in each clone."""
         if case.name not in self._undisturbed:
-            world = self.copy(case)
+            world = self.copy(case, self.work / "undisturbed")  # another one may be in work
             ran = run(case.person(world), typed(world, case), world.folder)
             assert ran.code == 0, ran.said
             try:
@@ -41,10 +41,8 @@ class Campaign:
         return self._undisturbed[case.name]
 
     def copy(self, case: Case, place: Path | None = None) -> World:
-        """A fresh world in the state before a case; what another test left in its place goes."""
-        place = place or self.work / "world"
-        shutil.rmtree(place, ignore_errors=True)
-        return self.states.before(case).copy(place)
+        """A fresh world in the state before a case."""
+        return self.states.before(case).copy(place or self.work / "world")
 
     def point(self, case: Case, stops: tuple[Stop, ...]) -> list[str]:
         """Kills a command, once or several times in a row, and goes on; what is wrong afterwards."""

@@ -17,10 +17,11 @@ from cdl.store import reach
 from cdl.store.remote import Remote
 
 
-def push(clone: Clone, remote: Remote) -> Moved:
+def push(clone: Clone, remote: Remote, *, whole: bool = False) -> Moved:
     """Sends this clone's closed segments, and everything they, its claims and its records lead to.
 
-    A clone that finds another's segment in the place of its own takes a new stream, and sends again.
+    With `whole` no parcel is believed: what others say that they sent may be broken there. A clone that finds another's
+    segment in the place of its own takes a new stream, and sends again.
     """
     stream.close(clone.folder)
     moved = Moved()
@@ -28,17 +29,18 @@ def push(clone: Clone, remote: Remote) -> Moved:
     now = (stream.segments(clone.folder, own) or [stream.FIRST])[-1]
     if remote.get(f"journal/{own}/{stream.name(now)}") is not None:  # this clone's is not even closed
         _leave(clone, own, now)
-        return push(clone, remote)
+        return push(clone, remote, whole=whole)
     pending = [n for n in stream.closed(clone.folder, own) if not parcel.path(clone.folder, own, n).exists()]
     if not pending:
         return moved
-    made = _send_all(clone, remote, [stream.segment_path(clone.folder, own, n).read_bytes() for n in pending], moved)
+    segments = [stream.segment_path(clone.folder, own, n).read_bytes() for n in pending]
+    made = _send_all(clone, remote, segments, moved, whole=whole)
     for number in pending:
         data = stream.segment_path(clone.folder, own, number).read_bytes()
         name = f"journal/{own}/{stream.name(number)}"
         if not remote.create(name, data) and remote.get(name) != data:
             _leave(clone, own, number)
-            return push(clone, remote)
+            return push(clone, remote, whole=whole)
         moved.segments += 1
         made = _close(clone, remote, own, number, made)
     forget_sent(clone)
@@ -62,7 +64,7 @@ def _close(clone: Clone, remote: Remote, own: str, number: int, made: Parcel) ->
     return left
 
 
-def _send_all(clone: Clone, remote: Remote, segments: Sequence[bytes], moved: Moved) -> Parcel:
+def _send_all(clone: Clone, remote: Remote, segments: Sequence[bytes], moved: Moved, *, whole: bool) -> Parcel:
     """Sends every object that some segments need and the shared place lacks, or might lack soon: gc marked it.
 
     The lists of gc are looked at again afterwards, until nothing that is needed was marked meanwhile.
@@ -75,7 +77,7 @@ def _send_all(clone: Clone, remote: Remote, segments: Sequence[bytes], moved: Mo
         new = lists.absent - absent
         if objects and not new:
             return msgspec.structs.replace(made, objects=list(objects))
-        known = parcel.known(clone.folder)
+        known = Known() if whole else parcel.known(clone.folder)
         known.objects -= lists.absent
         if lists.absent:
             known.records.clear()  # what one of them leads to may be among these

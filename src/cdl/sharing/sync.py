@@ -64,7 +64,8 @@ def sync(clone: Clone, remote: Remote | None, *, targets: Sequence[str], whole: 
         if whole:
             forget(clone)
         follow_place(clone, remote, anew=whole)
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
+        whole = whole and attempt == 0  # once is enough
         frozen = _fetch(clone, git_remote, targets, done) if git_remote else set()
         if remote is not None:
             done.faults += erasures.follow(clone, remote)
@@ -75,7 +76,7 @@ def sync(clone: Clone, remote: Remote | None, *, targets: Sequence[str], whole: 
             _follow(clone, git_remote, targets, frozen, done)
         clone.registry.observe()
         if remote is not None:
-            _add(done.pushed, push(clone, remote))
+            _add(done.pushed, push(clone, remote, whole=whole))
         late = _send(clone, git_remote, targets, frozen, done) if git_remote and deep else None
         if late is None:
             break
