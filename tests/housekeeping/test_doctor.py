@@ -11,6 +11,7 @@ import pytest
 from blake3 import blake3
 
 from cdl.errors import CdlError, Conflict, Corrupt
+from cdl.housekeeping.needed import missing
 from cdl.journal import stream
 from cdl.registry.records import Dataset, Decision, Model, Request, encode
 from cdl.sharing import parcel
@@ -85,6 +86,17 @@ def test_a_missing_object_is_named_with_what_needs_it(shared: Team) -> None:
         workspace.store.get(item)
     assert findings(shared.b, SCIENCE, "--mend") == []
     assert workspace.store.get(item) and workspace.store.get(model.weights)
+
+
+def test_a_lost_store_comes_back_at_once_and_what_is_alike_is_said_once(shared: Team) -> None:
+    workspace = shared.b.become(SCIENCE)
+    for name in list(workspace.store.names()):
+        workspace.store.remove(name)
+    with pytest.raises(Corrupt):
+        shared.b.cdl(SCIENCE, "doctor")
+    said = shared.b.cdl(SCIENCE, "doctor", "--mend")  # trees first, then what they name
+    assert said.count("mended store:") == 5 and "more: cdl doctor --json" in said
+    assert findings(shared.b, SCIENCE) == [] and not missing(workspace.clone)
 
 
 def test_an_edited_record_is_named(shared: Team) -> None:

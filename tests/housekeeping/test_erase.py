@@ -7,8 +7,9 @@ import pytest
 
 from cdl.data import ledger
 from cdl.data.dataset import training
+from cdl.data.labels import from_source
 from cdl.data.versions import make
-from cdl.errors import Conflict, Corrupt, NotFound, Refused
+from cdl.errors import ConfigError, Conflict, Corrupt, NotFound, Refused
 from cdl.housekeeping.erase import erase, plan
 from cdl.housekeeping.gc import collect
 from cdl.registry.records import Dataset, Labels, Model
@@ -244,6 +245,14 @@ def test_files_with_the_same_bytes_go_too_and_are_left_out_next_time(
         and "whole raw file, which goes: 900.json" in said
     )
     assert set(opened(toy.become(DATA), version(workspace))) == set(origins) - {item, twin}
+    with pytest.raises(ConfigError, match=r"(?s)sides\.csv: line 9: no item '007\.json'.*items erased \(1\)"):
+        from_source(toy.become(DATA), "points")
+    with pytest.raises(NotFound, match=r"items erased \(1\), and their names"):
+        toy.cdl(DATA, "data", "erase", "007.json", "--yes")
+    with pytest.raises(Conflict, match=f"item {item[:12]} was erased at 20.* by {DATA}"):
+        toy.cdl(DATA, "data", "erase", item, "--yes")
+    toy.write("sides.csv", "\n".join(line for line in lines if not line.startswith("007")) + "\n")
+    assert len(from_source(toy.become(DATA), "points")) == 39
     make(toy.become(DATA), "points")
     assert any("left out: 2 files" in line for line in toy.said)
     record = next(d for _, d in toy.become(DATA).registry.all(Dataset) if d.parent is not None)

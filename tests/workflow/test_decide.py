@@ -8,6 +8,7 @@ from cdl.cycle import CYCLE
 from cdl.errors import Conflict, NotFound, Refused
 from cdl.project import open_workspace
 from cdl.registry.records import Decision, Request
+from cdl.workflow.check import check_decisions
 from cdl.workflow.decide import decide, meant, waiting
 from cdl.workflow.policy import in_force, unapproved
 from cdl.workflow.request import open_request, open_requests
@@ -170,11 +171,24 @@ def test_a_rejection_opens_a_request_and_an_answer_closes_it(team: Person) -> No
 
 def test_a_request_is_answered_by_the_role_that_it_asks(team: Person) -> None:
     workspace = team("data@example.org")
+    to = {"step": "model_validation", "role": "model_validator"}
+    made = open_request(workspace, because="look again", subject=None, evidence=[], command="reopen", **to)
+    assert [o.role for o in waiting(workspace, CYCLE) if o.gate == "request"] == ["model_validator"]
+    with pytest.raises(Refused, match="the request gate is held by model_validator"):
+        decide(workspace, CYCLE, "request", made, "answer", because="done")
+
+
+def test_a_request_of_a_role_that_nobody_holds_any_more_goes_to_the_validator(team: Person) -> None:
+    workspace = team("data@example.org")
     to = {"step": "training", "role": "data_scientist"}
     made = open_request(workspace, because="more seeds", subject=None, evidence=[], command="reopen", **to)
-    assert [o.role for o in waiting(workspace, CYCLE) if o.gate == "request"] == ["data_scientist"]
-    with pytest.raises(Refused, match="the request gate is held by data_scientist"):
-        decide(workspace, CYCLE, "request", made, "answer", because="done")
+    with pytest.raises(Refused, match="the request gate is held by model_validator"):
+        decide(workspace, CYCLE, "request", made, "decline", because="nobody is left")
+    validator = team("review@example.org")
+    assert meant(validator, CYCLE, made).subject == made
+    decide(validator, CYCLE, "request", made, "decline", because="nobody is left")
+    assert open_requests(validator) == []
+    assert check_decisions(validator.git, CYCLE, "main") == []
 
 
 def test_what_is_decided_is_not_decided_again(team: Person) -> None:

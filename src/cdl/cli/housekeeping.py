@@ -18,6 +18,7 @@ from cdl.housekeeping.shared import Swept, collect_shared
 from cdl.project import find_root, known_integration, open_workspace, shared_folder
 from cdl.workflow.workspace import Workspace
 
+SHOWN = 5  # findings that ask for the same
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -124,10 +125,15 @@ def doctor(full: bool, mend: bool, as_json: bool) -> None:
 
 
 def _findings(found: list[Finding]) -> list[str]:
-    """What was found, for a person."""
-    lines = []
+    """What was found, for a person: of many that ask for the same the first few."""
+    alike: dict[tuple[str, str, str | None], list[Finding]] = {}
     for f in found:
         word = "mended" if f.mended else "wrong" if f.fault else "note"
-        lines.append(f"{word:<6} {f.area}: {f.where}: {f.what}")
-        lines += [f"       {f.remedy}"] if f.remedy and not f.mended else []
+        alike.setdefault((word, f.area, None if f.mended else f.remedy), []).append(f)
+    lines = []
+    for (word, area, remedy), some in alike.items():
+        shown = some if len(some) <= SHOWN + 1 else some[:SHOWN]
+        lines += [f"{word:<6} {area}: {f.where}: {f.what}" for f in shown]
+        lines += [f"       and {len(some) - SHOWN:,} more: cdl doctor --json"] if len(shown) < len(some) else []
+        lines += [f"       {remedy}"] if remedy else []
     return lines or ["all is well"]

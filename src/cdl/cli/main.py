@@ -99,7 +99,7 @@ class Commands(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(package_name=DISTRIBUTION, prog_name="cdl")
 def cli() -> None:
     """Takes a team's deep-learning model from raw data to a monitored service and round again."""

@@ -25,11 +25,12 @@ def reference() -> str:
 
 
 def _page(command: click.Command, name: str) -> list[str]:
-    context = click.Context(command, info_name=name)
+    context = click.Context(command, info_name=name, show_default=True)
     usage = " ".join(command.collect_usage_pieces(context))
     lines = [f"## {name}", "", f"`{name} {usage}`", "", inspect.cleandoc(command.help or ""), ""]
     options = [p for p in command.params if isinstance(p, click.Option)]
-    lines += [f"* `{', '.join(o.opts)}` {o.help or ''}".rstrip() for o in options]
+    told = [found for o in options if (found := o.get_help_record(context))]
+    lines += [f"* `{spelt}` {what}".rstrip() for spelt, what in told]
     lines += [""] if options else []
     if isinstance(command, click.Group):
         for child in sorted(command.commands):

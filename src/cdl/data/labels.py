@@ -18,6 +18,7 @@ from cdl.data.split import TEST, TRAIN
 from cdl.errors import ConfigError, NotFound
 from cdl.journal import batch
 from cdl.registry.records import Dataset, DatasetHead, Labels, LabelsHead, encode, short
+from cdl.store.erased import ITEMS
 from cdl.store.store import SEALED
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
@@ -193,12 +194,10 @@ def from_source(workspace: Workspace, name: str) -> dict[str, str]:
     if config.origin.folder or config.origin.source:
         found = {i: o.label for i, o in origins.items() if o.label is not None}
     else:
-        named = _table(workspace, config)
+        named, lines = _table(workspace, config)
         unknown = [n for n in named if n not in by_name]
         if unknown:
-            raise ConfigError(
-                f"no item '{unknown[0]}' in the source", where="labels", remedy="cdl data run, or correct the name"
-            )
+            raise _unknown(workspace, name, unknown, lines)
         found = {by_name[n]: value for n, value in named.items()}
     for identity, value in found.items():
         check_value(value, config.classes, where=f"label of {identity[:12]}")
@@ -286,8 +285,17 @@ def _most(values: list[str]) -> str:
     return next(v for v in reversed(values) if counts[v] == most)
 
 
-def _table(workspace: Workspace, config: LabelConfig) -> dict[str, str]:
-    """Labels by source name from the CSV file or Label Studio's export that cdl.yaml names."""
+def _unknown(workspace: Workspace, name: str, items: Sequence[str], lines: Mapping[str, str]) -> ConfigError:
+    """That a label file names items which the current version's source does not hold."""
+    more = f", and {len(items) - 1} more that are not there" if len(items) > 1 else ""
+    remedy = "cdl data run, or correct the name"
+    if erased := len(workspace.store.claims(f"{ITEMS}{name}/")):
+        remedy += f", or take the line out: {name} has had items erased ({erased}), and their names with them"
+    return ConfigError(f"no item '{items[0]}' in the source{more}", where=lines[items[0]], remedy=remedy)
+
+
+def _table(workspace: Workspace, config: LabelConfig) -> tuple[dict[str, str], dict[str, str]]:
+    """Labels by source name from the CSV file or Label Studio's export that cdl.yaml names, and where each stands."""
     origin = config.origin
     path = (origin.table() if origin else None) or ""
     try:
@@ -298,17 +306,25 @@ def _table(workspace: Workspace, config: LabelConfig) -> dict[str, str]:
         raise ConfigError("not UTF-8", where=path, remedy="save it as UTF-8") from error
     if origin is not None and origin.csv is not None:
         return _csv(text, path, origin.csv.item, origin.csv.label)
-    return {choice.item: choice.value for choice in label_studio.choices(text, where=path)}
+    found = {choice.item: choice.value for choice in label_studio.choices(text, where=path)}
+    return found, dict.fromkeys(found, path)
 
 
-def _csv(text: str, path: str, item: str, label: str) -> dict[str, str]:
+def _csv(text: str, path: str, item: str, label: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The labels of a table, and the line of each; an empty cell is no label."""
+    found: dict[str, str] = {}
+    lines: dict[str, str] = {}
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         columns = reader.fieldnames or []
         missing = [c for c in (item, label) if c not in columns]
         if missing:
             raise ConfigError(f"no column '{missing[0]}'", where=path, remedy="there are: " + ", ".join(columns))
-        return {row[item]: row[label] for row in reader if row[label]}
+        for row in reader:
+            if row[label]:
+                found[row[item]] = row[label]
+                lines[row[item]] = f"{path}: line {reader.line_num}"
     except csv.Error as error:
         where = f"{path}: line {reader.reader.line_num}"
         raise ConfigError(f"not CSV: {error}", where=where, remedy="mend the row") from error
+    return found, lines

@@ -20,7 +20,7 @@ from cdl.housekeeping.gc import collect
 from cdl.registry.records import Dataset, Labels, Model, Package
 from cdl.sharing.place import object_name
 from cdl.sharing.signed import content
-from cdl.store.erased import ERASED, ITEMS, ErasedItem, Tombstone, encode
+from cdl.store.erased import ERASED, ITEMS, ErasedItem, Tombstone, encode, read_item
 from cdl.store.hold import held
 from cdl.store.seal import SealedTree, Vault
 from cdl.store.store import SEALED, digest
@@ -96,6 +96,14 @@ def plan(workspace: Workspace, dataset: str, what: str, *, because: str | None =
     made.digests = sorted(vault.digest(c) for c in contents)
     made.also = sorted(also - {item})
     _plan_affected(workspace, every, made)
+    before = workspace.store.claimed(f"{ITEMS}{dataset}/{item}")
+    if before is not None and not (made.open or made.sealed or made.objects):
+        was = read_item(before, where=item)
+        raise Conflict(
+            f"item {item[:12]} was erased at {was.when} by {was.who}" + (f": {was.because}" if was.because else ""),
+            where=dataset,
+            remedy="nothing of it is left here",
+        )
     return made
 
 
@@ -135,10 +143,10 @@ def _item(workspace: Workspace, dataset: str, versions: dict[str, Dataset], what
         found.update(i for i, o in origins.items() if what and what == o.name)
         found.update(i for i in origins if len(what) >= SHORTEST and i.startswith(what))
     if not found:
-        raise NotFound(
-            f"no item {what} in any version of {dataset}",
-            remedy=f"an id of at least {SHORTEST} digits, or the name that it has in the source",
-        )
+        remedy = f"an id of at least {SHORTEST} digits, or the name that it has in the source"
+        if erased := len(workspace.store.claims(f"{ITEMS}{dataset}/")):
+            remedy += f"; it has had items erased ({erased}), and their names with them"
+        raise NotFound(f"no item {what} in any version of {dataset}", remedy=remedy)
     if len(found) > 1:
         raise Conflict(f"{what} is short for {len(found)} items", remedy="type more digits: " + ", ".join(found))
     return found.pop()
@@ -179,7 +187,7 @@ def _plan_open(
         for tree in dict.fromkeys(stage.train for stage in record.steps):
             if not workspace.store.has(workspace.store.standing(tree)):
                 continue
-            entries = workspace.store.tree(tree).entries
+            entries = [e for e in workspace.store.tree(tree).entries if e.meta or not workspace.store.erased(e.object)]
             own = {e.name for e in entries if record.name == made.dataset and e.name == made.item}
             lost = own | {e.name for e in entries if e.object in names}
             if lost:

@@ -33,8 +33,15 @@ def check(look: Look) -> Iterator[Finding]:
         mended = look.mend and store.has(store.standing(name)) and store.remove(name)
         what = "it was erased, and is here all the same"
         yield Finding(area=AREA, where=f"object {name[:12]}", what=what, remedy="cdl sync", mended=mended)
-    for name, because in sorted(lacking.items()):
-        yield _finding(look, name, f"it is not here, and {because} needs it")
+    told: set[str] = set()
+    while lacking:
+        back = False
+        for name, because in sorted(lacking.items()):
+            finding = _finding(look, name, f"it is not here, and {because} needs it")
+            back |= finding.mended
+            yield finding
+        told |= lacking.keys()
+        lacking = {n: why for n, why in missing(look.clone).items() if n not in told} if back else {}  # named by these
 
 
 def _finding(look: Look, name: str, what: str) -> Finding:

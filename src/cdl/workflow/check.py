@@ -49,7 +49,7 @@ def _wrong(
         yield f"policy {decision.policy[:8]} was never approved"
         return
     subject = records.get(decision.subject)
-    role = subject.to["role"] if gate.name == "request" and isinstance(subject, Request) else gate.role
+    role = policy.answers(subject) if gate.name == "request" and isinstance(subject, Request) else gate.role
     if role not in policy.roles_of(who):
         yield f"{who} is no {role} in the policy that it names"
     if isinstance(subject, Model) and not (gate.own or policy.solo) and same_person(subject.made.who, who):

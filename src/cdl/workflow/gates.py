@@ -47,12 +47,13 @@ def look_at_policy(workspace: Workspace, subject: str) -> Sight:
 
 def waiting_requests(workspace: Workspace) -> list[Open]:
     """Requests that nothing answers yet."""
+    policy = in_force(workspace)
     return [
         Open(
             gate="request",
             subject=identity,
             title=f"at {request.to['step']}: {request.because}",
-            role=request.to["role"],
+            role=policy.answers(request),
         )
         for identity, request in open_requests(workspace)
     ]
@@ -62,8 +63,8 @@ def look_at_request(workspace: Workspace, subject: str) -> Sight:
     """A request that is open. NotFound when something answered it."""
     if subject not in {identity for identity, _ in open_requests(workspace)}:
         raise NotFound(f"{subject} is no open request", remedy="cdl request")
-    asked = workspace.registry.record(Request, subject).to
-    return Sight(seen={"step": asked["step"]}, role=asked["role"])
+    request = workspace.registry.record(Request, subject)
+    return Sight(seen={"step": request.to["step"]}, role=in_force(workspace).answers(request))
 
 
 POLICY = Gate(

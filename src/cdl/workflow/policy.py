@@ -19,7 +19,7 @@ from cdl.config.schema import ROLES, Config
 from cdl.errors import CdlError, NotFound, Refused
 from cdl.git.commit import merge_in_memory
 from cdl.jobs.closure import closure
-from cdl.registry.records import Decision
+from cdl.registry.records import Decision, Request
 from cdl.workflow.standing import last_words, standing
 from cdl.workflow.workspace import Workspace, same_person
 
@@ -60,6 +60,10 @@ class Policy:
     def asked(self, roles: Sequence[str]) -> str:
         """The role of a step that a request goes to: the first one that somebody holds, so that somebody can answer it."""
         return next((role for role in roles if self.solo or self.holders(role)), roles[0])
+
+    def answers(self, request: Request) -> str:
+        """The role that answers a request: the one it went to, or the policy's own where nobody holds that one any more."""
+        return self.asked((request.to["role"], APPROVES))
 
     def requirements(self, prefix: str = "") -> list[Requirement]:
         """The requirements whose measure begins with `prefix`."""
