@@ -173,7 +173,7 @@ def notes(workspace: Workspace) -> tuple[set[bytes], dict[bytes, bytes]]:
     dataset, snapshot = released(workspace, "points")
     tree = workspace.vault("points", by="test").tree(dataset_record(workspace, dataset).test)
     given = training(workspace, dataset, snapshot).contents
-    sealed = [tree.data(name) for name in tree.names]
+    sealed = [*tree.contents().values()]
     return {json.loads(c)["note"].encode() for c in given}, {json.loads(c)["note"].encode(): c for c in sealed}
 
 

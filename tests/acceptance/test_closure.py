@@ -56,7 +56,7 @@ def version(toy: Toy) -> tuple[str, Dataset]:
 
 def first_item(toy: Toy) -> dict[str, object]:
     store = toy.become(DATA).store
-    found: dict[str, object] = json.loads(store.get(store.tree(version(toy)[1].train).entries[0].object))
+    found: dict[str, object] = json.loads(bytes(store.tree(version(toy)[1].train).view(0)))
     return found
 
 

@@ -139,8 +139,7 @@ def test_articles_are_cleaned_validated_and_kept_together(few: Toy) -> None:
     assert sorted(origins[i].name for i in stages.rejections(vault, dataset)) == list(ODD[:2])
     assert no_body_on_both_sides(workspace, copies(every())) > 10
     sealed = vault.tree(dataset.test)
-    cleaned = {n: sealed.data(n) for n in sealed.names}
-    cleaned |= {e.name: workspace.store.get(e.object) for e in workspace.store.tree(dataset.train).entries}
+    cleaned = sealed.contents() | workspace.store.tree(dataset.train).contents()
     of_name = {origins[i].name: data.decode() for i, data in cleaned.items()}
     assert "\ufffd" in of_name["bbc/sport/199.txt"] and sum("\ufffd" in text for text in of_name.values()) == 1
     assert few.cdl(DATA, "data", "rejected").count("shorter than 100 words") == 1

@@ -218,7 +218,7 @@ class Whole:
         workspace = toy.become(DATA)
         self.dataset, self.labels = released(workspace, "points")
         tree = workspace.vault("points", by="test").tree(dataset_record(workspace, self.dataset).test)
-        self.sealed = {name: tree.data(name) for name in tree.names}
+        self.sealed = tree.contents()
         self.training = training(workspace, self.dataset, self.labels)
         self.asked = [
             json.dumps({"note": f"ASKED-{TOKEN}-{i:03d}", "x": f"{x:.3f}", "y": f"{y:.3f}"}, sort_keys=True).encode()
@@ -320,7 +320,7 @@ def test_what_was_asked_comes_back_through_collection_and_gets_the_side_of_its_e
         assert side[line.partition(",")[0]] == (TEST if note in hidden else TRAIN), line
     now = training(workspace, made, None)
     tree = workspace.vault("points", by="test").tree(record.test)
-    sealed = [tree.data(n) for n in tree.names]
+    sealed = [*tree.contents().values()]
     trained, tested = whole.notes([*now.contents]), whole.notes(sealed)
     assert hidden <= tested and given <= trained and not trained & tested
     assert len(now) + len(sealed) == 160 + 80 + 40 and {TRAIN, TEST} == set(side.values())

@@ -56,7 +56,7 @@ def bring(play: Play) -> None:
 @after(bring)
 def collection(workspace: Workspace) -> None:
     (source,) = only(workspace, Dataset)[1].sources
-    assert workspace.vault("points", by="data").tree(source.raw).names == ("points.csv",)
+    assert workspace.vault("points", by="data").tree(source.raw).names == ["points.csv"]
 
 
 @after(bring)
@@ -69,7 +69,7 @@ def splitting(workspace: Workspace) -> None:
 def ingestion(workspace: Workspace) -> None:
     first = only(workspace, Dataset)[1].steps[0]
     train, test = workspace.store.tree(first.train), workspace.vault("points", by="data").tree(first.test)
-    assert first.name == "ingest" and len(train.entries) + len(test.names) == 121
+    assert first.name == "ingest" and len(train) + len(test) == 121
 
 
 @after(bring)
@@ -83,7 +83,7 @@ def versioning(workspace: Workspace) -> None:
 @after(bring)
 def cleaning(workspace: Workspace) -> None:
     stage = only(workspace, Dataset)[1].steps[1]
-    rows = [json.loads(workspace.store.get(e.object)) for e in workspace.store.tree(stage.train).entries]
+    rows = [json.loads(data) for data in workspace.store.tree(stage.train).contents().values()]
     assert stage.name == "clean" and not any(value.endswith("0") for row in rows for value in row.values())
 
 

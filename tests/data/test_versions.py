@@ -86,7 +86,7 @@ def version(workspace: Workspace, identity: str) -> Dataset:
 
 
 def train(workspace: Workspace, dataset: Dataset) -> dict[str, bytes]:
-    return {e.name: workspace.store.get(e.object) for e in workspace.store.tree(dataset.train).entries}
+    return workspace.store.tree(dataset.train).contents()
 
 
 def test_a_version_holds_every_stage_and_leaves_the_work_tree_clean(again: Again) -> None:
@@ -228,8 +228,8 @@ def test_a_program_of_the_project_runs_in_a_folder_with_itself_only(again: Again
     (root / "cdl.yaml").write_text(YAML.replace('"data.clean:strip"', "[./data/clean.sh]"))
     workspace = again()
     made = version(workspace, versions.make(workspace, "words"))
-    [first, *_] = workspace.store.tree(made.steps[1].train).entries
-    assert workspace.store.get(first.object).decode().startswith(f"clean.sh\n{CANARY}")
+    first = next(iter(workspace.store.tree(made.steps[1].train).contents().values()))
+    assert first.decode().startswith(f"clean.sh\n{CANARY}")
 
 
 def test_files_that_do_not_fit_are_rejected_where_cdl_yaml_says_so(again: Again) -> None:

@@ -51,7 +51,7 @@ def test_from_the_shared_store(shared: Team, tmp_path: Path, monkeypatch: pytest
     found = evaluated(workspace, model)
     assert found is not None and measures is not None and found.measures() == measures.measures()
     tree = workspace.vault("points", by="test").tree(workspace.registry.all(Dataset)[0][1].test)
-    assert tree.data(tree.names[0])
+    assert tree.view(0)
     assert "wrong " not in restored.cdl(DATA, "doctor", "--full")
 
 

@@ -15,6 +15,7 @@ from cdl.housekeeping.needed import missing
 from cdl.journal import stream
 from cdl.registry.records import Dataset, Decision, Model, Request, encode
 from cdl.sharing import parcel
+from cdl.store.table import Table
 from tests.projects import DATA, REVIEW, SCIENCE, Toy
 from tests.sharing.conftest import Team
 
@@ -77,7 +78,7 @@ def test_a_missing_object_is_named_with_what_needs_it(shared: Team) -> None:
     workspace = shared.b.become(SCIENCE)
     identity, model = workspace.registry.all(Model)[0]
     record = workspace.registry.all(Dataset)[0][1]
-    item = workspace.store.tree(record.train).entries[0].object
+    item = Table(workspace.store, record.train).root["needs"][0]  # the pack that it lies in
     for name in (model.weights, item):
         workspace.store.path(name).unlink()
     found = findings(shared.b, SCIENCE)

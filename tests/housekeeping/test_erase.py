@@ -17,8 +17,8 @@ from cdl.sharing.push import push
 from cdl.store.erased import ERASED, Tombstone, encode
 from cdl.store.hold import holding
 from cdl.store.remote import Folder
-from cdl.store.seal import manifest
 from cdl.store.store import Store, digest
+from cdl.store.table import read_root
 from cdl.workflow.workspace import Workspace
 from tests.projects import DATA, REVIEW, SCIENCE, YAML, make_toy, table
 from tests.sharing.conftest import Team
@@ -41,18 +41,21 @@ def holding_bytes(folder: Path, data: bytes) -> list[Path]:
 def an_item(workspace: Workspace, side: str) -> tuple[str, bytes]:
     """An item of a side, with its bytes."""
     if side == "train":
-        entry = workspace.store.tree(version(workspace).train).entries[3]
-        return entry.name, workspace.store.get(entry.object)
-    tree = workspace.vault("points", by="test").tree(version(workspace).test)
-    return tree.names[3], tree.data(tree.names[3])
+        tree = workspace.store.tree(version(workspace).train)
+    else:
+        tree = workspace.vault("points", by="test").tree(version(workspace).test)
+    return tree.names[3], bytes(tree.view(3))
 
 
 def opened(workspace: Workspace, record: Dataset) -> dict[str, bytes]:
     """Every item of a version that can be read."""
     tree = workspace.vault("points", by="test").tree(record.test)
-    entries = workspace.store.tree(record.train).entries
-    found = {e.name: workspace.store.get(e.object) for e in entries if workspace.store.erased(e.object) is None}
-    return found | {n: tree.data(n) for n in tree.names if not tree.erased(n)}
+    return workspace.store.tree(record.train).contents() | tree.contents()
+
+
+def packs_of(workspace: Workspace, tree: str) -> list[str]:
+    """The objects that the contents of a tree lie in."""
+    return list(read_root(workspace.store.view(tree), where=tree)["needs"])
 
 
 @pytest.mark.parametrize("side", ["train", "test"])
@@ -60,8 +63,8 @@ def test_the_bytes_go_everywhere_and_nothing_else_does(shared: Team, tmp_path: P
     a = shared.a.become(DATA)
     item, data = an_item(a, side)
     before = opened(a, version(a))
-    packs = manifest(a.store, version(a).test)["packs"] if side == "test" else []
-    raw = manifest(a.store, version(a).sources[0].raw)["packs"]
+    packs = packs_of(a, version(a).test if side == "test" else version(a).train)
+    raw = packs_of(a, version(a).sources[0].raw)
     assert side == "test" or (holding_bytes(shared.store, data) and holding_bytes(shared.b.root / ".cdl", data))
     assert collect(a.clone, remove=False, older_than=0).gone, (
         "nothing that was computed from it is kept for the next time"
@@ -80,12 +83,13 @@ def test_the_bytes_go_everywhere_and_nothing_else_does(shared: Team, tmp_path: P
     a = shared.a.become(DATA)
     assert opened(a, version(a)) == {i: d for i, d in before.items() if i != item}
     vault = a.vault("points", by="test")
-    assert not any(data in vault.get(p) for p in packs) and not any(vault.get(p).strip(b"\0") for p in raw)
+    assert not any(data in bytes(vault.read(p)) for p in packs)
+    assert raw == packs_of(a, version(a).sources[0].raw) and not any(a.store.has(a.store.standing(p)) for p in raw)
     with pytest.raises(NotFound, match="was erased") as caught:
         (
             training(a, a.registry.all(Dataset)[0][0], None)
             if side == "train"
-            else a.vault("points", by="test").tree(version(a).test).data(item)
+            else a.vault("points", by="test").tree(version(a).test).get(item)
         )
     assert "she asked" in str(caught.value) and DATA in str(caught.value) and item[:12] in str(caught.value)
     c = shared.another(tmp_path / "c", DATA)
@@ -128,7 +132,7 @@ def test_killed_in_between_it_goes_on(shared: Team, monkeypatch: pytest.MonkeyPa
     a = shared.a.become(DATA)
     item, _ = an_item(a, "test")
     before = opened(a, version(a))
-    packs = manifest(a.store, version(a).test)["packs"]
+    packs = packs_of(a, version(a).test)
     real, calls = Store.remove, list[str]()
 
     def dies(self: Store, name: str, *, older_than: float | None = None) -> bool:
@@ -165,7 +169,7 @@ def test_two_items_of_one_pack_go_one_after_the_other(shared: Team) -> None:
         shared.a.cdl(DATA, "data", "erase", item, "--yes")
     a = shared.a.become(DATA)
     assert set(opened(a, version(a))) == set(before) - set(tree.names[:2])
-    assert len({a.store.standing(p) for p in manifest(a.store, version(a).test)["packs"]}) == 1
+    assert len({a.store.standing(p) for p in packs_of(a, version(a).test)}) == 1
     shared.b.cdl(SCIENCE, "sync")
     assert "wrong " not in shared.b.cdl(SCIENCE, "doctor", "--full")
     with pytest.raises(NotFound, match="no item"):
@@ -187,7 +191,8 @@ def test_only_the_data_engineer_and_only_when_asked_and_nothing_runs(shared: Tea
 def test_a_clone_that_sends_it_once_more_loses_it_with_its_next_sync(shared: Team) -> None:
     a = shared.a.become(DATA)
     item, data = an_item(a, "train")
-    name = a.store.tree(version(a).train)[item].object
+    name = packs_of(a, version(a).train)[0]
+    data = a.store.get(name)
     shared.a.cdl(DATA, "data", "erase", item, "--yes")
     place = shared.store / "objects" / name[:2] / name[2:]
     place.write_bytes(data)  # who was sending it just then

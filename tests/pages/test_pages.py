@@ -226,7 +226,7 @@ def test_nothing_sealed_or_masked_stands_on_any_page(whole: Whole) -> None:
     workspace = whole.toy.become(DATA)
     dataset, labels = released(workspace, "points")
     tree = workspace.vault("points", by="test").tree(dataset_record(workspace, dataset).test)
-    sealed = [json.loads(tree.data(name)) for name in tree.names]
+    sealed = [json.loads(data) for data in tree.contents().values()]
     seen = {(row["x"], row["y"]) for row in map(json.loads, training(workspace, dataset, labels).contents)}
     alone = [row for row in sealed if (row["x"], row["y"]) not in seen]
     assert len(alone) > 20 and all(row["note"].startswith(HIDDEN) for row in alone)

@@ -26,7 +26,6 @@ from cdl.registry.records import (
 )
 from cdl.registry.registry import Registry
 from cdl.store.store import Store
-from cdl.store.tree import Entry
 
 WHO = "a@example.org"
 
@@ -80,13 +79,13 @@ class Kept:
     def dataset(self, items: Mapping[str, str], *, name: str = "points", head: bool = True) -> str:
         """A version of a dataset with these training items, after the one that stands."""
         before = self.registry.head(DatasetHead, name)
-        entries = [Entry(i, self.store.put(text.encode()), len(text)) for i, text in items.items()]
+        train = self.store.put_tree({i: text.encode() for i, text in items.items()})
         record = Dataset(
             name=name,
             parent=before.version if before else None,
             sources=[],
             split=Split(test=0.5, ledger="s:" + "0" * 64, set_aside={"count": 0, "tree": None}),
-            steps=[Stage(name="ingest", train=self.store.put_tree(entries), test="s:" + "1" * 64)],
+            steps=[Stage(name="ingest", train=train, test="s:" + "1" * 64)],
             items={"train": len(items), "test": 7},
             data_key="k-1",
             rejected={"reasons": {}, "tree": None},
@@ -117,7 +116,7 @@ class Kept:
 
     def transformation(self, dataset: str, state: str = "scale") -> str:
         """A transformation that was fitted on a dataset."""
-        tree = self.store.put_tree([Entry("state.json", self.store.put(state.encode()), len(state))])
+        tree = self.store.put_tree({"state.json": state.encode()})
         return self.commit(
             Transformation(call="m:T", code="c", parameters={}, fitted_on={"dataset": dataset}, state=tree)
         )
@@ -149,7 +148,7 @@ class Kept:
 
     def package(self, model: str, transformation: str | None = None, files: str = "x") -> str:
         """A package of a model."""
-        tree = self.store.put_tree([Entry("weights", self.store.put(files.encode()), len(files))])
+        tree = self.store.put_tree({"weights": files.encode()})
         return self.commit(Package(model=model, transformation=transformation, tree=tree, wrapper="w", environment={}))
 
     def promote(self, model: str, name: str = "side") -> None:

@@ -1,16 +1,18 @@
 """What names lead to: whole, each once, an object after what it names."""
 
+import random
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cdl import document
 from cdl.journal import batch
-from cdl.store import reach
-from cdl.store.seal import SealedItem, Vault
-from cdl.store.store import Store
-from cdl.store.tree import Entry
+from cdl.store import builder, reach
+from cdl.store.seal import Vault
+from cdl.store.store import Store, digest
+from cdl.store.table import Table
 
 KEY, IDENTITY = bytes(32), bytes([1]) * 32
 
@@ -19,15 +21,15 @@ def test_everything_behind_a_name_is_found_and_stands_after_what_it_names(tmp_pa
     store = Store(tmp_path)
     vault = Vault(store, KEY, "k-1", identity=IDENTITY)
     loose = store.put(b"nobody names it")
-    items = [store.put(b"one"), store.put(b"two")]
-    tree = store.put_tree([Entry("a", items[0], 3), Entry("b", items[1], 3)])
-    sealed = vault.put_tree([SealedItem("x", b"secret"), SealedItem("y", b"more")])
+    tree = store.put_tree({"a": b"one", "b": b"two", "c": bytes(2_000_000)})
+    sealed = vault.put_tree({"x": (b"secret", {}), "y": (b"more", {})})
     points = store.put(b"points")
     rows = store.put(batch.write({"result": [points, None]}))
     result = store.put(document.canonical({"tree": tree, "test": sealed, "rows": rows, "other": "ab" * 32}))
     found = list(reach.reachable(store, [result]))
     assert set(found) == set(store.names()) - {loose} and len(found) == len(set(found))
-    assert found[-1] == result and found.index(tree) > max(found.index(i) for i in items)
+    needs = Table(store, tree).root["needs"]
+    assert len(needs) == 2 and found[-1] == result and found.index(tree) > max(found.index(i) for i in needs)
     assert found.index(rows) > found.index(points)
     assert list(reach.reachable(store, [result], known=[tree, rows, sealed[2:]])) == [result]
 
@@ -35,9 +37,21 @@ def test_everything_behind_a_name_is_found_and_stands_after_what_it_names(tmp_pa
 def test_content_is_not_looked_into(tmp_path: Path) -> None:
     store = Store(tmp_path)
     other = store.put(b"of somebody else")
-    item = store.put(document.canonical({"quotes": other}))
-    tree = store.put_tree([Entry("a.json", item, 1)])
-    assert set(reach.reachable(store, [tree])) == {tree, item}
+    quoting = b"cdl-table-1\n" + document.canonical({"quotes": other}).ljust(1_500_000)
+    tree = store.put_tree({"a.json": document.canonical({"quotes": other}), "b": quoting})
+    assert other not in set(reach.reachable(store, [tree]))
+    assert set(reach.reachable(store, [digest(quoting)])) == {digest(quoting)}
+
+
+def test_a_content_in_chunks_is_found_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "CHUNKED_BYTES", 3_000_000)
+    store = Store(tmp_path)
+    loose = store.put(b"nobody names it")
+    tree = store.put_tree({"large": random.Random(1).randbytes(9_000_000), "small": b"x"})
+    assert set(reach.reachable(store, [tree])) == set(store.names()) - {loose}
+    chunk = next(n for n in Table(store, Table(store, tree).root["tables"][0]).root["needs"])
+    store.remove(chunk)
+    assert list(reach.missing(store, [tree])) == [chunk]
 
 
 def test_objects_that_name_each_other_in_a_chain_do_not_end_the_stack(tmp_path: Path) -> None:
@@ -50,12 +64,13 @@ def test_objects_that_name_each_other_in_a_chain_do_not_end_the_stack(tmp_path: 
 
 def test_what_a_tree_lacks_is_named(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    item = store.put(b"one")
-    tree = store.put_tree([Entry("a", item, 3)])
-    sealed = Vault(store, KEY, "k-1", identity=IDENTITY).put_tree([SealedItem("x", b"secret")])
+    tree = store.put_tree({"a": b"one"})
+    sealed = Vault(store, KEY, "k-1", identity=IDENTITY).put_tree({"x": (b"secret", {})})
     assert reach.missing(store, [tree, sealed[2:]]) == {}
-    store.path(item).unlink()
-    assert reach.missing(store, [tree]) == {item: tree}
+    for name in (tree, sealed[2:]):
+        for need in [n[-64:] for n in Table(store, name).root["needs"]]:
+            store.path(need).unlink()
+            assert reach.missing(store, [name]) == {need: name}
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))

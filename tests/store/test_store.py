@@ -2,12 +2,9 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cdl.errors import ConfigError, Corrupt, NotFound
 from cdl.store.store import Store, digest
-from cdl.store.tree import Entry, encode
 
 
 @pytest.fixture
@@ -45,28 +42,6 @@ def test_a_missing_object_and_a_name_that_is_none(store: Store) -> None:
         store.get("0" * 64)
     with pytest.raises(ConfigError):
         store.get("../../etc/passwd")
-
-
-def test_trees_do_not_depend_on_order_and_refuse_names_that_escape(store: Store) -> None:
-    entries = [Entry("b", "0" * 64, 1), Entry("a/c", "1" * 64, 2, {"w": 8})]
-    assert store.put_tree(entries) == store.put_tree(entries[::-1])
-    tree = store.tree(store.put_tree(entries))
-    assert tree.names == ("a/c", "b") and tree["a/c"].meta == {"w": 8}
-    for name in ("../x", "/x", "a//b", "a/./b", "", "a\0b", "a/.."):
-        with pytest.raises(Corrupt):
-            encode([Entry(name, "0" * 64, 1)])
-    with pytest.raises(Corrupt, match="twice"):
-        encode([Entry("a", "0" * 64, 1), Entry("a", "1" * 64, 1)])
-    with pytest.raises(Corrupt):
-        store.tree(store.put(b"no tree"))
-
-
-@given(names=st.lists(st.from_regex(r"[a-z]{1,3}(/[a-z]{1,3}){0,2}", fullmatch=True), unique=True, max_size=8))
-def test_tree_is_a_dictionary(names: list[str]) -> None:
-    entries = [Entry(n, digest(n.encode()), len(n)) for n in names]
-    from cdl.store.tree import decode  # noqa: PLC0415
-
-    assert decode(encode(entries), "x").by_name == {e.name: e for e in entries}
 
 
 def test_folders_go_in_and_come_out(store: Store, tmp_path: Path) -> None:

@@ -296,9 +296,8 @@ def test_sealing_again_makes_a_version_that_only_the_new_key_opens(team: Team) -
     vault = workspace.vault("points", by="test")
     for new, was in zip(sealed[1:], earlier[1:], strict=True):
         trees = vault.tree(new), vault.tree(was)
-        assert [(n, trees[0].data(n), trees[0].meta(n)) for n in trees[0].names] == [
-            (n, trees[1].data(n), trees[1].meta(n)) for n in trees[1].names
-        ]
+        assert trees[0].contents() == trees[1].contents()
+        assert [(e.name, e.meta) for e in trees[0].entries] == [(e.name, e.meta) for e in trees[1].entries]
     who_left = Vault(workspace.store, old.data_key("k-1"), "k-1", identity=old.identity_key)
     assert len(who_left.tree(record.test)) == record.items["test"]
     for name in (again.test, again.sources[0].raw):

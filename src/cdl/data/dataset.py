@@ -74,21 +74,22 @@ def training(
     Needs no key.
     """
     record = dataset_record(workspace, dataset_id)
-    entries = workspace.store.tree(record.train).entries
+    tree = workspace.store.tree(record.train)
+    order = sorted(range(len(tree)), key=tree.names.__getitem__)
     values, classes = _values(workspace, labels_id, TRAIN, None)
     mask = mask_in_force(workspace, record.name) if mask is None else mask
     return Items(
-        ids=tuple(e.name for e in entries),
-        contents=tuple(masked(workspace.store.get(e.object), mask) for e in entries),
-        fields=tuple({k: v for k, v in e.meta.items() if k not in mask} for e in entries),
-        labels=tuple(values.get(e.name) for e in entries),
+        ids=tuple(tree.names[i] for i in order),
+        contents=tuple(masked(bytes(data), mask) for data in tree.take(order)),
+        fields=tuple({k: v for k, v in tree.meta(i).items() if k not in mask} for i in order),
+        labels=tuple(values.get(tree.names[i]) for i in order),
         classes=classes,
     )
 
 
 def class_counts(workspace: Workspace, dataset_id: str, labels_id: str) -> dict[str, int]:
     """How many training items of a version have each class of a snapshot, in the order of the classes. Needs no key."""
-    names = {e.name for e in workspace.store.tree(dataset_record(workspace, dataset_id).train).entries}
+    names = {*workspace.store.tree(dataset_record(workspace, dataset_id).train).names}
     values, classes = _values(workspace, labels_id, TRAIN, None)
     found = Counter(value for item, value in values.items() if item in names)
     return {name: found[name] for name in classes}
@@ -112,11 +113,11 @@ def sealed_test(workspace: Workspace, dataset_id: str, labels_id: str, vault: Va
     tree = vault.tree(record.test)
     values, classes = _values(workspace, labels_id, TEST, vault)
     mask = mask_in_force(workspace, record.name)
-    names = [n for n in tree.names if n in values]
+    names = sorted(n for n in tree.names if n in values)
     return Items(
         ids=tuple(names),
-        contents=tuple(masked(tree.data(n), mask) for n in names),
-        fields=tuple({k: v for k, v in tree.meta(n).items() if k not in mask} for n in names),
+        contents=tuple(masked(tree.get(n), mask) for n in names),
+        fields=tuple({k: v for k, v in tree.meta_of(n).items() if k not in mask} for n in names),
         labels=tuple(values[n] for n in names),
         classes=classes,
     )
@@ -130,14 +131,11 @@ def equal_items(workspace: Workspace, trained_on: str, tested_on: str, vault: Va
     """
     train, test = dataset_record(workspace, trained_on), dataset_record(workspace, tested_on)
     of_train, of_test = (ledgers.read(vault, d.split.ledger).origins for d in (train, test))
-    train_ids = [e.name for e in workspace.store.tree(train.steps[0].train).entries]
+    train_ids = workspace.store.tree(train.steps[0].train).names
     tested = {of_test[i].equal for i in vault.tree(test.steps[0].test).names}
     before = {of_train[i].equal for i in train_ids} & tested
     sealed = vault.tree(test.test)
-    contents = {vault.digest(sealed.data(n)) for n in sealed.names if not sealed.erased(n)}
-    entries = [e for e in workspace.store.tree(train.train).entries if workspace.store.erased(e.object) is None]
-    cleaned = [workspace.store.get(e.object) for e in entries]
-    after = contents & {vault.digest(c) for c in cleaned}
+    after = sealed.hashes() & workspace.store.tree(train.train).hashes()
     return {"before_cleaning": len(before), "after_cleaning": len(after)}
 
 

@@ -59,7 +59,7 @@ def current(workspace: Workspace, name: str) -> tuple[str, Dataset]:
 
 def sides(workspace: Workspace, record: Dataset) -> dict[str, Side]:
     """The side of each item of a version. Needs the key."""
-    train = {e.name: TRAIN for e in workspace.store.tree(record.train).entries}
+    train = dict.fromkeys(workspace.store.tree(record.train).names, TRAIN)
     sealed = workspace.vault(record.name, by="labeling").tree(record.test)
     return train | dict.fromkeys(sealed.names, TEST)
 
@@ -113,11 +113,12 @@ def unlabeled(workspace: Workspace, name: str, *, every: bool = False) -> list[t
     vault = workspace.vault(name, by="labeling")
     sealed = vault.tree(dataset.test)
     known = set() if every else {row.item for side in (TRAIN, TEST) for row in rows(workspace, name, side)}
-    store = workspace.store
-    entries = [e for e in store.tree(dataset.train).entries if store.erased(e.object) is None]
-    found = [(e.name, workspace.store.get(e.object)) for e in entries if e.name not in known]
-    found += [(n, sealed.data(n)) for n in sealed.names if n not in known and not sealed.erased(n)]
-    return sorted(found)
+    return sorted(
+        (name, bytes(tree.view(place)))
+        for tree in (workspace.store.tree(dataset.train), sealed)
+        for place, name in enumerate(tree.names)
+        if name not in known and not tree.erased(place)
+    )
 
 
 def check_value(value: str, classes: Sequence[str], *, where: str) -> None:

@@ -14,13 +14,13 @@ from cdl.config.load import parse
 from cdl.config.schema import Split
 from cdl.data import labels, versions
 from cdl.data.dataset import dataset_record, labels_record
-from cdl.data.process import Content
 from cdl.data.split import TEST, TRAIN
-from cdl.data.stages import number_sources, take_in
+from cdl.data.stages import contents, number_sources, take_in
 from cdl.data.versions import DATA_REFS
 from cdl.errors import NotFound
 from cdl.registry.records import Dataset, Labels, encode, short
 from cdl.store.erased import ITEMS, read_item
+from cdl.store.tree import content_of
 from cdl.workflow.workspace import Workspace
 
 
@@ -126,13 +126,13 @@ def _recorded(workspace: Workspace, identity: str, record: Labels, side: str) ->
 
 def _open_side(workspace: Workspace, record: Dataset, commit: str) -> bool:
     """Whether every step makes of the ingested training items what it made."""
-    store = workspace.store
-    items = {e.name: Content(store.get(e.object), e.meta) for e in store.tree(record.steps[0].train).entries}
+    items = contents(workspace.store.tree(record.steps[0].train))
     config = parse(workspace.git.read(commit, "cdl.yaml") or b"", where=f"{commit[:8]}:cdl.yaml")
     draft = versions.begin_open(workspace, record.name, config, commit, items)
     draft.again = True
     versions.steps(draft)
-    return [s.train for s in draft.stages] == [s.train for s in record.steps[1:]]
+    made = [content_of(workspace.store, stage.train) for stage in draft.stages]
+    return made == [content_of(workspace.store, stage.train) for stage in record.steps[1:]]
 
 
 def _again(workspace: Workspace, record: Dataset, commit: str) -> Dataset:
@@ -144,8 +144,7 @@ def _again(workspace: Workspace, record: Dataset, commit: str) -> Dataset:
     draft.config = msgspec.structs.replace(draft.config, split=split)
     number_sources(draft, record.sources)
     for place, source in enumerate(record.sources):
-        tree = draft.vault.tree(source.raw)
-        files = {n: tree.data(n) for n in tree.names}
+        files = draft.vault.tree(source.raw).contents()
         draft.sources.append(source)
         take_in(draft, place, files)
     versions.pipeline(draft)

@@ -9,7 +9,7 @@ import msgspec
 
 from cdl.data.versions import DATA_REFS, commit
 from cdl.registry.records import Dataset, DatasetHead, Stage
-from cdl.store.seal import SealedItem, Vault
+from cdl.store.seal import Vault
 from cdl.workflow.members import approved
 from cdl.workflow.policy import require_role
 from cdl.workflow.step import Work
@@ -82,4 +82,5 @@ def _maybe(vault: Vault, name: str | None) -> str | None:
 def _tree(vault: Vault, name: str) -> str:
     """A sealed tree, sealed again; without what was erased."""
     tree = vault.tree(name)
-    return vault.put_tree(SealedItem(n, tree.data(n), tree.meta(n)) for n in tree.names if not tree.erased(n))
+    left = [place for place in range(len(tree)) if not tree.erased(place)]
+    return vault.put_tree({tree.names[place]: (bytes(tree.view(place)), tree.meta(place)) for place in left})

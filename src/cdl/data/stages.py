@@ -25,9 +25,11 @@ from cdl.errors import ConfigError, Refused
 from cdl.jobs.closure import Closure, closure
 from cdl.jobs.environment import Environment
 from cdl.registry.records import Dataset, Source, Split, Stage
+from cdl.store.builder import Builder
 from cdl.store.erased import ITEMS, read_item
-from cdl.store.seal import SealedItem, Vault
-from cdl.store.tree import Entry
+from cdl.store.seal import Vault
+from cdl.store.table import Box
+from cdl.store.tree import Tree, open_tree
 from cdl.workflow.workspace import Workspace
 
 ID_DIGITS = 32  # hex digits of an item's id
@@ -74,7 +76,7 @@ def collect(draft: Draft) -> None:
         if source.command is not None:
             draft.workspace.trusted.require_code()
         files = _without_erased(draft, place, source, fetch(source, draft.workspace.root))
-        raw = draft.vault.put_tree(SealedItem(name, data) for name, data in files.items())
+        raw = draft.vault.put_tree({name: (data, {}) for name, data in files.items()})
         declared = msgspec.to_builtins(source)
         draft.sources.append(Source(raw=raw, **{k: v for k, v in declared.items() if v is not None and k != "get"}))
         take_in(draft, place, files)
@@ -167,7 +169,7 @@ def split(draft: Draft) -> None:
         for i, (place, raw) in draft.raw.items()
     } | draft.unfit
     aside = [i for i, row in draft.rows.items() if row.side == ASIDE]
-    kept = [SealedItem(i, draft.raw[i][1].content, dict(draft.raw[i][1].fields)) for i in aside]
+    kept = {i: (draft.raw[i][1].content, draft.raw[i][1].fields) for i in aside}
     draft.split = Split(
         test=draft.config.split.test,
         by=by,
@@ -233,20 +235,26 @@ def _literal(draft: Draft, code: Closure, reasons: set[str]) -> set[str]:
 def keep(draft: Draft, name: str, code: Closure | None) -> None:
     """Stores both sets as they are now, and notes the stage."""
     store = draft.workspace.store
-    train = [
-        Entry(i, store.put(item.data), len(item.data), dict(item.fields))
-        for i, item in sorted(draft.sets[TRAIN].items())
-    ]
-    test = [SealedItem(i, item.data, dict(item.fields)) for i, item in draft.sets[TEST].items()]
+    before = next((s for s in draft.parent.steps if s.name == name), None) if draft.parent else None
+    last = draft.stages[-1] if draft.stages else None
     draft.stages.append(
         Stage(
             name=name,
-            train=store.put_tree(train),
-            test=draft.vault.put_tree(test),
+            train=_kept(store, draft.sets[TRAIN], [s.train if s else None for s in (before, last)]),
+            test=_kept(draft.vault, draft.sets[TEST], [s.test if s else None for s in (before, last)]),
             code=code.id if code else None,
             environment=environment_id(draft.environment) if code else None,
         )
     )
+
+
+def _kept(box: Box, items: Mapping[str, Content], earlier: Sequence[str | None]) -> str:
+    """A tree of items. `earlier` are the one of the version before, which it follows, and the one of the last stage."""
+    before, last = (open_tree(box, name) if name else None for name in earlier)
+    builder = Builder(box, before=before, known=[last] if last else [])
+    for identity, item in sorted(items.items()):
+        builder.add(identity, item.data, item.fields)
+    return builder.finish()
 
 
 def known(draft: Draft, name: str, code: Closure) -> dict[str, Content | Rejected]:
@@ -275,7 +283,8 @@ def rejections(vault: Vault, dataset: Dataset) -> dict[str, tuple[str, str]]:
     if not dataset.rejected.get("tree"):
         return {}
     tree = vault.tree(dataset.rejected["tree"])
-    return {i: (tree.meta(i)["step"], tree.meta(i)["reason"]) for i in tree.names if not tree.erased(i)}
+    kept = {name: tree.meta(place) for place, name in enumerate(tree.names) if not tree.erased(place)}
+    return {name: (meta["step"], meta["reason"]) for name, meta in kept.items()}
 
 
 def environment_id(environment: Environment) -> str:
@@ -284,11 +293,14 @@ def environment_id(environment: Environment) -> str:
 
 
 def _both(draft: Draft, stage: Stage) -> dict[str, Content]:
-    store = draft.workspace.store
-    entries = [e for e in store.tree(stage.train).entries if store.erased(e.object) is None]
-    items = {e.name: Content(store.get(e.object), e.meta) for e in entries}
-    sealed = draft.vault.tree(stage.test)
-    return items | {i: Content(sealed.data(i), sealed.meta(i)) for i in sealed.names if not sealed.erased(i)}
+    return contents(draft.workspace.store.tree(stage.train)) | contents(draft.vault.tree(stage.test))
+
+
+def contents(tree: Tree) -> dict[str, Content]:
+    """The items of a tree by id, but for those that were erased."""
+    places = [place for place in range(len(tree)) if not tree.erased(place)]
+    found = zip(places, tree.take(places), strict=True)
+    return {tree.names[place]: Content(bytes(data), tree.meta(place)) for place, data in found}
 
 
 def closure_of(

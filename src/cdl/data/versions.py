@@ -19,7 +19,7 @@ from cdl.git.snapshot import Snapshot, snapshot
 from cdl.jobs.environment import environment
 from cdl.registry.records import Dataset, DatasetHead, encode, short
 from cdl.store.hold import holding
-from cdl.store.seal import SealedItem, Vault
+from cdl.store.seal import Vault
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
@@ -159,10 +159,10 @@ def finish(draft: Draft, parent_id: str | None, answers: str | None) -> Dataset:
     """The record of a draft. The version before is its parent, unless nothing differs from it."""
     if draft.split is None:
         raise Corrupt("the draft has no split", where=draft.name)
-    kept = [
-        SealedItem(i, o.item.data, {"step": step, "reason": o.reason, "fields": dict(o.item.fields)})
+    kept = {
+        i: (o.item.data, {"step": step, "reason": o.reason, "fields": dict(o.item.fields)})
         for i, (step, o) in draft.rejected.items()
-    ]
+    }
     return Dataset(
         name=draft.name,
         parent=parent_id,

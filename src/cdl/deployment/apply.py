@@ -15,7 +15,6 @@ from cdl.errors import CdlError, Conflict, NotFound, Refused
 from cdl.git.commit import merge_in_memory
 from cdl.registry.chain import Chain
 from cdl.registry.records import DeploymentHead, Package, short
-from cdl.store.store import digest
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
@@ -126,10 +125,10 @@ def checkout(workspace: Workspace, stage: str, identity: str) -> Path:
 def _holds(workspace: Workspace, tree: str, place: Path) -> bool:
     """Whether a folder holds exactly the files of a tree."""
     files = {p.relative_to(place).as_posix(): p for p in place.rglob("*") if not p.is_dir() or p.is_symlink()}
-    entries = workspace.store.tree(tree).by_name
-    if files.keys() != entries.keys() or any(p.is_symlink() or not p.is_file() for p in files.values()):
+    kept = workspace.store.tree(tree)
+    if files.keys() != set(kept.names) or any(p.is_symlink() or not p.is_file() for p in files.values()):
         return False
-    return all(digest(path.read_bytes()) == entries[name].object for name, path in files.items())
+    return all(path.read_bytes() == kept.get(name) for name, path in files.items())
 
 
 def _deploy(workspace: Workspace, line: Line, stage: str, identity: str, *, command: str, because: str | None) -> Stage:

@@ -20,7 +20,6 @@ from cdl.model.arrays import array, array_bytes
 from cdl.model.loading import spec, state_of
 from cdl.model.source import model_record, source
 from cdl.registry.records import Model, Package, encode, short
-from cdl.store.tree import Entry
 from cdl.workflow.policy import verdict_on
 from cdl.workflow.workspace import Workspace
 
@@ -36,8 +35,7 @@ def build(workspace: Workspace, name: str, model_id: str) -> str:
     workspace.tell(f"package   {short(model_id)}: model, transformation, code, reference")
     model = model_record(workspace, model_id)
     files = contents(workspace, name, model_id, model)
-    put = workspace.store.put
-    tree = workspace.store.put_tree(Entry(path, put(data), len(data)) for path, data in files.items())
+    tree = workspace.store.put_tree(files)
     record = Package(
         model=model_id,
         transformation=model.transformation,

@@ -29,7 +29,6 @@ from cdl.registry.records import (
     short,
 )
 from cdl.registry.registry import PRODUCTION
-from cdl.store.tree import Entry
 from cdl.workflow.workspace import Workspace
 
 
@@ -79,9 +78,9 @@ def _named(workspace: Workspace, what: str | None) -> list[str]:
 def _package(workspace: Workspace, identity: str, record: Package) -> list[Same]:
     model = model_record(workspace, record.model)
     found = _model(workspace, record.model, model)
-    described = workspace.store.get(workspace.store.tree(record.tree)["package.json"].object)
+    described = workspace.store.tree(record.tree).get("package.json")
     files = packages.contents(workspace, json.loads(described)["name"], record.model, model)
-    tree = workspace.store.put_tree(Entry(p, workspace.store.put(d), len(d)) for p, d in files.items())
+    tree = workspace.store.put_tree(files)
     return [*found, Same(what="package", name=short(identity), identical=tree == record.tree)]
 
 

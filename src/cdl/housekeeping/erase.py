@@ -5,7 +5,7 @@ what stands in its place is stored and sent, the tombstone is taken once in all,
 the item and is named by nothing goes too. A version that held the item stays readable but for it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +22,11 @@ from cdl.sharing.place import object_name
 from cdl.sharing.signed import content
 from cdl.store.erased import ERASED, ITEMS, ErasedItem, Tombstone, encode, read_item
 from cdl.store.hold import held
-from cdl.store.seal import SealedTree, Vault
-from cdl.store.store import SEALED, digest
+from cdl.store.lost import Replaced, blanked, unlisted
+from cdl.store.seal import Vault
+from cdl.store.store import SEALED
+from cdl.store.table import Box
+from cdl.store.tree import Tree, open_tree
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
@@ -93,7 +96,7 @@ def plan(workspace: Workspace, dataset: str, what: str, *, because: str | None =
     _plan_sealed(trees, contents, made, also)
     _plan_ledgers(workspace, versions, made)
     vault = _vault(workspace, dataset, next(iter(versions.values())).data_key)
-    made.digests = sorted(vault.digest(c) for c in contents)
+    made.digests = sorted(vault.digest(c) for c in contents.values())
     made.also = sorted(also - {item})
     _plan_affected(workspace, every, made)
     before = workspace.store.claimed(f"{ITEMS}{dataset}/{item}")
@@ -163,57 +166,63 @@ def _trees(workspace: Workspace, records: Iterable[Dataset]) -> _Trees:
     return found
 
 
-def _contents(workspace: Workspace, dataset: str, versions: dict[str, Dataset], item: str, trees: _Trees) -> set[bytes]:
-    """The bytes that the item has at any stage of any version."""
-    store, found = workspace.store, set[bytes]()
+def _contents(
+    workspace: Workspace, dataset: str, versions: dict[str, Dataset], item: str, trees: _Trees
+) -> dict[bytes, bytes]:
+    """The bytes that the item has at any stage of any version, by their hash."""
+    store, found = workspace.store, dict[bytes, bytes]()
     for record in versions.values():
-        for stage in record.steps:
-            entry = store.tree(stage.train).by_name.get(item)
-            if entry is not None and store.erased(entry.object) is None:
-                found.add(store.get(entry.object))
-        for name in [*(s.test for s in record.steps), record.split.set_aside.get("tree"), record.rejected.get("tree")]:
-            tree = trees.sealed[name].tree(name) if name else None
-            if tree is not None and item in tree.names and not tree.erased(item):
-                found.add(tree.data(item))
+        aside = [record.split.set_aside.get("tree"), record.rejected.get("tree")]
+        sealed = [trees.sealed[name].tree(name) for name in [*(s.test for s in record.steps), *aside] if name]
+        for tree in [*(store.tree(stage.train) for stage in record.steps), *sealed]:
+            place = tree.places.get(item)
+            if place is not None and not tree.erased(place):
+                found[tree.hash(place)] = bytes(tree.view(place))
     return found
 
 
 def _plan_open(
-    workspace: Workspace, records: Iterable[Dataset], contents: set[bytes], made: Plan, also: set[str]
+    workspace: Workspace, records: Iterable[Dataset], contents: Mapping[bytes, bytes], made: Plan, also: set[str]
 ) -> None:
     """Open trees that name the item or the same bytes."""
-    names = {digest(c) for c in contents}
+    gone: set[bytes] = set()
     for record in records:
         for tree in dict.fromkeys(stage.train for stage in record.steps):
             if not workspace.store.has(workspace.store.standing(tree)):
                 continue
-            entries = [e for e in workspace.store.tree(tree).entries if e.meta or not workspace.store.erased(e.object)]
-            own = {e.name for e in entries if record.name == made.dataset and e.name == made.item}
-            lost = own | {e.name for e in entries if e.object in names}
+            found = workspace.store.tree(tree)
+            lost = {
+                name
+                for name, place in _left(found).items()
+                if (record.name == made.dataset and name == made.item) or found.hash(place) in contents
+            }
+            gone |= {found.hash(found.places[name]) for name in lost}
             if lost:
                 made.open[tree] = sorted(lost)
                 also.update(lost)
-    made.objects = sorted(n for n in names if workspace.store.has(n))
+    there = {h for h in contents if workspace.store.has(h.hex())}
+    made.objects = sorted(h.hex() for h in gone | there)  # also those that lie in packs: nobody stores them again
 
 
-def _plan_sealed(trees: _Trees, contents: set[bytes], made: Plan, also: set[str]) -> None:
+def _plan_sealed(trees: _Trees, contents: Mapping[bytes, bytes], made: Plan, also: set[str]) -> None:
     """Sealed trees with the item or the same bytes, and raw files that hold it."""
     for name, vault in trees.sealed.items():
         tree = vault.tree(name)
-        lost = {n for n in _left(tree) if n == made.item or tree.data(n) in contents}
+        lost = {n for n, place in _left(tree).items() if n == made.item or tree.hash(place) in contents}
         if lost:
             made.sealed[name] = sorted(lost)
             also.update(lost)
     for name, vault in trees.raw.items():
         tree = vault.tree(name)
-        lost = {n for n in _left(tree) if tree.data(n) in contents}
+        lost = {n for n, place in _left(tree).items() if tree.hash(place) in contents}
         made.files = sorted({*made.files, *lost})
         if lost:
             made.sealed[name] = sorted(lost)
 
 
-def _left(tree: SealedTree) -> list[str]:
-    return [name for name in tree.names if not tree.erased(name)]
+def _left(tree: Tree) -> dict[str, int]:
+    """The places of what was not erased, by name."""
+    return {name: place for name, place in tree.places.items() if not tree.erased(place)}
 
 
 def _plan_ledgers(workspace: Workspace, versions: dict[str, Dataset], made: Plan) -> None:
@@ -237,14 +246,14 @@ def _plan_ledgers(workspace: Workspace, versions: dict[str, Dataset], made: Plan
                 made.files = sorted({*made.files, *lost})
 
 
-def _holds(tree: SealedTree, name: str, items: Items | None, wanted: str) -> bool:
+def _holds(tree: Tree, name: str, items: Items | None, wanted: str) -> bool:
     """Whether a raw file is an item, the array that holds it, or a table with a row of that name."""
     if name in (wanted, wanted.partition("#")[0]):
         return True
     if items is None or items.rows is None:
         return False
     try:
-        return any(raw.name == wanted for raw in read_items({name: tree.data(name)}, items))
+        return any(raw.name == wanted for raw in read_items({name: tree.get(name)}, items))
     except CdlError:
         return False  # no table
 
@@ -261,18 +270,17 @@ def _plan_affected(workspace: Workspace, every: dict[str, Dataset], made: Plan) 
     made.packages = sorted(i for i, p in packages if p.model in made.models)
 
 
-def _replacements(workspace: Workspace, made: Plan) -> Iterator[tuple[str, str]]:
+def _replacements(workspace: Workspace, made: Plan) -> Iterator[Replaced]:
     """Objects that held more than the item, each with what stands in its place, one after the other."""
     store = workspace.store
-    for tree, lost in made.open.items():
-        entries = [replace(e, meta={}) if e.name in lost else e for e in store.tree(tree).entries]
-        yield store.standing(tree), store.put_tree(entries)
     records = {name: d for _, d in workspace.registry.all(Dataset) for name in _sealed_of(d)}
     vaults = {tree: _vault(workspace, records[tree].name, records[tree].data_key) for tree in made.sealed}
-    for tree, lost in made.sealed.items():
-        yield from vaults[tree].unlisted(tree, set(lost)).items()
-    for tree, lost in made.sealed.items():  # trees may share packs: each is read as the one before left it
-        yield from vaults[tree].blanked(tree, set(lost)).items()
+    boxes: list[tuple[Box, str, list[str]]] = [(store, tree, lost) for tree, lost in made.open.items()]
+    boxes += [(vaults[tree], tree, lost) for tree, lost in made.sealed.items()]
+    for box, tree, lost in boxes:
+        yield from unlisted(store, box, open_tree(box, tree), set(lost))
+    for box, tree, lost in boxes:  # trees may share packs: each is read as the one before left it
+        yield from blanked(store, box, open_tree(box, tree), set(lost))
     for name in made.ledgers:
         record = next(d for _, d in workspace.registry.all(Dataset) if d.split.ledger == name)
         yield store.standing(name), _ledger(_vault(workspace, record.name, record.data_key), name, made.item)

@@ -50,7 +50,7 @@ def state_of(workspace: Workspace, model: Model) -> dict[str, bytes]:
     record = transformation_of(workspace, model)
     if record is None:
         return {}
-    return {e.name: workspace.store.get(e.object) for e in workspace.store.tree(record.state).entries}
+    return workspace.store.tree(record.state).contents()
 
 
 def readable() -> list[str]:

@@ -18,7 +18,6 @@ from cdl.jobs.local import Worker
 from cdl.model.arrays import array, array_bytes
 from cdl.model.code import ModelCode
 from cdl.registry.records import Transformation
-from cdl.store.tree import Entry
 from cdl.workflow.workspace import Workspace
 
 LOOP = "cdl.model.trainer:serve"
@@ -117,9 +116,8 @@ def prepare(workspace: Workspace, code: ModelCode, data: Learned) -> Prepared:
                 "validation": list(second.contents),
             }
         )
-        entries = [Entry(name, put(data), len(data)) for name, data in answer["state"].items()]
         return {
-            "state": workspace.store.put_tree(entries),
+            "state": workspace.store.put_tree(answer["state"]),
             "training": put(answer["training"]),
             "validation": put(answer["validation"]),
         }

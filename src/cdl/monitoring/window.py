@@ -146,8 +146,8 @@ def _drift(reference: drift.Reference, inputs: NDArray[np.float32], rows: Sequen
 
 def _reference(workspace: Workspace, package: Package) -> drift.Reference:
     """What a package's model saw and said in validation."""
-    entries = [e for e in workspace.store.tree(package.tree).entries if e.name.startswith("reference/")]
-    return drift.load({e.name: workspace.store.get(e.object) for e in entries})
+    tree = workspace.store.tree(package.tree)
+    return drift.load({name: tree.get(name) for name in tree.names if name.startswith("reference/")})
 
 
 def _tell(

@@ -86,7 +86,7 @@ def package_section(workspace: Workspace, page: Page, package_id: str) -> None:
     package = workspace.registry.record(Package, package_id)
     model = workspace.registry.record(Model, package.model)
     section = page.section("Package")
-    entries = workspace.store.tree(package.tree).entries if workspace.store.has(package.tree) else ()
+    entries = list(workspace.store.tree(package.tree).entries) if workspace.store.has(package.tree) else ()
     section.facts(
         {
             "package": Code(package_id),

@@ -77,7 +77,7 @@ def inside(store: Store, first: AnyRecord, second: AnyRecord) -> Inside | None:
 
 
 def _entries(store: Store, tree: str) -> dict[str, Hashable]:
-    return {e.name: (e.object, repr(sorted(e.meta.items()))) for e in store.tree(tree).entries}
+    return {e.name: (e.hash, repr(sorted(e.meta.items()))) for e in store.tree(tree).entries}
 
 
 def _labels(store: Store, rows: str) -> dict[str, Hashable]:

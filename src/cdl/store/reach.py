@@ -9,8 +9,9 @@ sealed objects name nothing in the open, and no key is needed.
 import re
 from collections.abc import Iterable, Iterator
 
-from cdl.errors import NotFound
+from cdl.errors import Corrupt, NotFound
 from cdl.store.store import Store
+from cdl.store.table import is_root, read_root
 
 NAMES = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 TREE = b'{"format":"cdl-tree-'
@@ -85,6 +86,8 @@ def _inside(store: Store, name: str) -> tuple[set[str], set[str]]:
     """The names in an object: those to look behind, and those that are content."""
     try:
         start = store.start(name, LOOK)
+        if is_root(start):
+            return _of_table(store, name)
         if start.startswith(TREE):
             return set(), names(store.view(name))
         if start[:1] in (b"{", b"[") or BATCH in start:
@@ -92,6 +95,19 @@ def _inside(store: Store, name: str) -> tuple[set[str], set[str]]:
     except NotFound:
         pass
     return set(), set()
+
+
+def _of_table(store: Store, name: str) -> tuple[set[str], set[str]]:
+    """The tables in a table, and what else its rows need. Nothing of what only begins like one."""
+    data = store.view(name)
+    try:
+        root = read_root(data, where=name)
+        tables, needs, pages = (
+            names(" ".join(found).encode()) for found in (root["tables"], root["needs"], [p for _, p in root["pages"]])
+        )
+    except (Corrupt, KeyError, TypeError):
+        return set(), set()
+    return tables, (needs | pages) - tables
 
 
 def _is_sealed_manifest(store: Store, name: str) -> bool:

@@ -17,7 +17,7 @@ import mmap
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -26,11 +26,13 @@ from blake3 import blake3
 
 from cdl.errors import ConfigError, Corrupt, NotFound, Refused
 from cdl.store import whole
+from cdl.store.builder import Builder
 from cdl.store.erased import ERASED, Tombstone, read
-from cdl.store.tree import Entry, Tree, check_name, decode, encode
+from cdl.store.tree import Tree, check_name, open_tree
 
 SEALED = "s:"  # prefix of objects named by the hash of their ciphertext
 NAME = re.compile(r"[0-9a-f]{64}")
+PACK_BYTES = 64_000_000  # the most content that is put together into one object
 
 
 @dataclass(frozen=True)
@@ -180,33 +182,70 @@ class Store:
         finally:
             temporary.unlink()
 
+    # as a box of tables
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Nothing."""
+        return {}
+
+    @property
+    def pack_bytes(self) -> int:
+        """The most content that is put together into one object."""
+        return PACK_BYTES
+
+    def keep(self, data: bytes | memoryview) -> tuple[str, bytes]:
+        """Stores bytes; their name and hash, which are the same."""
+        name = self.put(data)
+        return name, bytes.fromhex(name)
+
+    def keep_root(self, data: bytes) -> str:
+        """Stores a root."""
+        return self.put(data)
+
+    def read(self, name: str) -> memoryview:
+        """An object's bytes."""
+        return self.view(name)
+
+    def digest(self, data: bytes) -> str:
+        """The blake3 of bytes."""
+        return digest(data)
+
+    def erasure(self, name: str) -> str | None:
+        """Who erased something in an object, when and why."""
+        tombstone = self.erased(name)
+        return tombstone.line if tombstone else None
+
     # trees
 
-    def put_tree(self, entries: Iterable[Entry]) -> str:
-        """Stores a tree; the objects it names must be stored by the caller."""
-        return self.put(encode(entries))
+    def put_tree(self, files: Mapping[str, bytes]) -> str:
+        """Stores contents by name as a tree."""
+        builder = Builder(self)
+        for name, data in sorted(files.items()):
+            builder.add(name, data)
+        return builder.finish()
 
     def tree(self, name: str) -> Tree:
         """A stored tree."""
-        return decode(self.get(name), where=f"tree {name[:12]}")
+        return open_tree(self, name)
 
     def put_folder(self, folder: Path) -> str:
         """Stores the regular files below a folder as a tree; Corrupt for a symbolic link or a device."""
-        entries = []
+        builder = Builder(self)
         for path in sorted(folder.rglob("*")):
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
                 raise Corrupt("neither a file nor a folder", where=str(path), remedy="remove it")
             if path.is_file():
-                data = path.read_bytes()
-                entries.append(Entry(path.relative_to(folder).as_posix(), self.put(data), len(data)))
-        return self.put_tree(entries)
+                builder.add(path.relative_to(folder).as_posix(), path.read_bytes())
+        return builder.finish()
 
     def checkout(self, name: str, folder: Path) -> None:
         """Writes a tree's files below a folder, read-only."""
-        for entry in self.tree(name).entries:
-            target = folder / entry.name
+        tree = self.tree(name)
+        for place, path in enumerate(tree.names):
+            target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(self.view(entry.object))
+            target.write_bytes(tree.view(place))
             target.chmod(0o444)
 
     # claims

@@ -1,84 +1,200 @@
-"""Trees: names and the objects behind them, themselves an object, in one form only.
+"""Trees: names and the contents behind them, as a table (table.py) in a store or sealed in a vault.
 
-    {"format":"cdl-tree-1"}
-    {"meta":{},"name":"a.png","object":"3f2a...","size":312}
-    {"meta":{"width":8},"name":"b/c.png","object":"91c0...","size":9}
+| column | holds |
+|---|---|
+| `name` | text; a normalized relative path, each once |
+| `hash`, `size` | of the content: its blake3 (32 bytes), bytes |
+| `pack`, `at` | where it lies: place in `needs` of the object, and the first byte in it |
+| `meta` | what else is known (an item's fields), a map; not there where no row has any |
+| `erased` | 1 where the content was erased; not there where none was |
 
-One line an entry, sorted by the UTF-8 bytes of the name, canonical JSON; equal content gives the equal tree.
+Small contents lie one after the other in packs, larger ones each in an object of its own. The largest are cut into chunks: the
+row then names the table of these, `at` is CHUNKED, and the hash is that of chunk.py. A tree that follows another one keeps its
+pages and contents and adds only what is new, so how it lies depends on what went before; `content` in its root does not.
+
+Earlier trees (`cdl-tree-1`, lines of JSON) and sealed trees (`cdl-sealed-1`) can still be read.
 """
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
-from cdl import document
-from cdl.errors import Corrupt
+from cdl.errors import Corrupt, NotFound
+from cdl.store import chunk, earlier
+from cdl.store.table import PACK, Box, Rows, Table, is_root, read_root
 
-FORMAT = "cdl-tree-1"
+CHUNKED = (1 << 64) - 1  # in column `at`
+HASH_BYTES = 32
+EMPTY: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A name in a tree: its object, the object's size in bytes, and what else is known (an item's fields)."""
+    """A name in a tree: its content's hash (64 hex digits) and size in bytes, and what else is known (an item's fields)."""
 
     name: str
-    object: str
+    hash: str
     size: int
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
 class Tree:
-    """Entries sorted by name."""
+    """Names and contents, by name; and by place, which is where a row stands."""
 
-    entries: tuple[Entry, ...]
+    def __init__(self, box: Box, rows: Rows, table: Table | None = None) -> None:
+        self.box = box
+        self.table = table
+        self.rows = rows
+        self.names: Sequence[str] = rows.columns.get("name", [])
+        self._views: dict[int, memoryview] = {}
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.names)
 
-    def __getitem__(self, name: str) -> Entry:
-        return self.by_name[name]
+    def __contains__(self, name: object) -> bool:
+        return name in self.places
 
     @cached_property
-    def by_name(self) -> dict[str, Entry]:
-        """Entries by name."""
-        return {e.name: e for e in self.entries}
+    def places(self) -> Mapping[str, int]:
+        """Places by name."""
+        return {name: place for place, name in enumerate(self.names)}
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """All names, sorted."""
-        return tuple(e.name for e in self.entries)
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, in the order of the rows."""
+        return (self.entry(place) for place in range(len(self)))
+
+    def entry(self, place: int) -> Entry:
+        """The entry at a place."""
+        found = bytes(self.rows.columns["hash"][place]).hex()
+        return Entry(self.names[place], found, int(self.rows.columns["size"][place]), self.meta(place))
+
+    def meta(self, place: int) -> Mapping[str, Any]:
+        """What else is known of the content at a place."""
+        metas = self.rows.columns.get("meta")
+        return EMPTY if metas is None else metas[place] or EMPTY
+
+    def erased(self, place: int) -> bool:
+        """Whether the content at a place was erased."""
+        marked = self.rows.columns.get("erased")
+        return marked is not None and bool(marked[place])
+
+    def hash(self, place: int) -> bytes:
+        """The hash (32 bytes) of the content at a place."""
+        return self._hashes[place]
+
+    def hashes(self) -> set[bytes]:
+        """The hashes (32 bytes) of all contents that were not erased."""
+        return {self._hashes[place] for place in range(len(self)) if not self.erased(place)}
+
+    def find(self, hash_: bytes) -> int | None:
+        """A place where a content lies that has a hash (32 bytes)."""
+        firsts, order = self._by_hash
+        at = int(firsts.searchsorted(int.from_bytes(hash_[:8], "little")))
+        while at < len(firsts) and self._hashes[order[at]][:8] == hash_[:8]:
+            if self._hashes[order[at]] == hash_ and not self.erased(order[at]):
+                return int(order[at])
+            at += 1
+        return None
+
+    @cached_property
+    def _by_hash(self) -> tuple[Any, Any]:
+        """The first 8 bytes of each hash as a number, sorted, and the places that they stand at."""
+        firsts = self.rows.columns["hash"][:, :8].copy().view("<u8").reshape(-1)
+        order = firsts.argsort(kind="stable")
+        return firsts[order], order
+
+    @cached_property
+    def _hashes(self) -> "_Hashes":
+        return _Hashes(self.rows.columns["hash"])
+
+    def meta_of(self, name: str) -> Mapping[str, Any]:
+        """What else is known of a name's content. KeyError."""
+        return self.meta(self.places[name])
+
+    def view(self, place: int) -> memoryview:
+        """The content at a place, without a copy where it lies in one object. NotFound where it was erased."""
+        return self.take([place])[0]
+
+    def take(self, places: Sequence[int]) -> list[memoryview]:
+        """The contents at some places. NotFound for one that was erased."""
+        columns = self.rows.columns
+        marked = columns.get("erased")
+        if marked is not None and len(places) and (lost := [p for p in places if marked[p]]):
+            raise self._lost(lost[0])
+        packs, starts, sizes = (columns[n][places].tolist() for n in (PACK, "at", "size"))
+        views, open_ = self._views, self._open
+        return [
+            (views.get(p) or open_(p))[a : a + s] if a != CHUNKED else chunk.read(self.box, self.rows.needs[p])
+            for p, a, s in zip(packs, starts, sizes, strict=True)
+        ]
+
+    def get(self, name: str) -> bytes:
+        """The content of a name. NotFound for one that is not in the tree, or was erased."""
+        place = self.places.get(name)
+        if place is None:
+            raise NotFound(f"no {name} in this tree")
+        return bytes(self.view(place))
+
+    def contents(self) -> dict[str, bytes]:
+        """Every content by name, but for those that were erased."""
+        places = [place for place in range(len(self)) if not self.erased(place)]
+        return {self.names[p]: bytes(data) for p, data in zip(places, self.take(places), strict=True)}
+
+    def _open(self, pack: int) -> memoryview:
+        view = self._views[pack] = memoryview(self.box.read(self.rows.needs[pack]))
+        return view
+
+    def _lost(self, place: int) -> NotFound:
+        why = self.table and self.box.erasure(self.table.page_of(place).name)
+        remedy = "cdl data run makes a version without it"
+        return NotFound(f"item {self.names[place][:12]} was erased", where=why or None, remedy=remedy)
 
 
-def encode(entries: Iterable[Entry]) -> bytes:
-    """The bytes of a tree. Corrupt for a name that could leave a folder, or a name given twice."""
-    ordered = sorted(entries, key=lambda e: e.name.encode("utf-8", "surrogateescape"))
-    names = [e.name for e in ordered]
-    if len(set(names)) != len(names):
-        twice = next(n for i, n in enumerate(names) if n in names[:i])
-        raise Corrupt(f"the name {twice!r} stands twice in a tree")
-    lines = [document.canonical({"format": FORMAT})]
-    for entry in ordered:
-        check_name(entry.name)
-        row = {"name": entry.name, "object": entry.object, "size": entry.size, "meta": dict(entry.meta)}
-        lines.append(document.canonical(row))
-    return b"\n".join(lines) + b"\n"
+class _Hashes:
+    """Hashes by place."""
+
+    def __init__(self, column: Any) -> None:
+        self._data = memoryview(column.tobytes())
+
+    def __getitem__(self, place: int) -> bytes:
+        return bytes(self._data[place * HASH_BYTES : (place + 1) * HASH_BYTES])
 
 
-def decode(data: bytes, where: str) -> Tree:
-    """The tree in `data`; Corrupt when it is none."""
-    try:
-        head, *rows = [json.loads(line) for line in data.splitlines()]
-        if head != {"format": FORMAT}:
-            raise ValueError("another format")
-        entries = tuple(Entry(r["name"], r["object"], r["size"], r["meta"]) for r in rows)
-    except (ValueError, KeyError, TypeError) as error:
-        raise Corrupt(f"not a tree: {error}", where=where, remedy="cdl store verify") from error
-    for entry in entries:
-        check_name(entry.name)
-    return Tree(entries)
+def content_of(box: Box, name: str) -> str:
+    """What a tree holds, however it lies: equal contents under equal names give the equal digest."""
+    data = box.read(name)
+    return str(read_root(data, where=name)["content"]) if is_root(data) else name
+
+
+def open_tree(box: Box, name: str) -> Tree:
+    """A stored tree. Corrupt when it is none."""
+    data = box.read(name)
+    if is_root(data):
+        table = Table(box, name)
+        if not len(table):
+            return Tree(box, _none(), table)
+        _check(table.rows, name)
+        return Tree(box, table.rows, table)
+    return Tree(box, earlier.rows(box, data, where=name))
+
+
+def _none() -> Rows:
+    """No rows."""
+    numpy = import_module("numpy")
+    numbers = {column: numpy.zeros(0, dtype=kind) for column, kind in (("size", "<u8"), (PACK, "<u4"), ("at", "<u8"))}
+    return Rows({"name": [], "hash": numpy.zeros((0, HASH_BYTES), dtype="|u1"), **numbers})
+
+
+def _check(rows: Rows, where: str) -> None:
+    """Corrupt for rows that are no tree's."""
+    columns = rows.columns
+    if not {"name", "hash", "size", PACK, "at"} <= columns.keys() or columns["hash"].shape[1:] != (HASH_BYTES,):
+        raise Corrupt("not a tree: a column is missing", where=where[:14], remedy="cdl store verify")
+    for name in columns["name"]:
+        check_name(name)
 
 
 def check_name(name: str) -> None:
