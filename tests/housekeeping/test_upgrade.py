@@ -8,17 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from cdl.data.reproduce import reproduce_data
 from cdl.errors import ConfigError, Refused
 from cdl.git.repository import Git
 from cdl.housekeeping import upgrade
 from cdl.housekeeping.gc import collect
-from cdl.keys import Keyring
+from cdl.keys import Keyring, derive
 from cdl.model.evaluate import evaluate
 from cdl.model.results import counted
 from cdl.model.train import train
 from cdl.model.trials import points, trials
 from cdl.registry.records import Dataset, Model
+from cdl.store.builder import Builder
+from cdl.store.seal import Vault
 from cdl.store.store import Store
+from cdl.store.tree import content_of, open_tree
 from tests.projects import DATA, SCIENCE, Toy
 
 ARCHIVE = Path(__file__).parents[1] / "old" / "project.tar.gz"
@@ -117,3 +121,16 @@ def test_a_later_one_is_refused_with_the_remedy(old: Toy) -> None:
     old.sign(DATA)
     done = subprocess.run([sys.executable, "-m", "cdl", "doctor"], cwd=old.root, capture_output=True, check=False)
     assert done.returncode == 5 and b"later version" in done.stdout
+
+
+def test_what_was_made_then_is_reproduced_now(old: Toy) -> None:
+    workspace = old.become(DATA)
+    record = workspace.registry.all(Dataset)[0]
+    assert reproduce_data(workspace, record[0])[0].identical
+    vault = Vault(workspace.store, derive(b"a key of 32 bytes, always equal.", "data key 1"), "k-1", identity=bytes(32))
+    for name, box in ((record[1].train, workspace.store), (record[1].test, vault)):
+        tree, again = open_tree(box, name), Builder(box)
+        assert tree.table is None and len(tree) > 10
+        for place, item in enumerate(tree.names):
+            again.keep(item, tree, place)
+        assert content_of(box, again.finish()) == content_of(box, name)

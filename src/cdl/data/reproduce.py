@@ -19,7 +19,9 @@ from cdl.data.stages import contents, number_sources, take_in
 from cdl.data.versions import DATA_REFS
 from cdl.errors import NotFound
 from cdl.registry.records import Dataset, Labels, encode, short
+from cdl.registry.records import Split as SplitRecord
 from cdl.store.erased import ITEMS, read_item
+from cdl.store.seal import Vault
 from cdl.store.tree import content_of
 from cdl.workflow.workspace import Workspace
 
@@ -65,11 +67,20 @@ def reproduce_data(workspace: Workspace, identity: str) -> list[Same]:
             Same(what="data, test", name=record.test[:12], identical=None, why=why),
         ]
     made = _again(workspace, record, commit)
-    found = [Same(what="data, split", name=name, identical=made.split == record.split)]
+    vault = workspace.vault(record.name, by="data")
+    splits = [_split(vault, each.split) for each in (made, record)]
+    found = [Same(what="data, split", name=name, identical=splits[0] == splits[1])]
     for side in ("train", "test"):
-        same = [getattr(a, side) == getattr(b, side) for a, b in zip(made.steps, record.steps, strict=True)]
-        found.append(Same(what=f"data, {side}", name=str(getattr(record, side))[:12], identical=all(same)))
+        stages = [[content_of(vault, getattr(stage, side)) for stage in each.steps] for each in (made, record)]
+        found.append(Same(what=f"data, {side}", name=str(getattr(record, side))[:12], identical=stages[0] == stages[1]))
     return found
+
+
+def _split(vault: Vault, split: SplitRecord) -> SplitRecord:
+    """A split, with what its set-aside items are instead of how they lie."""
+    tree = split.set_aside.get("tree")
+    aside = {**split.set_aside, "tree": tree and content_of(vault, str(tree))}
+    return msgspec.structs.replace(split, set_aside=aside)
 
 
 def erased_from(workspace: Workspace, identity: str) -> str | None:

@@ -7,13 +7,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
+import msgspec
+
 from cdl.data.dataset import dataset_record
 from cdl.data.reproduce import Same, erased_from, reproduce_data, reproduce_labels
 from cdl.deployment import package as packages
 from cdl.deployment.compress import export
 from cdl.deployment.stages import declared
 from cdl.errors import NotFound
-from cdl.model.source import model_record, source
+from cdl.model.source import model_record, source, transformation_of
 from cdl.model.train import reproduce as train_again
 from cdl.model.transform import Learned, Prepared, prepare
 from cdl.registry.records import (
@@ -25,10 +27,10 @@ from cdl.registry.records import (
     Model,
     ModelHead,
     Package,
-    encode,
     short,
 )
 from cdl.registry.registry import PRODUCTION
+from cdl.store.tree import content_of
 from cdl.workflow.workspace import Workspace
 
 
@@ -81,7 +83,11 @@ def _package(workspace: Workspace, identity: str, record: Package) -> list[Same]
     described = workspace.store.tree(record.tree).get("package.json")
     files = packages.contents(workspace, json.loads(described)["name"], record.model, model)
     tree = workspace.store.put_tree(files)
-    return [*found, Same(what="package", name=short(identity), identical=tree == record.tree)]
+    return [*found, Same(what="package", name=short(identity), identical=_alike(workspace, tree, record.tree))]
+
+
+def _alike(workspace: Workspace, *trees: str) -> bool:
+    return len({content_of(workspace.store, tree) for tree in trees}) == 1
 
 
 def _model(workspace: Workspace, identity: str, model: Model) -> list[Same]:
@@ -90,7 +96,7 @@ def _model(workspace: Workspace, identity: str, model: Model) -> list[Same]:
         before = model_record(workspace, origin["model"])
         found = _model(workspace, origin["model"], before)
         if origin["by"] == "implementation":
-            return [*found, *_transformation(model, _prepared(workspace, model))]
+            return [*found, *_transformation(workspace, model, _prepared(workspace, model))]
         workspace.tell(f"again     compression of {short(origin['model'])}")
         made = export(workspace, origin["model"], before, origin["quantize"])
         what = f"weights, {origin['quantize'] or 'onnx'}"
@@ -103,7 +109,7 @@ def _model(workspace: Workspace, identity: str, model: Model) -> list[Same]:
     if (why := erased_from(workspace, model.data["dataset"])) is not None:
         return [*found, Same(what="weights", name=short(identity), identical=None, why=why)]
     workspace.tell(f"again     transformation and training of {short(identity)}, without cache or checkpoint")
-    found += _transformation(model, _prepared(workspace, model))
+    found += _transformation(workspace, model, _prepared(workspace, model))
     again = train_again(workspace, model)
     same = again.weights == model.weights
     found.append(Same(what="weights", name=short(identity), identical=same, why=_left(again.differs)))
@@ -115,11 +121,13 @@ def _prepared(workspace: Workspace, model: Model) -> Prepared:
     return prepare(workspace, code, Learned.of(model.data))
 
 
-def _transformation(model: Model, made: Prepared) -> list[Same]:
+def _transformation(workspace: Workspace, model: Model, made: Prepared) -> list[Same]:
     """The fitted transformation, where the model has one."""
-    if made.transformation is None or model.transformation is None:
+    before = transformation_of(workspace, model)
+    if made.transformation is None or before is None or model.transformation is None:
         return []
-    same = encode(made.transformation)[0] == model.transformation
+    same = made.transformation == msgspec.structs.replace(before, state=made.transformation.state)
+    same = same and _alike(workspace, made.transformation.state, before.state)
     name = short(model.transformation)
     return [Same(what="transformation", name=name, identical=same, why=_left(made.differs))]
 

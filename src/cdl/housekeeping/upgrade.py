@@ -1,10 +1,12 @@
 """The version of a clone's `.cdl`, and what is done once to one that an earlier version left. Nothing of it is lost.
 
-    .cdl/version        2
+    .cdl/version        3
 
 1 (no such file): `counted/<test>/000001` claims held the result that was counted; now the result names the claim and the number
 is what it holds, so that two clones count without meeting. Who worked there had run the project's code: the clone stays allowed
-to. Indexes and caches of another version are made anew by themselves. Each step may be done twice, so a kill does no harm.
+to. 2: trees were lines of JSON, each item an object of its own; they stay as they are and are read (store/earlier.py), new ones
+are tables. Indexes and caches of another version are made anew by themselves. Each step may be done twice, and a
+kill does no harm.
 """
 
 import os
@@ -17,7 +19,7 @@ from cdl.journal import stream
 from cdl.sharing.trust import Trusted, note, refuse_tracked, trusted
 from cdl.store.store import NAME, Store
 
-VERSION = 2
+VERSION = 3
 FILE = "version"
 COUNTED = "counted/"
 NUMBERED = re.compile(r"\d{6,}")  # a claim of version 1: which evaluation of its test it was
@@ -36,7 +38,7 @@ def upgrade(git: Git, folder: Path) -> bool:
             remedy="pip install --upgrade continuous-deep-learning",
         )
     old = folder.is_dir() and any(folder.iterdir())
-    if old:
+    if old and found is None:
         with stream.writing(folder):
             _recount(Store(folder / "store"))
             _trust(git, folder)

@@ -15,11 +15,10 @@ from typing import Any
 
 from blake3 import blake3
 
-from cdl import document
 from cdl.errors import Corrupt
 from cdl.store import chunk
 from cdl.store.table import PACK, Box, Rows, grow
-from cdl.store.tree import CHUNKED, EMPTY, HASH_BYTES, Tree, check_name
+from cdl.store.tree import CHUNKED, EMPTY, HASH_BYTES, Tree, check_name, told
 
 WHOLE_BYTES = 1_000_000  # a content of so many lies in an object of its own
 CHUNKED_BYTES = 64_000_000  # one of so many is cut into chunks
@@ -87,7 +86,7 @@ class Builder:
         order = sorted(range(len(self._names)), key=self._names.__getitem__)
         rows = self._rows().take(numpy.array(order, dtype="<i8"))
         _check_once(rows.columns["name"])
-        about = {"content": self._box.digest(_told(rows))}
+        about = {"content": self._box.digest(told(rows))}
         if self._before is None or self._before.table is None:
             return grow(self._box, None, None, rows, **about)
         keep, new = _compared(self._before, rows)
@@ -169,18 +168,6 @@ def _check_once(names: list[str]) -> None:
     for first, second in zip(names, names[1:], strict=False):
         if first == second:
             raise Corrupt(f"the name {first!r} stands twice in a tree")
-
-
-def _told(rows: Rows) -> bytes:
-    """What a tree holds, wherever it lies: names, hashes, sizes and what else is known."""
-    metas = rows.columns.get("meta") or []
-    parts = [
-        "\0".join(rows.columns["name"]).encode("utf-8", "surrogateescape"),
-        rows.columns["hash"].tobytes(),
-        rows.columns["size"].tobytes(),
-        b"\n".join(document.canonical(dict(meta)) if meta else b"" for meta in metas).strip(b"\n"),
-    ]
-    return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
 
 
 def _compared(before: Tree, rows: Rows) -> tuple[Any, Any]:

@@ -21,6 +21,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any
 
+from cdl import document
 from cdl.errors import Corrupt, NotFound
 from cdl.store import chunk, earlier
 from cdl.store.table import PACK, Box, Rows, Table, is_root, read_root
@@ -166,7 +167,24 @@ class _Hashes:
 def content_of(box: Box, name: str) -> str:
     """What a tree holds, however it lies: equal contents under equal names give the equal digest."""
     data = box.read(name)
-    return str(read_root(data, where=name)["content"]) if is_root(data) else name
+    if is_root(data):
+        return str(read_root(data, where=name)["content"])
+    rows = earlier.rows(box, data, where=name)
+    names = rows.columns["name"]
+    order = import_module("numpy").array(sorted(range(len(names)), key=names.__getitem__), dtype="<i8")
+    return box.digest(told(rows.take(order)))
+
+
+def told(rows: Rows) -> bytes:
+    """What rows in order of their names hold, wherever it lies: names, hashes, sizes and what else is known."""
+    metas = rows.columns.get("meta") or []
+    parts = [
+        "\0".join(rows.columns["name"]).encode("utf-8", "surrogateescape"),
+        rows.columns["hash"].tobytes(),
+        rows.columns["size"].tobytes(),
+        b"\n".join(document.canonical(dict(meta)) if meta else b"" for meta in metas).strip(b"\n"),
+    ]
+    return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
 
 
 def open_tree(box: Box, name: str) -> Tree:
