@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import random
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -284,3 +285,31 @@ def test_a_field_that_no_record_can_hold_is_the_step_s_error(again: Again, field
     with pytest.raises(JobFailed) as caught:
         versions.make(again(), "words")
     assert "data logs" in (caught.value.remedy or "")
+
+
+def test_a_file_that_is_an_item_lies_once_and_a_version_adds_what_is_new(again: Again) -> None:
+    root = again().root
+    (root / "cdl.yaml").write_text(
+        YAML.replace(', by: "data.clean:body"', "").partition("    steps:")[0] + "    labels: {classes: [a]}\n"
+    )
+    for i in range(300):
+        (root / "incoming" / f"large-{i:03d}.txt").write_bytes(random.Random(i).randbytes(5_000))
+    workspace = again()
+    first = version(workspace, versions.make(workspace, "words"))
+    store = workspace.store
+    held = {name: store.size(name) for name in store.names()}
+    assert sum(held.values()) < 1.15 * 300 * 5_000, "raw files, and once more as items"
+    raw = workspace.vault("words", by="data").tree(first.sources[0].raw)
+    files = {p.name: p.read_bytes() for p in (root / "incoming").iterdir()}
+    assert raw.contents() == files
+    open_packs = {need for need in raw.rows.needs if not need.startswith("s:")}
+    assert open_packs == {*store.tree(first.train).rows.needs}
+    (root / "incoming" / "one-more.txt").write_bytes(random.Random(999).randbytes(5_000))
+    workspace = again()
+    second = version(workspace, versions.make(workspace, "words"))
+    new = {name: store.size(name) for name in store.names() if name not in held}
+    assert sum(second.items.values()) == 341 and sum(new.values()) < 200_000, "the ledger is still written whole"
+    assert workspace.vault("words", by="data").tree(second.sources[0].raw).contents() == files | {
+        "one-more.txt": random.Random(999).randbytes(5_000)
+    }
+    assert [same.identical for same in reproduce_data(workspace, encode(second)[0])] == [True] * 3

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from cdl import document
 from cdl.data.split import Row, merged
@@ -55,7 +55,7 @@ def rewritten(vault: Vault, found: Ledger, origins: Mapping[str, Origin]) -> str
 def _sealed(vault: Vault, rows: Iterable[Row], origins: Mapping[str, Origin], sources: Sequence[str]) -> str:
     content = {
         "rows": [[r.id, r.equal, r.side, r.before] for r in rows],
-        "origins": {i: list(asdict(o).values()) for i, o in origins.items()},
+        "origins": {i: [o.source, o.name, o.label, o.equal] for i, o in origins.items()},
         "sources": list(sources),
     }
     return vault.put(document.canonical(content))

@@ -12,6 +12,7 @@ from blake3 import blake3
 from cdl import document
 from cdl.data.sources import no_file
 from cdl.data.versions import source_snapshot
+from cdl.data.walk import glance
 from cdl.errors import ConfigError
 from cdl.jobs.closure import closure
 from cdl.registry.records import DatasetHead
@@ -45,8 +46,8 @@ def note(workspace: Workspace, name: str) -> None:
 def cost(workspace: Workspace, name: str) -> str:
     """What has to be fetched and looked at: files and bytes on disk, addresses, commands."""
     sources = workspace.config.data[name].sources()
-    seen = [file for s in sources if s.path for file in _seen(workspace.root / s.path)]
-    parts = [f"{len(seen):,} files, {sum(size for _, size, _ in seen) / 1e6:,.1f} MB"] if seen else []
+    seen = [file for s in sources if s.path for file in glance(workspace.root / s.path)]
+    parts = [f"{len(seen):,} files, {sum(each.size for each in seen) / 1e6:,.1f} MB"] if seen else []
     for count, what in ((sum(bool(s.url) for s in sources), "url"), (sum(bool(s.command) for s in sources), "command")):
         parts += [f"{count} {what}{'s' if count > 1 else ''}"] if count else []
     return ", ".join(parts)
@@ -64,16 +65,16 @@ def fingerprint(workspace: Workspace, name: str) -> str:
     content = {
         "section": msgspec.to_builtins(config),
         "code": code.id,
-        "sources": [_seen(workspace.root / s.path) for s in config.sources() if s.path],
+        "sources": [_told(workspace.root / s.path) for s in config.sources() if s.path],
         "head": head.version if head else None,
     }
     return blake3(document.canonical(content)).hexdigest()
 
 
-def _seen(path: Path) -> list[Any]:
-    """Names (below it), sizes and times of the files at a path."""
-    every = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return [[p.relative_to(path).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in every if p.exists()]
+def _told(path: Path) -> str:
+    """A digest of the names (below it), sizes and times of the files at a path."""
+    lines = [f"{seen.name}\0{seen.size} {seen.changed}\n" for seen in glance(path)]
+    return blake3("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _place(workspace: Workspace, name: str) -> Path:

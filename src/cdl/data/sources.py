@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cdl.config.schema import Source
+from cdl.data.walk import walk
 from cdl.errors import ConfigError, Corrupt, JobFailed, Unavailable
 from cdl.jobs.folder import held_folder
 from cdl.jobs.start import PASSED_ON
@@ -116,7 +117,7 @@ def _check_member(where: str, name: str) -> None:
 def _path(path: Path, source: Source) -> dict[str, bytes]:
     shown = source.path or ""
     if path.is_dir():
-        return {name: p.read_bytes() for name, p in _walk(path, shown)}
+        return _read(path, shown)
     if not path.is_file():
         raise no_file(source)
     data = path.read_bytes()
@@ -124,18 +125,19 @@ def _path(path: Path, source: Source) -> dict[str, bytes]:
     return _unpacked(shown, path.name, data)
 
 
-def _walk(folder: Path, shown: str) -> Iterator[tuple[str, Path]]:
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if any(part.startswith(".") for part in name.split("/")) or path.is_dir():
-            continue
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            raise ConfigError(
-                "a symbolic link leads out of the source", where=f"{shown}/{name}", remedy="remove the link"
-            )
-        if not path.is_file():
-            raise ConfigError("neither a file nor a folder", where=f"{shown}/{name}", remedy="remove it")
-        yield name, path
+def _read(folder: Path, shown: str) -> dict[str, bytes]:
+    """The files of a folder by name."""
+    return {seen.name: _bytes(folder / seen.name, f"{shown}/{seen.name}") for seen in walk(folder, shown)}
+
+
+def _bytes(path: Path, where: str) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except PermissionError as error:
+        raise ConfigError("it may not be read", where=where, remedy="chmod u+r, or leave it out") from error
+    except FileNotFoundError as error:
+        raise ConfigError("it went while the source was read", where=where, remedy="the command again") from error
 
 
 def _unpacked(where: str, name: str, data: bytes) -> dict[str, bytes]:
@@ -193,4 +195,4 @@ def _command(command: list[str], root: Path) -> dict[str, bytes]:
             raise JobFailed(
                 said[0], where=" ".join(command), remedy="run it by hand with CDL_OUT set to an empty folder"
             )
-        return {name: p.read_bytes() for name, p in _walk(out, "CDL_OUT")}
+        return _read(out, "CDL_OUT")

@@ -54,6 +54,7 @@ class Draft:
     environment: Environment
     parent: Dataset | None
     before: Ledger
+    fetched: list[Mapping[str, bytes]] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     every_source: list[str] = field(default_factory=list)
@@ -76,9 +77,7 @@ def collect(draft: Draft) -> None:
         if source.command is not None:
             draft.workspace.trusted.require_code()
         files = _without_erased(draft, place, source, fetch(source, draft.workspace.root))
-        raw = draft.vault.put_tree({name: (data, {}) for name, data in files.items()})
-        declared = msgspec.to_builtins(source)
-        draft.sources.append(Source(raw=raw, **{k: v for k, v in declared.items() if v is not None and k != "get"}))
+        draft.fetched.append(files)
         take_in(draft, place, files)
     if not draft.raw:
         fits = draft.config.items.files or "the declared rows or arrays"
@@ -126,8 +125,12 @@ def _without_erased(draft: Draft, place: int, source: DeclaredSource, files: dic
 
 def number_sources(draft: Draft, declared: Sequence[DeclaredSource | Source]) -> None:
     """Gives each declared source the number that it had in the version before."""
-    names = [s.path or s.url or document.canonical(s.command).decode() for s in declared]
-    draft.numbers, draft.every_source = ledgers.numbered(names, draft.before.sources)
+    draft.numbers, draft.every_source = ledgers.numbered(source_names(declared), draft.before.sources)
+
+
+def source_names(declared: Sequence[DeclaredSource | Source]) -> list[str]:
+    """What tells the sources of a dataset apart."""
+    return [s.path or s.url or document.canonical(s.command).decode() for s in declared]
 
 
 def check_mask(draft: Draft) -> None:
@@ -188,6 +191,31 @@ def ingest(draft: Draft) -> None:
             if row.side == side
         }
     keep(draft, "ingest", None)
+    if draft.fetched:
+        keep_raw(draft)
+
+
+def keep_raw(draft: Draft) -> None:
+    """Stores the files that came from each source, sealed. A file that is an item as it stands lies where the item does."""
+    beside = [open_tree(draft.workspace.store, draft.stages[0].train)]
+    known = [open_tree(draft.vault, draft.stages[0].test)]
+    if draft.split is not None and draft.split.set_aside["tree"]:
+        known.append(open_tree(draft.vault, draft.split.set_aside["tree"]))
+    earlier = dict(zip(_numbers_before(draft), draft.parent.sources, strict=False)) if draft.parent else {}
+    for place, (source, files) in enumerate(zip(draft.config.sources(), draft.fetched, strict=True)):
+        before = earlier.get(draft.numbers[place])
+        follows = open_tree(draft.vault, before.raw) if before is not None else None
+        builder = Builder(draft.vault, before=follows, known=known, beside=beside)
+        for name, data in sorted(files.items()):
+            builder.add(name, data)
+        declared = {k: v for k, v in msgspec.to_builtins(source).items() if v is not None and k != "get"}
+        draft.sources.append(Source(raw=builder.finish(), **declared))
+
+
+def _numbers_before(draft: Draft) -> list[int]:
+    """The numbers that the sources of the version before had, in its order."""
+    declared = draft.parent.sources if draft.parent else []
+    return ledgers.numbered(source_names(declared), draft.before.sources)[0]
 
 
 def work(draft: Draft, name: str, step: Step) -> None:

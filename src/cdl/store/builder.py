@@ -29,14 +29,17 @@ Place = tuple[int, int]  # slot of an object, first byte in it
 class Builder:
     """A tree in the making. `before` is the one it follows, whose pages it keeps; contents of `known` are not stored again.
 
-    What was sealed with another key than the box seals with now is sealed again. One thread uses it.
+    What was sealed with another key than the box seals with now is sealed again. Contents of trees that lie `beside`, in the
+    open, are pointed to there. One thread uses it.
     """
 
-    def __init__(self, box: Box, *, before: Tree | None = None, known: Iterable[Tree] = ()) -> None:
+    def __init__(
+        self, box: Box, *, before: Tree | None = None, known: Iterable[Tree] = (), beside: Iterable[Tree] = ()
+    ) -> None:
         self._box = box
         alike = [tree for tree in dict.fromkeys([before, *known]) if tree is not None and _same_key(tree, box)]
         self._before = before if before in alike else None
-        self._known = [tree for tree in alike if len(tree)]
+        self._known = [tree for tree in [*alike, *beside] if len(tree)]
         self._names: list[str] = []
         self._hashes: list[bytes] = []
         self._sizes: list[int] = []
@@ -54,17 +57,9 @@ class Builder:
 
     def add(self, name: str, data: bytes | memoryview, meta: Mapping[str, Any] = EMPTY) -> None:
         """Adds a name with its content."""
-        if len(data) >= CHUNKED_BYTES:
-            hash_, table = chunk.store(self._box, memoryview(data))
-            self._tables.add(table)
-            self._row(name, hash_, len(data), (self._slot(table), CHUNKED), meta)
-            return
-        if len(data) >= WHOLE_BYTES:
-            object_, hash_ = self._box.keep(data)
-            self._row(name, hash_, len(data), (self._slot(object_), 0), meta)
-            return
-        hash_ = blake3(data).digest()
-        place = self._stored.get(hash_) or self._found(hash_) or self._packed(hash_, data)
+        cuts = chunk.cut(data) if len(data) >= CHUNKED_BYTES else None
+        hash_ = blake3(data).digest() if cuts is None else cuts.hash
+        place = self._stored.get(hash_) or self._found(hash_) or self._put(hash_, data, cuts)
         self._row(name, hash_, len(data), place, meta)
 
     def keep(self, name: str, tree: Tree, place: int, meta: Mapping[str, Any] | None = None) -> None:
@@ -138,22 +133,34 @@ class Builder:
                 return found
         return None
 
-    def _packed(self, hash_: bytes, data: bytes | memoryview) -> Place:
+    def _put(self, hash_: bytes, data: bytes | memoryview, cuts: chunk.Cuts | None) -> Place:
+        """Stores a content: in chunks, as an object of its own, or next in the open pack."""
+        if cuts is not None:
+            table = chunk.store(self._box, data, cuts)
+            self._tables.add(table)
+            place = (self._slot(table), CHUNKED)
+        elif len(data) >= WHOLE_BYTES:
+            place = (self._slot(self._box.keep(data, hash_)), 0)
+        else:
+            place = self._packed(data)
+        self._stored[hash_] = place
+        return place
+
+    def _packed(self, data: bytes | memoryview) -> Place:
         """Where a content will lie: next in the open pack."""
         if self._filled + len(data) > self._box.pack_bytes:
             self._flush()
         if not self._pack:
             self._open = len(self._slots)
             self._slots.append(UNNAMED)
-        place = self._stored[hash_] = (self._open, self._filled)
         self._pack.append(data)
         self._filled += len(data)
-        return place
+        return self._open, self._filled - len(data)
 
     def _flush(self) -> None:
         """Stores the open pack, and gives its slot the name."""
         if self._pack:
-            self._slots[self._open] = self._box.keep(b"".join(self._pack))[0]
+            self._slots[self._open] = self._box.keep(b"".join(self._pack))
             self._pack, self._filled = [], 0
 
 

@@ -6,6 +6,8 @@ of FastCDC with normalized chunking (Xia et al., "The Design of Fast Content-Def
 Systems", 2020).
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -19,27 +21,45 @@ NORMALIZED = 3  # how far cut points are pulled towards the average
 ENDS = 0  # a page of chunks ends with one whose hash begins with this byte
 
 
-def store(box: Box, data: memoryview) -> tuple[bytes, str]:
-    """Stores a content in chunks; its hash (32 bytes) and the name of the table of these."""
-    numpy = import_module("numpy")
+@dataclass(frozen=True)
+class Cuts:
+    """Where a content is cut: the hash (32 bytes) and the size (bytes) of each chunk, in order."""
+
+    hashes: Sequence[bytes]
+    sizes: Sequence[int]
+
+    @property
+    def hash(self) -> bytes:
+        """The content's own hash."""
+        told = b"".join(h + size.to_bytes(8, "little") for h, size in zip(self.hashes, self.sizes, strict=True))
+        return blake3(CONTEXT + told).digest()
+
+
+def cut(data: bytes | memoryview) -> Cuts:
+    """Cuts a content, and stores nothing."""
+    view = memoryview(data)
     cutter = import_module("pyfastcdc").FastCDC(
         avg_size=AVERAGE, min_size=SMALLEST, max_size=LARGEST, normalized_chunking=NORMALIZED
     )
-    hashes, sizes, packs, needs = [], [], [], dict[str, int]()
-    for cut in cutter.cut_buf(data):
-        part = data[cut.offset : cut.offset + cut.length]
-        name, hash_ = box.keep(part)
-        hashes.append(hash_)
-        sizes.append(cut.length)
+    parts = [(found.offset, found.length) for found in cutter.cut_buf(view)]
+    return Cuts([blake3(view[at : at + size]).digest() for at, size in parts], [size for _, size in parts])
+
+
+def store(box: Box, data: bytes | memoryview, cuts: Cuts) -> str:
+    """Stores a content in chunks; the name of the table of these."""
+    numpy = import_module("numpy")
+    view, at, needs, packs = memoryview(data), 0, dict[str, int](), []
+    for hash_, size in zip(cuts.hashes, cuts.sizes, strict=True):
+        name = box.keep(view[at : at + size], hash_)
         packs.append(needs.setdefault(name, len(needs)))
+        at += size
     columns: dict[str, Any] = {
-        "hash": numpy.frombuffer(b"".join(hashes), dtype="|u1").reshape(-1, 32),
-        "size": numpy.array(sizes, dtype="<u8"),
+        "hash": numpy.frombuffer(b"".join(cuts.hashes), dtype="|u1").reshape(-1, 32),
+        "size": numpy.array(cuts.sizes, dtype="<u8"),
         PACK: numpy.array(packs, dtype="<u4"),
-        "at": numpy.zeros(len(sizes), dtype="<u8"),
+        "at": numpy.zeros(len(packs), dtype="<u8"),
     }
-    table = write(box, list(bounded(Rows(columns, tuple(needs)), lambda place: hashes[place][0] == ENDS)))
-    return content_hash(columns["hash"], columns["size"]), table
+    return write(box, list(bounded(Rows(columns, tuple(needs)), lambda place: cuts.hashes[place][0] == ENDS)))
 
 
 def read(box: Box, table: str) -> memoryview:
@@ -47,10 +67,3 @@ def read(box: Box, table: str) -> memoryview:
     rows = Table(box, table).rows
     columns = (rows.columns[name].tolist() for name in (PACK, "at", "size"))
     return memoryview(b"".join(box.read(rows.needs[p])[at : at + size] for p, at, size in zip(*columns, strict=True)))
-
-
-def content_hash(hashes: Any, sizes: Any) -> bytes:
-    """The hash of a content from those of its chunks: arrays (chunks, 32) of bytes, and (chunks,) of sizes in bytes."""
-    numpy = import_module("numpy")
-    of_sizes = numpy.ascontiguousarray(sizes, dtype="<u8").view("|u1").reshape(-1, 8)
-    return blake3(CONTEXT + numpy.concatenate([hashes, of_sizes], axis=1).tobytes()).digest()

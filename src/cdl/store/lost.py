@@ -26,7 +26,7 @@ def unlisted(store: Store, box: Box, tree: Tree, lost: Set[str]) -> Iterator[Rep
         columns = {**rows.columns, "erased": erased, "hash": hashes}
         if "meta" in columns:
             columns["meta"] = [None if place in places else meta for place, meta in enumerate(columns["meta"])]
-        yield _bare(store.standing(page.name)), _bare(box.keep(encode(Rows(columns, rows.needs, rows.tables)))[0])
+        yield _bare(store.standing(page.name)), _bare(box.keep(encode(Rows(columns, rows.needs, rows.tables))))
 
 
 def blanked(store: Store, box: Box, tree: Tree, lost: Set[str]) -> Iterator[Replaced]:
@@ -43,11 +43,12 @@ def blanked(store: Store, box: Box, tree: Tree, lost: Set[str]) -> Iterator[Repl
         old = store.standing(name)
         if not store.has(old):
             continue  # gone already
-        data = bytearray(box.read(old))
+        own: Box = box if old.startswith(SEALED) else store  # a sealed tree may point to packs in the open
+        data = bytearray(own.read(old))
         for at, size in parts:
             data[at : at + size] = bytes(size)
         alone = len(parts) == 1 and parts[0] == (0, len(data))
-        yield _bare(old), None if alone else _bare(box.keep(bytes(data))[0])
+        yield _bare(old), None if alone else _bare(own.keep(bytes(data)))
 
 
 def _touched(tree: Tree, lost: Set[str]) -> Iterator[tuple[Page, Rows, list[int]]]:

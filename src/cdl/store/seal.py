@@ -100,9 +100,9 @@ class Vault:
         """The most content that is sealed together."""
         return PACK_BYTES
 
-    def keep(self, data: bytes | memoryview) -> tuple[str, bytes]:
-        """Seals bytes; the name, and the blake3 of what was sealed."""
-        return self.put(bytes(data)), blake3(data).digest()
+    def keep(self, data: bytes | memoryview, hash_: bytes | None = None) -> str:
+        """Seals bytes; the name."""
+        return self.put(bytes(data))
 
     def keep_root(self, data: bytes) -> str:
         """Stores a root as it is."""

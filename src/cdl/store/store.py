@@ -62,9 +62,12 @@ class Store:
 
     # objects
 
-    def put(self, data: bytes | memoryview) -> str:
-        """Stores bytes, or makes those that stand young again; returns their name. Refused for bytes that were erased."""
-        name = digest(data)
+    def put(self, data: bytes | memoryview, *, name: str | None = None) -> str:
+        """Stores bytes, or makes those that stand young again; returns their name. Refused for bytes that were erased.
+
+        Who has just hashed them gives the `name`.
+        """
+        name = name or digest(data)
         if not self.freshen(name):
             if (tombstone := self.erased(name)) is not None:
                 raise Refused("these bytes were erased", where=tombstone.line, remedy="take the item out of the source")
@@ -194,10 +197,9 @@ class Store:
         """The most content that is put together into one object."""
         return PACK_BYTES
 
-    def keep(self, data: bytes | memoryview) -> tuple[str, bytes]:
-        """Stores bytes; their name and hash, which are the same."""
-        name = self.put(data)
-        return name, bytes.fromhex(name)
+    def keep(self, data: bytes | memoryview, hash_: bytes | None = None) -> str:
+        """Stores bytes; their name. They are not hashed again where `hash_` is known."""
+        return self.put(data, name=hash_.hex() if hash_ is not None else None)
 
     def keep_root(self, data: bytes) -> str:
         """Stores a root."""

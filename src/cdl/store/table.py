@@ -42,8 +42,8 @@ class Box(Protocol):
     def pack_bytes(self) -> int:
         """The most content that is put together into one object."""
 
-    def keep(self, data: bytes | memoryview) -> tuple[str, bytes]:
-        """Stores bytes; the name of the object, which equal bytes share, and their hash (32 bytes)."""
+    def keep(self, data: bytes | memoryview, hash_: bytes | None = None) -> str:
+        """Stores bytes; the name of the object, which equal bytes share. `hash_` is their blake3 where it is known already."""
 
     def keep_root(self, data: bytes) -> str:
         """Stores a root, which anybody may read; its name."""
@@ -259,7 +259,7 @@ def _pages(box: Box, rows: Rows) -> Iterator[Page]:
         yield from _pages(box, rows.cut(middle, len(rows)))
         return
     slim = rows.pruned()
-    yield Page(len(rows), box.keep(data)[0], slim.needs, slim.tables)
+    yield Page(len(rows), box.keep(data), slim.needs, slim.tables)
 
 
 def grow(box: Box, before: Table | None, keep: Any, added: Rows, **about: Any) -> str:
