@@ -1,13 +1,21 @@
 """Sources and items of the real pipeline: wherever cdl.yaml lists a source, its items stay where they were."""
 
+import json
 import random
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cdl.data import ledger, versions
 from cdl.data.dataset import equal_items
+from cdl.data.ledger import Origin
+from cdl.data.split import Row, merged
+from cdl.errors import Corrupt, Refused
 from cdl.registry.records import Dataset, encode
+from cdl.store.seal import Vault
+from cdl.store.store import Store
 from cdl.workflow.workspace import Workspace
 from tests.projects import DATA, ROLES, YAML, Toy, make_toy
 
@@ -88,3 +96,68 @@ def test_equality_with_a_test_item_is_that_of_the_version_trained_on(
         "before_cleaning": min(len(tested), len(trained)),
         "after_cleaning": min(len(tested), len(trained)),
     }
+
+
+HEX = st.integers(0, 5).map(lambda n: f"{n:032x}")
+SIDE = st.sampled_from(["train", "test", "aside"])
+ORIGINS = st.dictionaries(
+    HEX, st.tuples(st.integers(0, 2), st.text(max_size=4), st.none() | st.text(max_size=3), HEX, SIDE, st.booleans())
+)
+
+
+@given(versions_=st.lists(ORIGINS, min_size=1, max_size=4))
+def test_what_is_written_is_read_through_any_versions(
+    tmp_path_factory: pytest.TempPathFactory, versions_: list[dict[str, tuple[int, str, str | None, str, str, bool]]]
+) -> None:
+    vault = Vault(Store(tmp_path_factory.mktemp("store")), bytes(32), "k-1", identity=bytes(32))
+    before, ever = ledger.EMPTY, dict[tuple[str, str], str]()
+    for given_ in versions_:
+        rows, origins = {}, {}
+        for identity, (source, name, label, equal, side, fits) in given_.items():
+            origins[identity] = Origin(source, name, label, equal + "ab" * 16 if fits else "")
+            if fits:
+                rows[identity] = Row(id=identity, equal=equal + "ab" * 16, side=side)
+        name = ledger.write(vault, before, rows, origins, ["one", "é", "three"])
+        found = ledger.read(vault, name)
+        assert dict(found.origins) == origins and found.sources == ("one", "é", "three")
+        assert list(found.rows) == sorted(found.rows, key=lambda r: (r.id, r.equal)) or before.table is not None
+        ever = {(r.id, r.equal): r.side for r in merged(before.rows, rows)}
+        assert {(r.id, r.equal): r.side for r in found.rows} == ever
+        again = ledger.read(vault, ledger.resealed(vault, name))
+        assert (again.origins, sorted(again.rows, key=str)) == (found.origins, sorted(found.rows, key=str))
+        before = found
+
+
+def test_a_ledger_writes_what_it_adds(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    vault = Vault(store, bytes(32), "k-1", identity=bytes(32))
+    drawn = random.Random(3)
+
+    def some(count: int, start: int) -> tuple[dict[str, Row], dict[str, Origin]]:
+        rows = {f"{drawn.getrandbits(128):032x}": f"{drawn.getrandbits(256):064x}" for _ in range(count)}
+        origins = {i: Origin(0, f"name {start + n}", "a", e) for n, (i, e) in enumerate(rows.items())}
+        return {i: Row(id=i, equal=e, side="train") for i, e in rows.items()}, origins
+
+    rows, origins = some(20_000, 0)
+    before = ledger.read(vault, ledger.write(vault, ledger.EMPTY, rows, origins, ["in"]))
+    held = {*store.names()}
+    more, their = some(10, 20_000)
+    after = ledger.write(vault, before, rows | more, origins | their, ["in"])
+    new = {*store.names()} - held
+    assert len(new) <= 3 and sum(map(store.size, new)) < sum(map(store.size, held)) / 10
+    assert dict(ledger.read(vault, after).origins) == origins | their
+
+
+def test_a_ledger_of_before_is_read_and_others_are_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    vault = Vault(store, bytes(32), "k-1", identity=bytes(32))
+    row, origin = ["0a", "0b", "test", None], [0, "x.txt", None, "0b"]
+    old = vault.put(json.dumps({"rows": [row], "origins": {"0a": origin}, "sources": ["in"]}).encode())
+    found = ledger.read(vault, old)
+    assert (found.rows[0].side, found.origins["0a"].name, found.sources) == ("test", "x.txt", ("in",))
+    with pytest.raises(Refused, match="earlier format"):
+        ledger.without(vault, old, "0a")
+    tree = vault.put_tree({"a": (b"x", {})})
+    for wrong in (vault.put(b"{}"), vault.put(b"["), tree):
+        with pytest.raises(Corrupt, match="not a ledger"):
+            ledger.read(vault, wrong)

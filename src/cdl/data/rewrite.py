@@ -7,6 +7,7 @@ predictions, logs and scoring rows stay under the key that sealed them, and nobo
 
 import msgspec
 
+from cdl.data import ledger as ledgers
 from cdl.data.versions import DATA_REFS, commit
 from cdl.registry.records import Dataset, DatasetHead, Stage
 from cdl.store.seal import Vault
@@ -58,7 +59,7 @@ def rewrite(workspace: Workspace, name: str) -> str:
         sources=[msgspec.structs.replace(s, raw=_tree(vault, s.raw)) for s in before.sources],
         split=msgspec.structs.replace(
             before.split,
-            ledger=vault.put(vault.get(before.split.ledger)),
+            ledger=ledgers.resealed(vault, before.split.ledger),
             set_aside={**before.split.set_aside, "tree": _maybe(vault, before.split.set_aside["tree"])},
         ),
         steps=[_stage(vault, stage) for stage in before.steps],

@@ -6,7 +6,7 @@ the item and is named by nothing goes too. A version that held the item stays re
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -283,20 +283,14 @@ def _replacements(workspace: Workspace, made: Plan) -> Iterator[Replaced]:
         yield from blanked(store, box, open_tree(box, tree), set(lost))
     for name in made.ledgers:
         record = next(d for _, d in workspace.registry.all(Dataset) if d.split.ledger == name)
-        yield store.standing(name), _ledger(_vault(workspace, record.name, record.data_key), name, made.item)
+        vault = _vault(workspace, record.name, record.data_key)
+        for page, instead in ledgers.without(vault, name, made.item).items():
+            yield store.standing(page), instead
 
 
 def _sealed_of(record: Dataset) -> list[str]:
     aside = [record.split.set_aside.get("tree"), record.rejected.get("tree")]
     return [*(s.test for s in record.steps), *(s.raw for s in record.sources), *(t for t in aside if t)]
-
-
-def _ledger(vault: Vault, name: str, item: str) -> str:
-    """A ledger that does not say any more how the item was called in its source, nor its label there."""
-    found = ledgers.read(vault, name)
-    origins = dict(found.origins)
-    origins[item] = replace(origins[item], name="", label=None)
-    return ledgers.rewritten(vault, found, origins)
 
 
 def _entomb(workspace: Workspace, made: Plan, old: str, instead: str | None) -> int:
