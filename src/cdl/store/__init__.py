@@ -1,1 +1,1 @@
-"""bytes: objects, trees, sealed trees, claims."""
+"""bytes: objects, chunks, packs, tables, trees, sealed trees, claims."""
