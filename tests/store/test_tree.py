@@ -55,7 +55,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "PAGE_BYTES", 900)
     monkeypatch.setattr("cdl.store.store.PACK_BYTES", 64)
     monkeypatch.setattr("cdl.store.seal.PACK_BYTES", 64)
-    monkeypatch.setattr(builders, "WHOLE_BYTES", 30)
+    monkeypatch.setattr("cdl.store.store.WHOLE_BYTES", 30)
 
 
 @pytest.mark.usefixtures("small")

@@ -20,7 +20,6 @@ from cdl.store import chunk
 from cdl.store.table import PACK, Box, Rows, grow
 from cdl.store.tree import CHUNKED, EMPTY, HASH_BYTES, Tree, check_name, told
 
-WHOLE_BYTES = 1_000_000  # a content of so many lies in an object of its own
 CHUNKED_BYTES = 64_000_000  # one of so many is cut into chunks
 UNNAMED = ""  # the open pack, until it is full
 Place = tuple[int, int]  # slot of an object, first byte in it
@@ -139,7 +138,7 @@ class Builder:
             table = chunk.store(self._box, data, cuts)
             self._tables.add(table)
             place = (self._slot(table), CHUNKED)
-        elif len(data) >= WHOLE_BYTES:
+        elif len(data) >= self._box.whole_bytes:
             place = (self._slot(self._box.keep(data, hash_)), 0)
         else:
             place = self._packed(data)

@@ -17,7 +17,7 @@ import mmap
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +33,7 @@ from cdl.store.tree import Tree, check_name, open_tree
 SEALED = "s:"  # prefix of objects named by the hash of their ciphertext
 NAME = re.compile(r"[0-9a-f]{64}")
 PACK_BYTES = 64_000_000  # the most content that is put together into one object
+WHOLE_BYTES = 1_000_000  # a content of so many lies in an object of its own
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,9 @@ class Store:
                 whole.write(path, path.read_bytes(), mode=0o444)
                 return True
 
-    def put_many(self, items: Iterable[bytes]) -> list[str]:
-        """Stores each; their names in order."""
-        return [self.put(item) for item in items]
-
     def get(self, name: str) -> bytes:
         """An object's bytes. NotFound, or Corrupt when they are not what the name says."""
         return bytes(self.view(name))
-
-    def get_many(self, names: Sequence[str]) -> list[bytes]:
-        """The bytes of each, in order."""
-        return [self.get(name) for name in names]
 
     def view(self, name: str) -> memoryview:
         """An object's bytes mapped into memory, read-only; verified once a process. Of an erased one what stands for it."""
@@ -196,6 +189,11 @@ class Store:
     def pack_bytes(self) -> int:
         """The most content that is put together into one object."""
         return PACK_BYTES
+
+    @property
+    def whole_bytes(self) -> int:
+        """A content of so many lies in an object of its own, which can be linked and sent alone."""
+        return WHOLE_BYTES
 
     def keep(self, data: bytes | memoryview, hash_: bytes | None = None) -> str:
         """Stores bytes; their name. They are not hashed again where `hash_` is known."""

@@ -42,6 +42,10 @@ class Box(Protocol):
     def pack_bytes(self) -> int:
         """The most content that is put together into one object."""
 
+    @property
+    def whole_bytes(self) -> int:
+        """A content of so many lies in an object of its own."""
+
     def keep(self, data: bytes | memoryview, hash_: bytes | None = None) -> str:
         """Stores bytes; the name of the object, which equal bytes share. `hash_` is their blake3 where it is known already."""
 
