@@ -8,6 +8,7 @@ import msgspec
 from cdl.cli.after import after
 from cdl.cli.output import confirmed, here, json_option, say, show, table
 from cdl.cli.sharing import raise_faults, sync_workspace
+from cdl.cli.versions import check_out, diff, export_items, log, verify
 from cdl.data import ledger, stages, steps
 from cdl.data.gate import measures
 from cdl.data.submit import submit
@@ -33,9 +34,13 @@ NEXT = (
 @click.group(invoke_without_command=True)
 @click.pass_context
 def data(ctx: click.Context) -> None:
-    """Datasets: run, list, rejected, logs, analyze, submit, collect, erase."""
+    """Datasets: run, list, log, diff, checkout, export, verify, rejected, logs, analyze, submit, collect, erase."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_datasets)
+
+
+for command in (log, diff, check_out, export_items, verify):
+    data.add_command(command)
 
 
 @data.command("list")

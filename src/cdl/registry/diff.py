@@ -17,6 +17,7 @@ from cdl.errors import ConfigError
 from cdl.journal import batch
 from cdl.registry.records import AnyRecord, Dataset, Labels, Package, Transformation
 from cdl.store.store import Store
+from cdl.store.tree import changes
 
 ABSENT = "(none)"
 
@@ -67,17 +68,16 @@ def inside(store: Store, first: AnyRecord, second: AnyRecord) -> Inside | None:
         what, names = "files of the state", (first.state, second.state)
     if not what or not all(store.has(name) for name in names):
         return None
-    one, two = [_labels(store, n) if isinstance(first, Labels) else _entries(store, n) for n in names]
+    if not isinstance(first, Labels):
+        found = changes(*(store.tree(name) for name in names))
+        return Inside(what=what, added=len(found.added), removed=len(found.removed), changed=len(found.changed))
+    one, two = [_labels(store, name) for name in names]
     return Inside(
         what=what,
         added=len(two.keys() - one.keys()),
         removed=len(one.keys() - two.keys()),
         changed=sum(one[name] != two[name] for name in one.keys() & two.keys()),
     )
-
-
-def _entries(store: Store, tree: str) -> dict[str, Hashable]:
-    return {e.name: (e.hash, repr(sorted(e.meta.items()))) for e in store.tree(tree).entries}
 
 
 def _labels(store: Store, rows: str) -> dict[str, Hashable]:

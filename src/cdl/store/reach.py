@@ -8,9 +8,11 @@ sealed objects name nothing in the open, and no key is needed.
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from cdl.errors import Corrupt, NotFound
-from cdl.store.store import Store
+from cdl.store.store import NAME, Fault, Store
 from cdl.store.table import is_root, read_root
 
 NAMES = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
@@ -71,6 +73,47 @@ def missing(store: Store, roots: Iterable[str]) -> dict[str, str]:
             lacking = [below for below in leaves | content if not store.has(below)]
             found |= {below: name for below in lacking if store.erased(below) is None}
     return found
+
+
+@dataclass(kw_only=True)
+class Checked:
+    """How much was read, and what is missing or broken."""
+
+    objects: int = 0
+    bytes: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+
+def check(store: Store, roots: Iterable[str]) -> Checked:
+    """Reads every object that trees behind some names need, and holds it against its name. What was erased is no fault."""
+    done, wanted = Checked(), sorted({*roots})
+    lost = [name for name in wanted if not store.has(name) and store.erased(name) is None]
+    done.faults = [Fault(name, "it is not in the store") for name in lost]
+    for name in wanted:
+        try:
+            lacking = missing(store, [name])
+            done.faults += [
+                Fault(below, f"it is not in the store, and {why[:12]} needs it") for below, why in lacking.items()
+            ]
+            found = list(reachable(store, [name]))
+        except Corrupt as error:  # what it names is not known
+            done.faults.append(Fault(_told_by(error) or name, error.message))
+            continue
+        for below in found:
+            done.objects += 1
+            done.bytes += store.size(below)
+            try:
+                store.view(below)
+            except Corrupt as error:
+                done.faults.append(Fault(below, error.message))
+    done.faults = list(dict.fromkeys(done.faults))
+    return done
+
+
+def _told_by(error: Corrupt) -> str | None:
+    """The object whose file an error names."""
+    name = "".join(Path(error.where or "").parts[-2:])
+    return name if NAME.fullmatch(name) else None
 
 
 def inside(store: Store, found: Iterable[str]) -> set[str]:

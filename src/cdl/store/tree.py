@@ -24,7 +24,7 @@ from typing import Any
 from cdl import document
 from cdl.errors import Corrupt, NotFound
 from cdl.store import chunk, earlier
-from cdl.store.table import PACK, Box, Rows, Table, is_root, read_root
+from cdl.store.table import PACK, Box, Page, Rows, Table, is_root, read_root
 
 CHUNKED = (1 << 64) - 1  # in column `at`
 HASH_BYTES = 32
@@ -162,6 +162,40 @@ class _Hashes:
 
     def __getitem__(self, place: int) -> bytes:
         return bytes(self._data[place * HASH_BYTES : (place + 1) * HASH_BYTES])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """Names that only the second of two trees has, only the first, and both with another content or other fields; sorted."""
+
+    added: Sequence[str]
+    removed: Sequence[str]
+    changed: Sequence[str]
+
+
+def changes(first: Tree, second: Tree) -> Changes:
+    """What differs between two trees. Pages that both have are not looked at."""
+    one, two = _apart(first, second), _apart(second, first)
+    both = one.keys() & two.keys()
+    return Changes(
+        added=sorted(two.keys() - both),
+        removed=sorted(one.keys() - both),
+        changed=sorted(name for name in both if one[name] != two[name]),
+    )
+
+
+def _apart(tree: Tree, other: Tree) -> dict[str, tuple[bytes, Mapping[str, Any]]]:
+    """Hash and fields of each name in the pages of a tree that another has not."""
+    shared = {page.name for page in other.table.pages} if other.table else set()
+    pages = tree.table.pages if tree.table else [Page(len(tree), "")]
+    found: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
+    start = 0
+    for page in pages:
+        if page.name not in shared:
+            places = range(start, start + page.rows)
+            found |= {tree.names[p]: (tree.hash(p), tree.meta(p)) for p in places if not tree.erased(p)}
+        start += page.rows
+    return found
 
 
 def content_of(box: Box, name: str) -> str:

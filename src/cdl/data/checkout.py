@@ -1,0 +1,167 @@
+"""A version's data as files: the source as it was, for who has the key; the training set, for everybody.
+
+The source is written where cdl.yaml declares it, or below another folder. What is there already as it should be stays untouched;
+what is there otherwise is a conflict, unless it is to go.
+"""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cdl.data.changes import last_labels
+from cdl.data.dataset import Items, training
+from cdl.data.walk import walk
+from cdl.errors import ConfigError, Conflict
+from cdl.registry.records import Dataset, Source, short
+from cdl.store import whole
+from cdl.store.tree import Tree
+from cdl.workflow.policy import require_role
+from cdl.workflow.workspace import Workspace
+
+COMMAND = "data checkout"
+SHOWN = 5
+FORMATS = ("files", "jsonl")
+
+
+@dataclass(kw_only=True)
+class Written:
+    """How many files were written, stood there already, and went."""
+
+    written: int = 0
+    same: int = 0
+    removed: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where the files of a source go: below a folder, or, of a source that is a file, that one `alone`."""
+
+    tree: Tree
+    folder: Path
+    alone: bool
+
+    def standing(self) -> tuple[set[str], list[Path]]:
+        """The names that stand there as they are in the tree, and the files that do not, or that it does not have."""
+        if self.folder.is_symlink() or (self.folder.exists() and not self.folder.is_dir()):
+            return set(), [self.folder]
+        there: set[str] = set()
+        others = []
+        for name in self._found():
+            place = self.tree.places.get(name)
+            if place is not None and _same(self.folder / name, self.tree, place):
+                there.add(name)
+            else:
+                others.append(self.folder / name)
+        return there, others
+
+    def _found(self) -> list[str]:
+        if self.alone:
+            return [name for name in self.tree.names if (self.folder / name).exists()]
+        return [seen.name for seen in walk(self.folder, str(self.folder))] if self.folder.is_dir() else []
+
+
+def checkout(workspace: Workspace, identity: str, *, to: Path | None = None, force: bool = False) -> Written:
+    """Writes the source files of a dataset version, by id, below the project or the folder `to`.
+
+    Refused for another role, Unavailable without the key; Conflict where other files stand in the way, unless `force`, which
+    removes them.
+    """
+    require_role(workspace, ("data_engineer",), COMMAND)
+    record = workspace.registry.record(Dataset, identity)
+    vault = workspace.vault(record.name, by="data")
+    places = [
+        _place(workspace.root, to, source, number, vault.tree(source.raw))
+        for number, source in enumerate(record.sources)
+    ]
+    standing = [place.standing() for place in places]
+    wrong = [path for _, others in standing for path in others]
+    if wrong and not force:
+        raise _in_the_way(workspace, identity, wrong)
+    done = Written(removed=len(wrong))
+    for path in wrong:
+        path.unlink()
+    for place, (there, _) in zip(places, standing, strict=True):
+        done.same += len(there)
+        for name, row in place.tree.places.items():
+            if name not in there and not place.tree.erased(row):
+                data = place.tree.view(row)
+                whole.write(place.folder / name, data, mode=0o644)
+                done.written += 1
+                done.bytes += len(data)
+    return done
+
+
+def _in_the_way(workspace: Workspace, identity: str, wrong: Sequence[Path]) -> Conflict:
+    shown = [
+        path.relative_to(workspace.root).as_posix() if path.is_relative_to(workspace.root) else str(path)
+        for path in wrong
+    ]
+    more = f" and {len(shown) - SHOWN:,} more" if len(shown) > SHOWN else ""
+    return Conflict(
+        f"{len(shown):,} files are not as in {short(identity)}: {', '.join(shown[:SHOWN])}{more}",
+        remedy="cdl data checkout --to DIR writes them elsewhere; --force puts them as they were there",
+    )
+
+
+def _place(root: Path, to: Path | None, source: Source, number: int, tree: Tree) -> _Place:
+    """Where a source goes. ConfigError where there is no place for it in the project."""
+    declared = Path(source.path) if source.path else None
+    within = declared is not None and not declared.is_absolute() and ".." not in declared.parts
+    if declared is None or not within:
+        if to is not None:
+            return _Place(tree=tree, folder=to / f"source-{number + 1}", alone=False)
+        what = source.path or source.url or " ".join(source.command or [])
+        raise ConfigError("this source is no folder of the project", where=what, remedy="cdl data checkout --to DIR")
+    target = (to or root) / declared
+    if list(tree.names) == [declared.name] and not target.is_dir():
+        return _Place(tree=tree, folder=target.parent, alone=True)
+    if to is None and target.is_file():
+        raise ConfigError("this source is an archive", where=source.path, remedy="cdl data checkout --to DIR")
+    return _Place(tree=tree, folder=target, alone=False)
+
+
+def _same(path: Path, tree: Tree, place: int) -> bool:
+    """Whether a file holds what a tree has at a place."""
+    size = int(tree.rows.columns["size"][place])
+    return not path.is_symlink() and path.stat().st_size == size and path.read_bytes() == tree.view(place)
+
+
+def export(workspace: Workspace, identity: str, to: Path, *, form: str = "files") -> int:
+    """Writes the training items of a dataset version, by id, into a new folder; how many. Masked fields are left out.
+
+    `files`: each as a file called by its id, and `labels.jsonl`. `jsonl`: `items.jsonl`, a line each with id, label, fields and
+    content (text, or base64). Conflict where the folder holds anything.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise Conflict("there is something already", where=str(to), remedy="name a new folder")
+    items = training(workspace, identity, last_labels(workspace, identity))
+    to.mkdir(parents=True, exist_ok=True)
+    rows = list(_rows(items))
+    if form == "files":
+        for row, content in zip(rows, items.contents, strict=True):
+            whole.write(to / str(row["id"]), content, mode=0o644)
+        _lines(to / "labels.jsonl", rows)
+    else:
+        _lines(to / "items.jsonl", [row | _content(c) for row, c in zip(rows, items.contents, strict=True)])
+    return len(items)
+
+
+def _rows(items: Items) -> Iterator[dict[str, Any]]:
+    for identity, label, fields in zip(items.ids, items.labels, items.fields, strict=True):
+        yield {"id": identity, "label": label, "fields": dict(fields)}
+
+
+def _lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
+    whole.write(path, text.encode(), mode=0o644)
+
+
+def _content(data: bytes) -> dict[str, str]:
+    try:
+        return {"text": data.decode()}
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
