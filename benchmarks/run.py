@@ -16,6 +16,7 @@ from pathlib import Path
 
 import news
 import syncs
+import versioning
 from service import service as service_at_load
 from starts import Trials
 
@@ -150,26 +151,36 @@ def sharing(runs: int) -> list[dict[str, object]]:
     return [record(*found) for found in syncs.measure(max(3, runs // 3))]
 
 
+def data(runs: int) -> list[dict[str, object]]:
+    """Versioning of many small files and of a large one, beside DVC, git, a copy and Lance, where they are installed."""
+    return [record(*found) for found in versioning.measure(1 if runs == 3 else 3)]
+
+
 def main() -> None:
     """Runs one benchmark by name."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=["startup", "digits", "news", "trials", "service", "sharing"])
+    parser.add_argument("name", choices=["startup", "digits", "news", "trials", "service", "sharing", "data"])
     parser.add_argument(
         "--quick", action="store_true", help="three runs instead of eleven; of news three keys instead of five"
     )
     parser.add_argument("--json", metavar="FILE", help="write the records there too")
     parser.add_argument(
-        "--install-peers", action="store_true", help="environments of what is compared with; this one needs none"
+        "--install-peers",
+        action="store_true",
+        help="make the environments of what is compared with, where they are not there",
     )
     given = parser.parse_args()
     runs = 3 if given.quick else 5 if given.name == "news" else 11
+    if given.install_peers:
+        versioning.install()
     works = {
         "startup": startup,
         "digits": digits,
         "news": articles,
         "trials": trials,
         "service": service,
-        "sharing": syncs,
+        "sharing": sharing,
+        "data": data,
     }
     found = works[given.name](runs)
     for row in found:
