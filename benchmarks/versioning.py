@@ -8,7 +8,7 @@
 | change_byte | one byte in the middle of a file of 2 GB that was added before; and how many bytes that stores |
 | read_batches | items a second of CPU, at random, in batches of 256: of what `add` stored (cdl), of a table of the same (lance) |
 
-`cdl data run` is the whole of it: ids, split, sealing of the test set, record and commit; beside it what the others do to that end.
+`cdl data run` is the whole of it: ids, split, sealing of the test set, record and commit; beside it what the others do.
 Peers live in environments of their own below `.bench/`, made by `--install-peers`.
 """
 
