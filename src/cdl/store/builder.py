@@ -164,9 +164,8 @@ class Builder:
 
 
 def _same_key(tree: Tree, box: Box) -> bool:
-    """Whether a tree was sealed as a box seals, or neither is."""
-    root = tree.table.root if tree.table else {}
-    return root.get("data_key") == box.about.get("data_key")
+    """Whether a tree was sealed as a box seals, or neither is; of an earlier format none is."""
+    return tree.table is not None and tree.table.root.get("data_key") == box.about.get("data_key")
 
 
 def _check_once(names: list[str]) -> None:
