@@ -92,5 +92,9 @@ def test_the_command_says_what_changed_and_the_log_counts_it(toy: Toy) -> None:
     assert rows[0]["added"] == sides.count("train")
     with pytest.raises(NotFound):
         toy.cdl(DATA, "data", "diff", "d-00000000", "points")
+    toy.write("incoming/points.csv", table(120))
+    toy.cdl(DATA, "data", "run")  # whose labels nobody released yet
+    said = toy.cdl(DATA, "data", "diff")
+    assert "3 added, 4 changed, 2 removed" in said and "relabelled" not in said and "class" not in said
     with pytest.raises(ConfigError, match="no version of a dataset"):
         toy.cdl(DATA, "data", "diff", "labels:points", "points")

@@ -37,7 +37,10 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """Two versions, by id: their differences by kind and item, and how many items of each class the two have (None: no label)."""
+    """Two versions, by id: their differences by kind and item, and how many items of each class the two have (None: no label).
+
+    Labels are compared, and classes counted, where a snapshot of both versions was released.
+    """
 
     first: str
     second: str
@@ -59,7 +62,8 @@ def compare(workspace: Workspace, first: str, second: str) -> Compared:
         )
     name = records[0].name
     vault = workspace.vault(name, by="data") if workspace.holds_key(name) else None
-    labels = [_labels(workspace, identity, vault) for identity in (first, second)]
+    snapshots = [last_labels(workspace, identity) for identity in (first, second)]
+    labels = [_labels(workspace, s, vault) if all(snapshots) else {} for s in snapshots]
     found, members = _sides(workspace, records, vault)
     called = _names(vault, records)
     items = [
@@ -87,6 +91,8 @@ def compare(workspace: Workspace, first: str, second: str) -> Compared:
         if labels[0].get(item) != labels[1].get(item)
     ]
     counted = [Counter(each.get(item) for item in inside) for each, inside in zip(labels, members, strict=True)]
+    if not all(snapshots):
+        counted = [Counter(), Counter()]
     classes = {c: (counted[0][c], counted[1][c]) for c in sorted({*counted[0], *counted[1]}, key=str)}
     return Compared(first=first, second=second, items=items, classes=classes, sealed=vault is None)
 
@@ -119,9 +125,8 @@ def _sides(
     return found, members
 
 
-def _labels(workspace: Workspace, dataset: str, vault: Vault | None) -> dict[str, str]:
-    """The labels of the last snapshot of a version: of its training items, and with a vault of its test items."""
-    snapshot = last_labels(workspace, dataset)
+def _labels(workspace: Workspace, snapshot: str | None, vault: Vault | None) -> dict[str, str]:
+    """The labels of a snapshot: of training items, and with a vault of test items; none without one."""
     if snapshot is None:
         return {}
     last = workspace.registry.record(Labels, snapshot)
