@@ -1,6 +1,7 @@
 """An item's bytes go everywhere they are, a tombstone stays, and everything else stays readable."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -262,3 +263,29 @@ def test_files_with_the_same_bytes_go_too_and_are_left_out_next_time(
     assert any("left out: 2 files" in line for line in toy.said)
     record = next(d for _, d in toy.become(DATA).registry.all(Dataset) if d.parent is not None)
     assert set(opened(toy.become(DATA), record)) == set(origins) - {item, twin}
+
+
+@pytest.mark.parametrize("which", ["one", "other"])
+def test_chunks_that_another_item_needs_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    monkeypatch.setattr("cdl.store.builder.CHUNKED_BYTES", 2_000_000)
+    yaml = FILES.replace('{files: "*.json"}', '{files: "*.bin"}').replace(
+        ", origin: {csv: {path: sides.csv, item: item, label: side}}", ""
+    )
+    yaml = yaml.replace("split: {test: 0.3}", "split: {test: 0}").replace("    require: [items >= 10]\n", "")
+    toy = make_toy(tmp_path / "toy", monkeypatch, tmp_path / "keyring", yaml=yaml)
+    shared_part, drawn = random.Random(1).randbytes(3_000_000), random.Random(2)
+    files = {name: shared_part + drawn.randbytes(900_000) for name in ("one", "other", "third")} | {"empty": b""}
+    (toy.root / "incoming").mkdir()
+    for name, data in files.items():
+        (toy.root / f"incoming/{name}.bin").write_bytes(data)
+    make(toy.become(DATA), "points")
+    own = files[which][-200:]
+    assert holding_bytes(toy.root / ".cdl/store", own)
+    for name in (which, "empty"):
+        toy.cdl(DATA, "data", "erase", f"{name}.bin", "--yes")
+    workspace = toy.become(DATA)
+    assert sorted(opened(workspace, version(workspace)).values()) == sorted(
+        files[n] for n in files if n not in (which, "empty")
+    )
+    assert not holding_bytes(toy.root / ".cdl/store", own)
+    assert workspace.store.put(b"") and "wrong " not in toy.cdl(DATA, "doctor", "--full")

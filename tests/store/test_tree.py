@@ -15,7 +15,7 @@ from cdl.store import table
 from cdl.store.builder import Builder
 from cdl.store.seal import Vault
 from cdl.store.store import Store
-from cdl.store.table import PACK, Box, Table
+from cdl.store.table import PACK, Box, Rows, Table, write
 from cdl.store.tree import CHUNKED, Tree, content_of, open_tree
 
 Model = Mapping[str, tuple[bytes, Mapping[str, Any]]]
@@ -193,4 +193,13 @@ def test_hostile_pages_and_roots_are_refused(tmp_path: Path) -> None:
     for old, new in ((b'"count":10', b'"count":9'), (b'"pages"', b'"pagos"'), (b"[[10", b'[["x"')):
         with pytest.raises(Corrupt):
             open_tree(store, store.put(root.replace(old, new)))
+    sizes = good.rows.columns["size"].copy()
+    sizes[9] += 1
+    beyond = Rows({**good.rows.columns, "size": sizes}, good.rows.needs)
+    with pytest.raises(Corrupt, match="more than there is"):
+        open_tree(store, write(store, [beyond], content="")).take(range(10))
+    hashes = good.rows.columns["hash"].copy()
+    hashes[4, 0] ^= 1
+    lying = open_tree(store, write(store, [Rows({**good.rows.columns, "hash": hashes}, good.rows.needs)], content=""))
+    assert lying.unfit() == [good.names[4]] and good.unfit() == []
     assert Table(store, good.table.name).page_of(9).name == good.table.pages[0].name

@@ -14,7 +14,7 @@ from cdl.project import open_workspace
 from cdl.registry.names import find
 from cdl.registry.records import Dataset, DatasetHead, short
 from cdl.store import reach
-from cdl.store.store import SEALED
+from cdl.store.store import SEALED, Fault
 from cdl.store.tree import changes
 from cdl.workflow.workspace import Workspace, named
 
@@ -139,7 +139,9 @@ def export_items(folder: Path, version: str | None, name: str | None, form: str,
 @click.option("--of", "name", metavar="DATASET", help="The dataset, where there are several.")
 @json_option
 def verify(version: str | None, name: str | None, as_json: bool) -> None:
-    """Read every byte that a version needs, of both sets, and hold it against its name; needs no key.
+    """Read every byte that a version needs, of both sets, and hold it against its name, and training items against their tree.
+
+    Needs no key.
 
     Exit code 5 where something is missing or broken.
     """
@@ -147,6 +149,10 @@ def verify(version: str | None, name: str | None, as_json: bool) -> None:
     identity = _version(workspace, version, name)
     record = workspace.registry.record(Dataset, identity)
     read = reach.check(workspace.store, (found.removeprefix(SEALED) for found in of_record(record)))
+    if not read.faults:
+        for tree in dict.fromkeys(stage.train for stage in record.steps):
+            unfit = workspace.store.tree(tree).unfit()
+            read.faults += [Fault(tree, f"item {name[:12]} is not what the tree says") for name in unfit]
     lines = [f"{fault.object[:24]}: {fault.what}" for fault in read.faults]
     lines.append(
         f"{short(identity)}: {read.objects:,} objects, {read.bytes / 1e6:,.1f} MB read, {len(read.faults)} faults"

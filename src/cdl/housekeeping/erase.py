@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+from blake3 import blake3
 
 from cdl.config.schema import Items
 from cdl.data import ledger as ledgers
@@ -201,7 +202,8 @@ def _plan_open(
                 made.open[tree] = sorted(lost)
                 also.update(lost)
     there = {h for h in contents if workspace.store.has(h.hex())}
-    made.objects = sorted(h.hex() for h in gone | there)  # also those that lie in packs: nobody stores them again
+    held = (gone | there) - {blake3(b"").digest()}  # no byte of anybody's
+    made.objects = sorted(h.hex() for h in held)  # also those that lie in packs: nobody stores them again
 
 
 def _plan_sealed(trees: _Trees, contents: Mapping[bytes, bytes], made: Plan, also: set[str]) -> None:
@@ -279,13 +281,28 @@ def _replacements(workspace: Workspace, made: Plan) -> Iterator[Replaced]:
     boxes += [(vaults[tree], tree, lost) for tree, lost in made.sealed.items()]
     for box, tree, lost in boxes:
         yield from unlisted(store, box, open_tree(box, tree), set(lost))
+    kept = _kept_chunks(workspace, made)
     for box, tree, lost in boxes:  # trees may share packs: each is read as the one before left it
-        yield from blanked(store, box, open_tree(box, tree), set(lost))
+        yield from blanked(store, box, open_tree(box, tree), set(lost), kept)
     for name in made.ledgers:
         record = next(d for _, d in workspace.registry.all(Dataset) if d.split.ledger == name)
         vault = _vault(workspace, record.name, record.data_key)
         for page, instead in ledgers.without(vault, name, made.item).items():
             yield store.standing(page), instead
+
+
+def _kept_chunks(workspace: Workspace, made: Plan) -> set[str]:
+    """Chunks, bare, that large contents which stay lie in, in any version that can be opened here."""
+    found: set[str] = set()
+    for _, record in workspace.registry.all(Dataset):
+        for tree in dict.fromkeys(stage.train for stage in record.steps):
+            if workspace.store.has(workspace.store.standing(tree)):
+                found |= workspace.store.tree(tree).chunks({*made.open.get(tree, [])})
+        if record.name not in made.closed:
+            vault = _vault(workspace, record.name, record.data_key)
+            for tree in dict.fromkeys(_sealed_of(record)):
+                found |= open_tree(vault, tree).chunks({*made.sealed.get(tree, [])})
+    return {name.removeprefix(SEALED) for name in found}
 
 
 def _sealed_of(record: Dataset) -> list[str]:

@@ -29,8 +29,11 @@ def unlisted(store: Store, box: Box, tree: Tree, lost: Set[str]) -> Iterator[Rep
         yield _bare(store.standing(page.name)), _bare(box.keep(encode(Rows(columns, rows.needs, rows.tables))))
 
 
-def blanked(store: Store, box: Box, tree: Tree, lost: Set[str]) -> Iterator[Replaced]:
-    """Stores the packs that are to stand for those of a tree; an object of one content alone, and chunks, go."""
+def blanked(store: Store, box: Box, tree: Tree, lost: Set[str], kept: Set[str]) -> Iterator[Replaced]:
+    """Stores the packs that are to stand for those of a tree; an object of one content alone, and chunks, go.
+
+    `kept` are chunks, and tables of them, that other contents need.
+    """
     slices: dict[str, list[tuple[int, int]]] = {}
     for _, rows, places in _touched(tree, lost):
         found = zip(*(rows.columns[name][places].tolist() for name in (PACK, "at", "size")), strict=True)
@@ -38,13 +41,15 @@ def blanked(store: Store, box: Box, tree: Tree, lost: Set[str]) -> Iterator[Repl
             slices.setdefault(rows.needs[pack], []).append((at, size))
     for name, parts in sorted(slices.items()):
         if parts[0][0] == CHUNKED:
-            yield from _chunks(store, box, name)
+            yield from ((old, instead) for old, instead in _chunks(store, box, name) if old not in kept)
             continue
         old = store.standing(name)
         if not store.has(old):
             continue  # gone already
         own: Box = box if old.startswith(SEALED) else store  # a sealed tree may point to packs in the open
         data = bytearray(own.read(old))
+        if not data:
+            continue  # no byte of anybody's, and the same for all
         for at, size in parts:
             data[at : at + size] = bytes(size)
         alone = len(parts) == 1 and parts[0] == (0, len(data))

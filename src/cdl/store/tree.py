@@ -15,11 +15,13 @@ pages and contents and adds only what is new, so how it lies depends on what wen
 Earlier trees (`cdl-tree-1`, lines of JSON) and sealed trees (`cdl-sealed-1`) can still be read.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from typing import Any
+
+from blake3 import blake3
 
 from cdl import document
 from cdl.errors import Corrupt, NotFound
@@ -86,9 +88,23 @@ class Tree:
         """The hash (32 bytes) of the content at a place."""
         return self._hashes[place]
 
-    def hashes(self) -> set[bytes]:
-        """The hashes (32 bytes) of all contents that were not erased."""
-        return {self._hashes[place] for place in range(len(self)) if not self.erased(place)}
+    def unfit(self) -> list[str]:
+        """The names whose content has another hash than the tree says. Reads everything."""
+        starts, found = self.rows.columns["at"].tolist(), []
+        for place, name in enumerate(self.names):
+            if not self.erased(place):
+                data = self.view(place)
+                told = chunk.cut(data).hash if starts[place] == CHUNKED else blake3(data).digest()
+                found += [name] if told != self.hash(place) else []
+        return found
+
+    def chunks(self, apart_from: Set[str] = frozenset()) -> set[str]:
+        """The objects that large contents lie in, but for those under some names, and for those that were erased."""
+        columns = self.rows.columns
+        large = (columns["at"] == CHUNKED).nonzero()[0].tolist()
+        left = [p for p in large if self.names[p] not in apart_from and not self.erased(p)]
+        tables = {self.rows.needs[int(columns[PACK][p])] for p in left}
+        return tables.union(*(Table(self.box, name).rows.needs for name in tables))
 
     def find(self, hash_: bytes) -> int | None:
         """A place where a content lies that has a hash (32 bytes)."""
@@ -127,10 +143,13 @@ class Tree:
             raise self._lost(lost[0])
         packs, starts, sizes = (columns[n][places].tolist() for n in (PACK, "at", "size"))
         views, open_ = self._views, self._open
-        return [
+        found = [
             (views.get(p) or open_(p))[a : a + s] if a != CHUNKED else chunk.read(self.box, self.rows.needs[p])
             for p, a, s in zip(packs, starts, sizes, strict=True)
         ]
+        if [len(data) for data in found] != sizes:
+            raise Corrupt("a tree names more than there is", where=self._named()[:14], remedy="cdl store verify")
+        return found
 
     def get(self, name: str) -> bytes:
         """The content of a name. NotFound for one that is not in the tree, or was erased."""
@@ -147,6 +166,9 @@ class Tree:
     def _open(self, pack: int) -> memoryview:
         view = self._views[pack] = memoryview(self.box.read(self.rows.needs[pack]))
         return view
+
+    def _named(self) -> str:
+        return self.table.name if self.table else "an earlier tree"
 
     def _lost(self, place: int) -> NotFound:
         why = self.table and self.box.erasure(self.table.page_of(place).name)
