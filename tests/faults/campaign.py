@@ -1,5 +1,6 @@
 """What a fault does to a command: the state before it, the fault, the same command again, and what must hold afterwards."""
 
+import os
 import re
 import shutil
 import time
@@ -79,8 +80,19 @@ class Campaign:
         if "Traceback" in ran.said or (ran.code != 0 and not DONE.search(ran.said)):
             return [f"the same command again ends with {ran.code}: {ran.said}"]
         expected, found = self.undisturbed(case)[1], finished(case, world)
+        self._remove_locks(case, world)
         unlike = [line for name in case.clones for line in differences(case, name, expected[name], found[name])]
         return unlike + wholly(case, world)
+
+    def _remove_locks(self, case: Case, world: World) -> None:
+        """Removes locks that a killed git left and nothing met since, as the doctor says; one that it does not name stays."""
+        for person in (world.a, world.b):
+            for path in (p for p in locks(world.folder) if p.is_relative_to(person.root)):
+                os.utime(path, (0, 0))  # a minute later
+                said = run(person, ("doctor",), world.folder).said
+                if str(path) in said and "remove the file" in said:
+                    self.removed.append(f"{case.name}, by the doctor: {path}")
+                    path.unlink()
 
 
 def finished(case: Case, world: World) -> dict[str, Content]:

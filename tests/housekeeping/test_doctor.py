@@ -100,6 +100,16 @@ def test_a_lost_store_comes_back_at_once_and_what_is_alike_is_said_once(shared: 
     assert findings(shared.b, SCIENCE) == [] and not missing(workspace.clone)
 
 
+@pytest.mark.parametrize("name", ["HEAD.lock", "index.lock", "refs/heads/main.lock", "packed-refs.lock"])
+def test_a_lock_that_a_killed_git_left_is_named_once_it_is_old(shared: Team, name: str) -> None:
+    lock = shared.a.root / ".git" / name
+    lock.touch()
+    assert findings(shared.a, DATA) == []  # some git works
+    os.utime(lock, (0, 0))
+    found = only(shared.a, DATA)
+    assert found["where"] == str(lock) and "remove the file" in found["remedy"] and lock.exists()
+
+
 def test_an_edited_record_is_named(shared: Team) -> None:
     path = next((shared.a.root / "registry/datasets/points").glob("d-*.yaml"))
     path.chmod(0o644)

@@ -1,5 +1,6 @@
 """What the doctor looks at in git: needs no store, no key and no cdl.yaml that can be read."""
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cdl.workflow.check import check_decisions
 from cdl.workflow.step import Cycle
 
 AREA = "git"
+LOCK_SECONDS = 60.0
 HISTORY = "git log -m --full-history -- registry; take it back with a commit, or ask who made it"
 
 
@@ -38,8 +40,25 @@ def check(git: Git, folder: Path, targets: Sequence[str], cycle: Cycle, *, mend:
             what="a commit was begun and its work tree did not follow",
             remedy="end what stands in the way (a merge, a rebase, an index.lock), then any command",
         )
+    yield from _locks(git)
     yield from _remote(git, targets, mend=mend)
     yield from _history(git, targets, cycle)
+
+
+def _locks(git: Git) -> Iterator[Finding]:
+    """Locks of git's own that have stood for longer than git holds any: one that was killed leaves them, and waits for nobody."""
+    for path in sorted(
+        {*git.common_dir.glob("*.lock"), *git.git_dir.glob("*.lock"), *git.common_dir.glob("refs/**/*.lock")}
+    ):
+        try:
+            age = time.time() - path.stat().st_mtime
+        except FileNotFoundError:
+            continue
+        if age > LOCK_SECONDS:
+            what = f"a lock of git that has stood for {age / 60:,.0f} minutes: a killed git left it, or one works here still"
+            yield Finding(
+                area=AREA, where=str(path), what=what, remedy="see that no git works here, then remove the file"
+            )
 
 
 def _remote(git: Git, targets: Sequence[str], *, mend: bool) -> Iterator[Finding]:
