@@ -157,6 +157,10 @@ def test_a_ledger_of_before_is_read_and_others_are_refused(tmp_path: Path) -> No
     assert (found.rows[0].side, found.origins["0a"].name, found.sources) == ("test", "x.txt", ("in",))
     with pytest.raises(Refused, match="earlier format"):
         ledger.without(vault, old, "0a")
+    row, origin = ["0a" * 16, "0b" * 32, "test", None], [0, "x.txt", None, "0b" * 32]
+    old = vault.put(json.dumps({"rows": [row], "origins": {row[0]: origin}, "sources": ["in"]}).encode())
+    again = ledger.resealed(vault, old)
+    assert again != old and ledger.told(ledger.read(vault, again)) == ledger.told(ledger.read(vault, old))
     tree = vault.put_tree({"a": (b"x", {})})
     for wrong in (vault.put(b"{}"), vault.put(b"["), tree):
         with pytest.raises(Corrupt, match="not a ledger"):

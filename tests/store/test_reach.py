@@ -79,3 +79,12 @@ def test_a_name_is_sixty_four_digits_and_no_more(before: bytes, after: bytes) ->
     found = reach.names(before + b" " + name + b"," + after)
     assert name.decode() in found
     assert reach.names(name + b"0") == set() and reach.names(b"f" + name) == set() and reach.names(name[1:]) == set()
+
+
+def test_what_trees_share_is_read_and_counted_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first = store.put_tree({"a": b"one", "b": b"two"})
+    second = store.put_tree({"c": b"one", "d": b"two"})
+    found = reach.check(store, [first, second, first])
+    assert found.faults == [] and found.objects == len([*store.names()]) == 5
+    assert found.bytes == sum(map(store.size, store.names()))

@@ -202,4 +202,15 @@ def test_hostile_pages_and_roots_are_refused(tmp_path: Path) -> None:
     hashes[4, 0] ^= 1
     lying = open_tree(store, write(store, [Rows({**good.rows.columns, "hash": hashes}, good.rows.needs)], content=""))
     assert lying.unfit() == [good.names[4]] and good.unfit() == []
+    starts = good.rows.columns["at"].copy()
+    starts[[2, 3]] = starts[
+        [3, 2]
+    ]  # as long as each other: each says the hash of the one and lies where the other does
+    swapped = open_tree(store, write(store, [Rows({**good.rows.columns, "at": starts}, good.rows.needs)], content=""))
+    assert {*swapped.unfit()} == {good.names[2], good.names[3]}
+    follows = Builder(store, before=swapped)
+    for name, data in sorted(good.contents().items()):
+        follows.add(name, data)
+    after = open_tree(store, follows.finish())
+    assert after.contents() == good.contents() and after.unfit() == []
     assert Table(store, good.table.name).page_of(9).name == good.table.pages[0].name

@@ -74,21 +74,21 @@ def write(
     vault: Vault, before: Ledger, rows: Mapping[str, Row], origins: Mapping[str, Origin], sources: Sequence[str]
 ) -> str:
     """Seals the next ledger, which follows the one before; its name."""
-    told = _told(merged(before.rows, rows), origins, sources)
+    lines = _told(merged(before.rows, rows), origins, sources)
     table = before.table
     if table is None or table.root["data_key"] != vault.about["data_key"]:
-        return grow(vault, None, None, _rows(told))
+        return grow(vault, None, None, _rows(lines))
     numpy = import_module("numpy")
-    wanted, there = set(told), list(_lines(table.rows))
+    wanted, there = set(lines), list(_lines(table.rows))
     keep = numpy.array([line in wanted for line in there], dtype=bool)
     known = set(there)
-    return grow(vault, table, keep, _rows([line for line in told if line not in known]))
+    return grow(vault, table, keep, _rows([line for line in lines if line not in known]))
 
 
 def resealed(vault: Vault, name: str) -> str:
     """Seals a ledger with the data key in use; its name."""
     found = read(vault, name)
-    return grow(vault, None, None, _rows(_told(found.rows, found.origins, found.sources)))
+    return grow(vault, None, None, _rows(told(found)))
 
 
 def without(vault: Vault, name: str, item: str) -> dict[str, str]:
@@ -106,6 +106,11 @@ def without(vault: Vault, name: str, item: str) -> dict[str, str]:
         if blank != lines:
             found[page.name] = vault.keep(encode(_rows(blank)))
     return found
+
+
+def told(found: Ledger) -> list[Line]:
+    """What a ledger says, however it lies."""
+    return _told(found.rows, found.origins, found.sources)
 
 
 def _told(rows: Iterable[Row], origins: Mapping[str, Origin], sources: Sequence[str]) -> list[Line]:

@@ -13,6 +13,7 @@ import msgspec
 from cdl.config.load import parse
 from cdl.config.schema import Split
 from cdl.data import labels, versions
+from cdl.data import ledger as ledgers
 from cdl.data.dataset import dataset_record, labels_record
 from cdl.data.split import TEST, TRAIN
 from cdl.data.stages import contents, number_sources, take_in
@@ -76,11 +77,12 @@ def reproduce_data(workspace: Workspace, identity: str) -> list[Same]:
     return found
 
 
-def _split(vault: Vault, split: SplitRecord) -> SplitRecord:
-    """A split, with what its set-aside items are instead of how they lie."""
+def _split(vault: Vault, split: SplitRecord) -> tuple[SplitRecord, list[ledgers.Line]]:
+    """A split, with what its ledger says and its set-aside items are instead of how they lie."""
     tree = split.set_aside.get("tree")
     aside = {**split.set_aside, "tree": tree and content_of(vault, str(tree))}
-    return msgspec.structs.replace(split, set_aside=aside)
+    said = ledgers.told(ledgers.read(vault, split.ledger))
+    return msgspec.structs.replace(split, set_aside=aside, ledger=""), said
 
 
 def erased_from(workspace: Workspace, identity: str) -> str | None:

@@ -8,6 +8,7 @@ the item and is named by nothing goes too. A version that held the item stays re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -281,7 +282,7 @@ def _replacements(workspace: Workspace, made: Plan) -> Iterator[Replaced]:
     boxes += [(vaults[tree], tree, lost) for tree, lost in made.sealed.items()]
     for box, tree, lost in boxes:
         yield from unlisted(store, box, open_tree(box, tree), set(lost))
-    kept = _kept_chunks(workspace, made)
+    kept = cache(lambda: _kept_chunks(workspace, made))  # every version is looked at, where a chunk is to go
     for box, tree, lost in boxes:  # trees may share packs: each is read as the one before left it
         yield from blanked(store, box, open_tree(box, tree), set(lost), kept)
     for name in made.ledgers:

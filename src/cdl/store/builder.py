@@ -58,7 +58,7 @@ class Builder:
         """Adds a name with its content."""
         cuts = chunk.cut(data) if len(data) >= CHUNKED_BYTES else None
         hash_ = blake3(data).digest() if cuts is None else cuts.hash
-        place = self._stored.get(hash_) or self._found(hash_) or self._put(hash_, data, cuts)
+        place = self._stored.get(hash_) or self._found(hash_, data) or self._put(hash_, data, cuts)
         self._row(name, hash_, len(data), place, meta)
 
     def keep(self, name: str, tree: Tree, place: int, meta: Mapping[str, Any] | None = None) -> None:
@@ -123,11 +123,11 @@ class Builder:
             self._tables.add(name)
         return self._slot(name), at
 
-    def _found(self, hash_: bytes) -> Place | None:
-        """Where a known tree has a content."""
+    def _found(self, hash_: bytes, data: bytes | memoryview) -> Place | None:
+        """Where a known tree has a content. Its bytes count, not what it says of them."""
         for tree in self._known:
             place = tree.find(hash_)
-            if place is not None:
+            if place is not None and tree.view(place) == data:
                 found = self._stored[hash_] = self._of_tree(tree, place)
                 return found
         return None
@@ -185,7 +185,15 @@ def _compared(before: Tree, rows: Rows) -> tuple[Any, Any]:
     at = numpy.array([places.get(name, -1) for name in rows.columns["name"]], dtype="<i8")
     there = at >= 0
     same = numpy.zeros(len(rows), dtype=bool)
-    same[there] = (before.rows.columns["hash"][at[there]] == rows.columns["hash"][there]).all(axis=1)
+    need_of = {name: place for place, name in enumerate(before.rows.needs)}
+    needs = numpy.array([need_of.get(name, -1) for name in rows.needs] or [-1], dtype="<i8")
+    columns, old_ones = rows.columns, {n: before.rows.columns[n][at[there]] for n in ("hash", "size", "at", PACK)}
+    same[there] = (
+        (old_ones["hash"] == columns["hash"][there]).all(axis=1)
+        & (old_ones["size"] == columns["size"][there])
+        & (old_ones["at"] == columns["at"][there])
+        & (old_ones[PACK] == needs[columns[PACK][there]])
+    )
     for place, (equal, old) in enumerate(zip(same.tolist(), at.tolist(), strict=True)):
         meta = (metas[place] if metas else None) or EMPTY
         if equal and before.meta(old) == meta and not before.erased(old):

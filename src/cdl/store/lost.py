@@ -4,7 +4,7 @@ First the pages, whose rows then say `erased` and nothing else of the content, s
 that held the contents: packs with zeros, nothing for an object that held one content alone.
 """
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from importlib import import_module
 from typing import Any
 
@@ -29,10 +29,10 @@ def unlisted(store: Store, box: Box, tree: Tree, lost: Set[str]) -> Iterator[Rep
         yield _bare(store.standing(page.name)), _bare(box.keep(encode(Rows(columns, rows.needs, rows.tables))))
 
 
-def blanked(store: Store, box: Box, tree: Tree, lost: Set[str], kept: Set[str]) -> Iterator[Replaced]:
+def blanked(store: Store, box: Box, tree: Tree, lost: Set[str], kept: Callable[[], Set[str]]) -> Iterator[Replaced]:
     """Stores the packs that are to stand for those of a tree; an object of one content alone, and chunks, go.
 
-    `kept` are chunks, and tables of them, that other contents need.
+    `kept` tells the chunks that other contents need, bare.
     """
     slices: dict[str, list[tuple[int, int]]] = {}
     for _, rows, places in _touched(tree, lost):
@@ -41,7 +41,7 @@ def blanked(store: Store, box: Box, tree: Tree, lost: Set[str], kept: Set[str]) 
             slices.setdefault(rows.needs[pack], []).append((at, size))
     for name, parts in sorted(slices.items()):
         if parts[0][0] == CHUNKED:
-            yield from ((old, instead) for old, instead in _chunks(store, box, name) if old not in kept)
+            yield from ((old, instead) for old, instead in _chunks(store, box, name) if old not in kept())
             continue
         old = store.standing(name)
         if not store.has(old):

@@ -86,7 +86,7 @@ class Checked:
 
 def check(store: Store, roots: Iterable[str]) -> Checked:
     """Reads every object that trees behind some names need, and holds it against its name. What was erased is no fault."""
-    done, wanted = Checked(), sorted({*roots})
+    done, wanted, seen = Checked(), sorted({*roots}), set[str]()
     lost = [name for name in wanted if not store.has(name) and store.erased(name) is None]
     done.faults = [Fault(name, "it is not in the store") for name in lost]
     for name in wanted:
@@ -100,6 +100,9 @@ def check(store: Store, roots: Iterable[str]) -> Checked:
             done.faults.append(Fault(_told_by(error) or name, error.message))
             continue
         for below in found:
+            if below in seen:
+                continue  # trees share what they hold
+            seen.add(below)
             done.objects += 1
             done.bytes += store.size(below)
             try:

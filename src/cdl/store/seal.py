@@ -24,7 +24,7 @@ NONCE_BYTES = 12
 LENGTH_BYTES = 8
 SMALLEST = 256  # bytes; sizes are padded to steps of an eighth of the next power of two
 PACK_BYTES = 8_000_000  # an upper bound of the content of one pack
-KEPT_OPEN = 32  # objects
+KEPT_OPEN = 256_000_000  # bytes
 
 
 class Vault:
@@ -125,7 +125,7 @@ class Vault:
         data = self.store.view(name)
         if name.startswith(SEALED) and bytes(data[: len(MAGIC)]) == MAGIC:
             self._opened[name] = data = memoryview(self.get(name))
-            while len(self._opened) > KEPT_OPEN:
+            while len(self._opened) > 1 and sum(map(len, self._opened.values())) > KEPT_OPEN:
                 self._opened.pop(next(iter(self._opened)))
         return data
 
