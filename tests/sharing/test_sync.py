@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from cdl.cycle import CYCLE
 from cdl.data import versions
@@ -21,6 +22,7 @@ from cdl.registry.records import Dataset, Labels, Model
 from cdl.report.html import html
 from cdl.sharing import parcel
 from cdl.workflow.decide import decide
+from cdl.workflow.workspace import Workspace
 from tests.projects import DATA, REVIEW, SCIENCE, Toy, table
 from tests.sharing.conftest import Team
 
@@ -104,10 +106,22 @@ def test_a_clone_that_lost_everything_of_its_own_gets_it_back(team: Team) -> Non
     assert not list(b.store.verify()) and b.registry.record(Model, model).name == "side"
 
 
-def test_a_copied_clone_takes_a_stream_of_its_own_and_loses_nothing(team: Team, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_copied_clone_takes_a_stream_of_its_own_and_loses_nothing(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
     team.b.cdl(SCIENCE, "sync")
     twin = team.b.copy(tmp_path / "twin")
-    first, second = trained(team.b, SCIENCE, "exp/one"), trained(twin, SCIENCE, "exp/two")
+    made = team.b.become(SCIENCE).made("data_scientist")
+    monkeypatch.setattr(Workspace, "made", lambda *_, **__: made)
+    first = trained(team.b, SCIENCE, "exp/one")
+    with monkeypatch.context() as later:
+        for name in ("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"):
+            later.setenv(name, "2040-01-01T00:00:00Z")
+        if not at_once:
+            later.setattr(Workspace, "made", lambda *_, **__: replace(made, when="2040-01-01T00:00:00Z"))
+        second = trained(twin, SCIENCE, "exp/two")
+    assert (first == second) is at_once
     own = stream.own_stream(team.b.root / ".cdl")
     team.b.cdl(SCIENCE, "sync")
     twin.said.clear()

@@ -150,11 +150,16 @@ def _modes(git: Git, base: str) -> dict[str, str]:
     return {os.fsdecode(line.partition(b"\t")[2]): EXECUTABLE for line in lines if line.startswith(b"100755 ")}
 
 
-def make_commit(git: Git, tree: str, parents: Sequence[str], message: str) -> str:
-    """A commit object; nothing points to it yet. The committer is the author where none is set."""
+def make_commit(git: Git, tree: str, parents: Sequence[str], message: str, *, when: str | None = None) -> str:
+    """A commit object; nothing points to it yet. The committer is the author where none is set.
+
+    With `when` (ISO 8601) it is dated so instead of now: the same things said twice are the same commit.
+    """
     person = git.person()
     committer = {"GIT_COMMITTER_NAME": person.name, "GIT_COMMITTER_EMAIL": person.email}
     env = {name: os.environ.get(name, value) for name, value in committer.items()}
+    if when is not None:
+        env |= {"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
     options = [o for parent in parents for o in ("-p", parent)]
     return git.run("commit-tree", *options, tree, input=message.encode(), env=env).decode().strip()
 

@@ -107,11 +107,17 @@ def model_record(
 
 
 def keep_source(workspace: Workspace, model: Model, transformation: Transformation | None, *, line: str) -> str:
-    """Points the ref that holds a model's source, record and transformation for good; its commit."""
+    """Points the ref that holds a model's source, record and transformation for good; its commit.
+
+    Two clones that made the same record, within one second, make the same commit.
+    """
     kept = [encode(record) for record in (model, transformation) if record is not None]
     identity = kept[0][0]
     git, source = workspace.git, model.code["commit"]
     tree = make_tree(git, source, {path: data for _, path, data in kept})
-    commit = make_commit(git, tree, [source], message(COMMAND, line, [identity]))
+    known = git.resolve(MODEL_REFS + identity)
+    if known is not None and git.text("rev-parse", f"{known}^{{tree}}") == tree:
+        return known
+    commit = make_commit(git, tree, [source], message(COMMAND, line, [identity]), when=model.made.when)
     git.set_ref(MODEL_REFS + identity, commit)
     return commit
