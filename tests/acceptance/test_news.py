@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cdl.data import ledger, stages, versions
+from cdl.data import ledger, versions
 from cdl.data.dataset import dataset_record
 from cdl.data.labels import current
+from cdl.data.work import rejections
 from cdl.deployment.package import contents
 from cdl.model.register import register
 from cdl.model.source import model_record
@@ -136,7 +137,7 @@ def test_articles_are_cleaned_validated_and_kept_together(few: Toy) -> None:
     assert dataset.rejected["reasons"] == {"not *.txt": 1, "shorter than 100 words": 1}
     vault = workspace.vault("articles", by="test")
     origins = ledger.read(vault, dataset.split.ledger).origins
-    assert sorted(origins[i].name for i in stages.rejections(vault, dataset)) == list(ODD[:2])
+    assert sorted(origins[i].name for i in rejections(vault, dataset)) == list(ODD[:2])
     assert no_body_on_both_sides(workspace, copies(every())) > 10
     sealed = vault.tree(dataset.test)
     cleaned = sealed.contents() | workspace.store.tree(dataset.train).contents()

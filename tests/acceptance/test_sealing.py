@@ -74,8 +74,8 @@ def sides(workspace: Workspace, version: str, name: str) -> dict[str, str]:
     """The side of each source item by its name, those rejected later and set aside among them."""
     record = dataset_record(workspace, version)
     found = ledger.read(workspace.vault(name, by="test"), record.split.ledger)
-    side = {row.id: row.side for row in found.rows}
-    side |= {row.id: ASIDE for row in found.rows if row.side == ASIDE}  # an edited item has a row for what it was
+    rows = [(identity, str(side)) for kind, identity, _, side, *_ in found.lines() if kind == ledger.ITEM]
+    side = dict(rows) | {i: s for i, s in rows if s == ASIDE}  # an edited item has a row for what it was
     return {origin.name: side[identity] for identity, origin in found.origins.items()}
 
 

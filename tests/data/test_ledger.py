@@ -4,14 +4,16 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cdl.data import ledger, versions
+from cdl.data.columns import from_hex
 from cdl.data.dataset import equal_items
 from cdl.data.ledger import Origin
-from cdl.data.split import Row, merged
+from cdl.data.split import CODES
 from cdl.errors import Corrupt, Refused
 from cdl.registry.records import Dataset, encode
 from cdl.store.seal import Vault
@@ -53,7 +55,7 @@ def version(toy: Toy, sources: dict[str, Rows]) -> tuple[Workspace, Dataset]:
 def sides(workspace: Workspace, record: Dataset) -> dict[tuple[str, str], str]:
     """The side of each item by source and name."""
     found = ledger.read(workspace.vault("points", by="test"), record.split.ledger)
-    rows = {(row.id, row.equal): row.side for row in found.rows}
+    rows = {(identity, equal): str(side) for _, identity, equal, side, *_ in found.lines()}
     return {(found.sources[o.source], o.name): rows[(i, o.equal)] for i, o in found.origins.items()}
 
 
@@ -100,31 +102,62 @@ def test_equality_with_a_test_item_is_that_of_the_version_trained_on(
 
 HEX = st.integers(0, 5).map(lambda n: f"{n:032x}")
 SIDE = st.sampled_from(["train", "test", "aside"])
-ORIGINS = st.dictionaries(
-    HEX, st.tuples(st.integers(0, 2), st.text(max_size=4), st.none() | st.text(max_size=3), HEX, SIDE, st.booleans())
+VERSIONS = st.lists(
+    st.dictionaries(
+        HEX,
+        st.tuples(st.integers(0, 2), st.text(max_size=4), st.none() | st.text(max_size=3), HEX, SIDE, st.booleans()),
+    ),
+    min_size=1,
+    max_size=4,
 )
+Given = tuple[int, str, str | None, str, str, bool]  # source, name, label, equal, side, whether it is an item
 
 
-@given(versions_=st.lists(ORIGINS, min_size=1, max_size=4))
+def items(found: dict[str, tuple[int, str, str | None, str, str]]) -> ledger.Items:
+    """Items by id in columns."""
+    values = list(found.values())
+    return ledger.Items(
+        ids=from_hex(found, 16),
+        equals=from_hex([v[3] for v in values], 32),
+        sides=np.array([CODES[v[4]] for v in values], dtype="|u1"),
+        befores=np.zeros(len(values), dtype="|u1"),
+        sources=[v[0] for v in values],
+        names=[v[1] for v in values],
+        labels=[v[2] for v in values],
+    )
+
+
+def said(found: ledger.Ledger) -> dict[tuple[str, str], str | None]:
+    """The side of each item there ever was."""
+    return {(i, e): side for kind, i, e, side, *_ in found.lines() if kind == ledger.ITEM}
+
+
+@given(versions_=VERSIONS, few=st.booleans())
 def test_what_is_written_is_read_through_any_versions(
-    tmp_path_factory: pytest.TempPathFactory, versions_: list[dict[str, tuple[int, str, str | None, str, str, bool]]]
+    tmp_path_factory: pytest.TempPathFactory, versions_: list[dict[str, Given]], few: bool
 ) -> None:
+    """Whether all items of a version are written again, or only those that are not as they were (`few`), is the same."""
     vault = Vault(Store(tmp_path_factory.mktemp("store")), bytes(32), "k-1", identity=bytes(32))
-    before, ever = ledger.EMPTY, dict[tuple[str, str], str]()
+    before, ever = ledger.read(vault, None), dict[tuple[str, str], str | None]()
     for given_ in versions_:
-        rows, origins = {}, {}
-        for identity, (source, name, label, equal, side, fits) in given_.items():
-            origins[identity] = Origin(source, name, label, equal + "ab" * 16 if fits else "")
-            if fits:
-                rows[identity] = Row(id=identity, equal=equal + "ab" * 16, side=side)
-        name = ledger.write(vault, before, rows, origins, ["one", "é", "three"])
+        here = {i: (s, n, lab, e + "ab" * 16, side) for i, (s, n, lab, e, side, fits) in given_.items() if fits}
+        files = sorted((i, s, n) for i, (s, n, _, _, _, fits) in given_.items() if not fits)
+        origins = {i: Origin(s, n, lab, e) for i, (s, n, lab, e, _) in here.items()}
+        origins |= {i: Origin(s, n, None, "") for i, s, n in files}
+        lines = list(before.lines())
+        stay = {line[1] for line in lines if few and here.get(line[1]) == (*line[5:], *line[2:4]) and line[4] is None}
+        gone = np.array([k == 0 and s is not None and i not in stay for k, i, _, _, _, s, _, _ in lines], dtype=bool)
+        fresh = items({i: v for i, v in here.items() if i not in stay})
+        name = ledger.write(vault, before, fresh, gone=gone, files=files, sources=["one", "é", "three"])
         found = ledger.read(vault, name)
         assert dict(found.origins) == origins and found.sources == ("one", "é", "three")
-        assert list(found.rows) == sorted(found.rows, key=lambda r: (r.id, r.equal)) or before.table is not None
-        ever = {(r.id, r.equal): r.side for r in merged(before.rows, rows)}
-        assert {(r.id, r.equal): r.side for r in found.rows} == ever
+        ever |= {(i, e): side for i, (_, _, _, e, side) in here.items()}
+        assert said(found) == ever
+        every = np.array([k == 0 and s is not None for k, _, _, _, _, s, _, _ in lines], dtype=bool)
+        whole = ledger.write(vault, before, items(here), gone=every, files=files, sources=["one", "é", "three"])
+        assert whole == name
         again = ledger.read(vault, ledger.resealed(vault, name))
-        assert (again.origins, sorted(again.rows, key=str)) == (found.origins, sorted(found.rows, key=str))
+        assert again.origins == found.origins and ledger.told(again) == ledger.told(found)
         before = found
 
 
@@ -133,32 +166,34 @@ def test_a_ledger_writes_what_it_adds(tmp_path: Path) -> None:
     vault = Vault(store, bytes(32), "k-1", identity=bytes(32))
     drawn = random.Random(3)
 
-    def some(count: int, start: int) -> tuple[dict[str, Row], dict[str, Origin]]:
-        rows = {f"{drawn.getrandbits(128):032x}": f"{drawn.getrandbits(256):064x}" for _ in range(count)}
-        origins = {i: Origin(0, f"name {start + n}", "a", e) for n, (i, e) in enumerate(rows.items())}
-        return {i: Row(id=i, equal=e, side="train") for i, e in rows.items()}, origins
+    def some(count: int, start: int) -> dict[str, tuple[int, str, str | None, str, str]]:
+        pairs = [(f"{drawn.getrandbits(128):032x}", f"{drawn.getrandbits(256):064x}") for _ in range(count)]
+        return {i: (0, f"name {start + n}", "a", e, "train") for n, (i, e) in enumerate(pairs)}
 
-    rows, origins = some(20_000, 0)
-    before = ledger.read(vault, ledger.write(vault, ledger.EMPTY, rows, origins, ["in"]))
+    def written(before: ledger.Ledger, found: dict[str, tuple[int, str, str | None, str, str]]) -> ledger.Ledger:
+        gone = np.zeros(len(before), dtype=bool)
+        return ledger.read(vault, ledger.write(vault, before, items(found), gone=gone, files=[], sources=["in"]))
+
+    first = some(20_000, 0)
+    before = written(ledger.read(vault, None), first)
     held = {*store.names()}
-    more, their = some(10, 20_000)
-    after = ledger.write(vault, before, rows | more, origins | their, ["in"])
+    more = some(10, 20_000)
+    after = written(before, more)
     new = {*store.names()} - held
     assert len(new) <= 3 and sum(map(store.size, new)) < sum(map(store.size, held)) / 10
-    assert dict(ledger.read(vault, after).origins) == origins | their
+    assert dict(after.origins) == {i: Origin(s, n, lab, e) for i, (s, n, lab, e, _) in (first | more).items()}
 
 
 def test_a_ledger_of_before_is_read_and_others_are_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
     vault = Vault(store, bytes(32), "k-1", identity=bytes(32))
-    row, origin = ["0a", "0b", "test", None], [0, "x.txt", None, "0b"]
-    old = vault.put(json.dumps({"rows": [row], "origins": {"0a": origin}, "sources": ["in"]}).encode())
-    found = ledger.read(vault, old)
-    assert (found.rows[0].side, found.origins["0a"].name, found.sources) == ("test", "x.txt", ("in",))
-    with pytest.raises(Refused, match="earlier format"):
-        ledger.without(vault, old, "0a")
     row, origin = ["0a" * 16, "0b" * 32, "test", None], [0, "x.txt", None, "0b" * 32]
     old = vault.put(json.dumps({"rows": [row], "origins": {row[0]: origin}, "sources": ["in"]}).encode())
+    found = ledger.read(vault, old)
+    assert (said(found), found.origins["0a" * 16].name) == ({("0a" * 16, "0b" * 32): "test"}, "x.txt")
+    assert found.sources == ("in",)
+    with pytest.raises(Refused, match="earlier format"):
+        ledger.without(vault, old, "0a" * 16)
     again = ledger.resealed(vault, old)
     assert again != old and ledger.told(ledger.read(vault, again)) == ledger.told(ledger.read(vault, old))
     tree = vault.put_tree({"a": (b"x", {})})

@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 
 from cdl.config.schema import Source
-from cdl.data.sources import fetch, read_archive
+from cdl.data.sources import check_names, fetched, read_archive
 from cdl.errors import ConfigError, JobFailed, Unavailable
+
+
+def fetch(source: Source, root: Path) -> dict[str, bytes]:
+    """The files of a source, all read."""
+    with fetched(source, root) as files:
+        check_names(source, files)
+        return dict(files)
 
 
 def zipped(members: dict[str, bytes], link: str | None = None) -> bytes:

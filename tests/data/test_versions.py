@@ -11,9 +11,10 @@ from click.testing import CliRunner
 
 from cdl.cli.main import cli
 from cdl.config.load import load
-from cdl.data import pending, stages, versions
+from cdl.data import pending, versions
 from cdl.data.ledger import read
 from cdl.data.reproduce import reproduce_data
+from cdl.data.work import rejections
 from cdl.errors import ConfigError, JobFailed, Unavailable
 from cdl.git.repository import Git
 from cdl.keys import Keyring
@@ -244,7 +245,7 @@ def test_files_that_do_not_fit_are_rejected_where_cdl_yaml_says_so(again: Again)
     made = version(workspace, identity)
     assert made.rejected["reasons"] == {"not *.txt": 1} and made.items == first.items
     vault = workspace.vault("words", by="test")
-    [(item, (step, reason))] = stages.rejections(vault, made).items()
+    [(item, (step, reason))] = rejections(vault, made).items()
     assert (step, reason) == ("collect", "not *.txt")
     assert read(vault, made.split.ledger).origins[item].name == "read me.TXT"
     assert all(same.identical for same in reproduce_data(workspace, identity))

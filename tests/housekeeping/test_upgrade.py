@@ -132,5 +132,5 @@ def test_what_was_made_then_is_reproduced_now(old: Toy) -> None:
         tree, again = open_tree(box, name), Builder(box)
         assert tree.table is None and len(tree) > 10
         for place, item in enumerate(tree.names):
-            again.keep(item, tree, place)
+            again.add(item, tree.view(place), tree.meta(place))
         assert content_of(box, again.finish()) == content_of(box, name)

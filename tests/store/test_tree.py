@@ -32,15 +32,18 @@ def boxes(root: Path) -> list[Box]:
 
 
 def built(box: Box, model: Model, before: Tree | None = None) -> Tree:
-    """A tree of a model; contents that the tree before has are kept where it has them."""
-    builder = Builder(box, before=before)
+    """A tree of a model. Rows that the tree before has alike stay; added again they give the same tree."""
+    whole, less = Builder(box, before=before), Builder(box, before=before)
     for name, (data, fields) in sorted(model.items()):
-        place = before.places.get(name) if before else None
-        if before is not None and place is not None and bytes(before.view(place)) == data:
-            builder.keep(name, before, place, fields)
+        whole.add(name, data, fields)
+        place = before.places.get(name) if before and less.follows else None
+        if before is not None and place is not None and before.view(place) == data and before.meta(place) == fields:
+            less.stay([place])
         else:
-            builder.add(name, data, fields)
-    return open_tree(box, builder.finish())
+            less.add(name, data, fields)
+    made = less.finish()
+    assert whole.finish() == made
+    return open_tree(box, made)
 
 
 def told(tree: Tree) -> Model:

@@ -9,9 +9,10 @@ from cdl.cli.after import after
 from cdl.cli.output import confirmed, here, json_option, say, show, table
 from cdl.cli.sharing import raise_faults, sync_workspace
 from cdl.cli.versions import check_out, diff, export_items, log, verify
-from cdl.data import ledger, stages, steps
+from cdl.data import ledger, steps
 from cdl.data.gate import measures
 from cdl.data.submit import submit
+from cdl.data.work import rejections
 from cdl.errors import NotFound, Refused
 from cdl.housekeeping.erase import BEYOND, Plan
 from cdl.housekeeping.erase import erase as erase_planned
@@ -89,7 +90,7 @@ def rejected(name: str | None, as_json: bool) -> None:
     if head is None:
         raise NotFound(f"{dataset} has no version", remedy="cdl data run")
     vault, record = workspace.vault(dataset, by="data"), workspace.registry.record(Dataset, head.version)
-    found, origins = stages.rejections(vault, record), ledger.read(vault, record.split.ledger).origins
+    found, origins = rejections(vault, record), ledger.read(vault, record.split.ledger).origins
     rows = [
         {"item": i[:12], "step": step, "reason": reason, "name": origins[i].name if i in origins else None}
         for i, (step, reason) in sorted(found.items())

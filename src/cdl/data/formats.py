@@ -8,9 +8,10 @@ import csv
 import fnmatch
 import gzip
 import io
+import itertools
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -32,19 +33,45 @@ class Raw:
     label: str | None = None
 
 
-def read_items(files: Mapping[str, bytes], items: Items, *, folder_is_label: bool = False) -> list[Raw]:
-    """The items in a source's files by name, sorted by name. ConfigError names the file and what is wrong with it."""
+class Listed:
+    """The items of a source in order of their names, with labels where they came with them; contents are given when asked for."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        labels: Sequence[str | None],
+        content: Callable[[int], bytes],
+        fields: Callable[[int], Mapping[str, Any]] = lambda _: {},
+    ) -> None:
+        self.names = names
+        self.labels = labels
+        self.content = content
+        self.fields = fields
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def read_items(files: Mapping[str, bytes], items: Items, *, folder_is_label: bool = False) -> Listed:
+    """The items in a source's files by name. ConfigError names the file and what is wrong with it."""
     if items.files is not None:
-        found = list(_files(files, items.files, folder_is_label))
-    elif items.rows is not None:
-        found = [raw for name, data in sorted(files.items()) for raw in _rows(name, data, items.rows)]
+        names = sorted(name for name in files if fnmatch.fnmatchcase(name, items.files))
+        labels = [name.split("/")[-2] if folder_is_label and "/" in name else None for name in names]
+        return Listed(names, labels, lambda place: files[names[place]])
+    if items.rows is not None:
+        found = [raw for name in sorted(files) for raw in _rows(name, files[name], items.rows)]
     else:
         found = list(_arrays(files, items.arrays or Arrays(data="")))
-    names = [raw.name for raw in found]
-    if len(set(names)) != len(names):
-        twice = next(n for i, n in enumerate(sorted(names)) if i and n == sorted(names)[i - 1])
-        raise ConfigError("an item stands twice", where=twice, remedy="give each its own name or id")
-    return sorted(found, key=lambda raw: raw.name)
+    found.sort(key=lambda raw: raw.name)
+    for first, second in itertools.pairwise(found):
+        if first.name == second.name:
+            raise ConfigError("an item stands twice", where=first.name, remedy="give each its own name or id")
+    return Listed(
+        [raw.name for raw in found],
+        [raw.label for raw in found],
+        lambda place: found[place].content,
+        lambda place: found[place].fields,
+    )
 
 
 def unfit(files: Mapping[str, bytes], items: Items) -> dict[str, str]:
@@ -52,13 +79,6 @@ def unfit(files: Mapping[str, bytes], items: Items) -> dict[str, str]:
     if items.files is None or items.others == "ignored":
         return {}
     return {name: f"not {items.files}" for name in sorted(files) if not fnmatch.fnmatchcase(name, items.files)}
-
-
-def _files(files: Mapping[str, bytes], pattern: str, folder_is_label: bool) -> Iterator[Raw]:
-    for name, data in files.items():
-        if fnmatch.fnmatchcase(name, pattern):
-            label = name.split("/")[-2] if folder_is_label and "/" in name else None
-            yield Raw(name=name, content=data, label=label)
 
 
 def _rows(name: str, data: bytes, rows: Rows) -> Iterator[Raw]:

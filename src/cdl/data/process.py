@@ -4,7 +4,8 @@ An item that the version before worked with the same step identity (code, enviro
 not worked again: its outcome is taken from there. The job held test items, so its log is sealed.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,47 +49,53 @@ def process(
     jobs: Jobs,
     vault: Vault,
     *,
+    name: str,
     step: Step,
     code: Closure,
     environment: Environment,
-    items: Mapping[str, Content],
-    known: Mapping[str, Content | Rejected],
-) -> dict[str, Content | Rejected]:
-    """The outcome of each item by id. `known` holds earlier outcomes by `key`. JobFailed when the code fails."""
-    keys = {identity: key(vault, item) for identity, item in items.items()}
-    fresh = [identity for identity, k in sorted(keys.items()) if k not in known]
-    found = {identity: known[k] for identity, k in keys.items() if k in known}
-    if not fresh:
-        return found
+    items: Iterable[tuple[str, Content]],
+    tell: Callable[[str], None] = print,
+) -> Generator[tuple[str, Content | Rejected]]:
+    """The outcome of each item, in the order given."""
+    given = list(items)
+    if not given:
+        return
+    found: list[tuple[str, Content | Rejected]] = []
+    keys = [key(vault, item) for _, item in given]
     job = Job(
         loop=LOOP,
         closure=code,
-        inputs={"items": vault.digest("\n".join(keys[i] for i in fresh).encode())},
+        inputs={"items": vault.digest("\n".join(keys).encode())},
         parameters={},
         environment=environment,
     )
 
     def drive(worker: Worker) -> Mapping[str, str]:
         worker.ask({"op": "open", "run": step.run})
-        for start in range(0, len(fresh), BATCH):
-            ids = fresh[start : start + BATCH]
-            sent = [[items[i].data, dict(items[i].fields)] for i in ids]
-            results = worker.ask({"op": "items", "items": sent})["results"]
-            found.update(zip(ids, [_outcome(items[i], r) for i, r in zip(ids, results, strict=True)], strict=True))
+        for start in range(0, len(given), BATCH):
+            part = given[start : start + BATCH]
+            results = worker.ask({"op": "items", "items": [[i.data, dict(i.fields)] for _, i in part]})["results"]
+            found.extend((n, _outcome(i, r)) for (n, i), r in zip(part, results, strict=True))
         worker.tell({"op": "stop"})
         return {}
 
     jobs.run(job, drive, vault=vault, fresh=True)
-    return found
+    yield from found
 
 
 def equal_values(
-    jobs: Jobs, vault: Vault, *, by: str, code: Closure, environment: Environment, contents: list[bytes]
+    jobs: Jobs,
+    vault: Vault,
+    *,
+    by: str,
+    code: Closure,
+    environment: Environment,
+    contents: Iterable[bytes],
+    inputs: str,
 ) -> list[bytes]:
-    """What `split.by` gives for each content, in order."""
+    """What `split.by` gives for each content, in order; `inputs` is a digest that tells the contents together from others."""
     values: list[bytes] = []
-    inputs = {"items": vault.digest("\n".join(vault.digest(c) for c in contents).encode())}
-    job = Job(loop=LOOP, closure=code, inputs=inputs, parameters={"by": by}, environment=environment)
+    job = Job(loop=LOOP, closure=code, inputs={"items": inputs}, parameters={"by": by}, environment=environment)
 
     def drive(worker: Worker) -> Mapping[str, str]:
         values.extend(_asked(worker, by, contents))
@@ -110,11 +117,12 @@ def open_values(jobs: Jobs, *, by: str, code: Closure, environment: Environment,
     return batch.read(jobs.store.get(kept), where=kept)["value"]
 
 
-def _asked(worker: Worker, by: str, contents: list[bytes]) -> list[bytes]:
+def _asked(worker: Worker, by: str, contents: Iterable[bytes]) -> list[bytes]:
     worker.ask({"op": "open", "run": by})
     values: list[bytes] = []
-    for start in range(0, len(contents), BATCH):
-        values.extend(worker.ask({"op": "values", "items": contents[start : start + BATCH]})["values"])
+    left = iter(contents)
+    while batch_ := list(itertools.islice(left, BATCH)):
+        values.extend(worker.ask({"op": "values", "items": batch_})["values"])
     worker.tell({"op": "stop"})
     return values
 

@@ -14,9 +14,11 @@ from cdl.config.load import parse
 from cdl.config.schema import Split
 from cdl.data import labels, versions
 from cdl.data import ledger as ledgers
+from cdl.data.collect import look
 from cdl.data.dataset import dataset_record, labels_record
+from cdl.data.draft import begin, begin_open
+from cdl.data.files import Stored
 from cdl.data.split import TEST, TRAIN
-from cdl.data.stages import contents, number_sources, take_in
 from cdl.data.versions import DATA_REFS
 from cdl.errors import NotFound
 from cdl.registry.records import Dataset, Labels, encode, short
@@ -139,9 +141,9 @@ def _recorded(workspace: Workspace, identity: str, record: Labels, side: str) ->
 
 def _open_side(workspace: Workspace, record: Dataset, commit: str) -> bool:
     """Whether every step makes of the ingested training items what it made."""
-    items = contents(workspace.store.tree(record.steps[0].train))
+    items = workspace.store.tree(record.steps[0].train)
     config = parse(workspace.git.read(commit, "cdl.yaml") or b"", where=f"{commit[:8]}:cdl.yaml")
-    draft = versions.begin_open(workspace, record.name, config, commit, items)
+    draft = begin_open(workspace, record.name, config, commit, items)
     draft.again = True
     versions.steps(draft)
     made = [content_of(workspace.store, stage.train) for stage in draft.stages]
@@ -151,14 +153,13 @@ def _open_side(workspace: Workspace, record: Dataset, commit: str) -> bool:
 def _again(workspace: Workspace, record: Dataset, commit: str) -> Dataset:
     data = workspace.git.read(commit, "cdl.yaml") or b""
     config = parse(data, where=f"{commit[:8]}:cdl.yaml")
-    draft = versions.begin(workspace, record.name, config, commit, record.parent, data_key=record.data_key)
+    draft = begin(workspace, record.name, config, commit, record.parent, data_key=record.data_key)
     draft.again = True
     split = Split(test=record.split.test, by=record.split.by)  # as it was in force then, whatever was written there
     draft.config = msgspec.structs.replace(draft.config, split=split)
-    number_sources(draft, record.sources)
-    for place, source in enumerate(record.sources):
-        files = draft.vault.tree(source.raw).contents()
-        draft.sources.append(source)
-        take_in(draft, place, files)
+    draft.number_sources(record.sources)
+    draft.sources = list(record.sources)
+    draft.files = [Stored(draft.vault.tree(source.raw)) for source in record.sources]
+    look(draft)
     versions.pipeline(draft)
     return versions.finish(draft, record.parent, record.answers)

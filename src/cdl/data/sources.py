@@ -3,6 +3,7 @@
 Archives are read member by member, never extracted: regular files with normalized names only, within limits.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -12,11 +13,12 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cdl.config.schema import Source
-from cdl.data.walk import walk
+from cdl.data.files import Files, Folder, Packed
+from cdl.data.walk import file, walk
 from cdl.errors import ConfigError, Corrupt, JobFailed, Unavailable
 from cdl.jobs.folder import held_folder
 from cdl.jobs.start import PASSED_ON
@@ -31,21 +33,34 @@ SECONDS = 60  # without an answer
 COMMAND_SECONDS = 3600
 
 
-def fetch(source: Source, root: Path) -> dict[str, bytes]:
-    """The files of a source by name. ConfigError, Unavailable or JobFailed name what is wrong and the remedy."""
-    if source.path is not None:
-        files = _path(root / source.path, source)
-    elif source.url is not None:
-        files = _unpacked(source.url, source.url.rsplit("/", 1)[-1] or "download", _download(source))
-    else:
-        files = _command(source.command or [], root)
-    if not files:
+@contextlib.contextmanager
+def fetched(source: Source, root: Path) -> Iterator[Files]:
+    """The files of a source by name, in order, read when they are asked for while the context lasts.
+
+    ConfigError, Unavailable or JobFailed name what is wrong and the remedy.
+    """
+    with contextlib.ExitStack() as held:
+        if source.path is not None:
+            files = _path(root / source.path, source)
+        elif source.url is not None:
+            url = source.url
+            files = Packed(None, lambda: _unpacked(url, url.rsplit("/", 1)[-1] or "download", _download(source)))
+        else:
+            out = held.enter_context(_command(source.command or [], root))
+            files = Folder(out, "CDL_OUT", walk(out, "CDL_OUT"))
+        yield files
+
+
+def check_names(source: Source, names: Iterable[str]) -> None:
+    """ConfigError for a source without files, and for a name that no text can hold."""
+    some = False
+    for name in names:
+        some = True
+        if not name.isprintable() and any("\ud800" <= character <= "\udfff" for character in name):
+            raise ConfigError("its name is not UTF-8", where=ascii(name), remedy="rename the file")
+    if not some:
         named = source.path or source.url or " ".join(source.command or [])
         raise ConfigError("the source is empty", where=named, remedy="put files there, or correct the source")
-    for name in files:
-        if any("\ud800" <= character <= "\udfff" for character in name):  # bytes that no text can hold
-            raise ConfigError("its name is not UTF-8", where=ascii(name), remedy="rename the file")
-    return files
 
 
 def no_file(source: Source) -> ConfigError:
@@ -114,30 +129,15 @@ def _check_member(where: str, name: str) -> None:
         ) from error
 
 
-def _path(path: Path, source: Source) -> dict[str, bytes]:
+def _path(path: Path, source: Source) -> Files:
     shown = source.path or ""
     if path.is_dir():
-        return _read(path, shown)
+        return Folder(path, shown, walk(path, shown))
     if not path.is_file():
         raise no_file(source)
-    data = path.read_bytes()
-    _check_hash(source, data, shown)
-    return _unpacked(shown, path.name, data)
-
-
-def _read(folder: Path, shown: str) -> dict[str, bytes]:
-    """The files of a folder by name."""
-    return {seen.name: _bytes(folder / seen.name, f"{shown}/{seen.name}") for seen in walk(folder, shown)}
-
-
-def _bytes(path: Path, where: str) -> bytes:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
-    except PermissionError as error:
-        raise ConfigError("it may not be read", where=where, remedy="chmod u+r, or leave it out") from error
-    except FileNotFoundError as error:
-        raise ConfigError("it went while the source was read", where=where, remedy="the command again") from error
+    seen = file(path)
+    alone = Folder(path.parent, str(Path(shown).parent), [seen])
+    return Packed(seen, lambda: _unpacked(shown, path.name, _checked(source, alone[seen.name], shown)))
 
 
 def _unpacked(where: str, name: str, data: bytes) -> dict[str, bytes]:
@@ -147,10 +147,12 @@ def _unpacked(where: str, name: str, data: bytes) -> dict[str, bytes]:
     return read_archive(where, data) if packed or taped else {name: data}
 
 
-def _check_hash(source: Source, data: bytes, where: str) -> None:
+def _checked(source: Source, data: bytes, where: str) -> bytes:
+    """Some bytes, where they have the hash that the source declares."""
     found = hashlib.sha256(data).hexdigest()
     if source.sha256 is not None and found != source.sha256.lower():
         raise ConfigError(f"its sha256 is {found}, not {source.sha256}", where=where, remedy="check where it came from")
+    return data
 
 
 def _download(source: Source) -> bytes:
@@ -164,12 +166,12 @@ def _download(source: Source) -> bytes:
         raise Unavailable(f"not fetched: {error}", where=url, remedy="the command again once it answers") from error
     if len(data) > LARGEST:
         raise ConfigError(f"more than {LARGEST} bytes", where=url, remedy="split the source")
-    _check_hash(source, data, url)
-    return data
+    return _checked(source, data, url)
 
 
-def _command(command: list[str], root: Path) -> dict[str, bytes]:
-    """The files that a program leaves in the folder CDL_OUT."""
+@contextlib.contextmanager
+def _command(command: list[str], root: Path) -> Iterator[Path]:
+    """The folder CDL_OUT, with the files that a program left there."""
     with held_folder("source") as folder:
         out = folder / "out"
         out.mkdir()
@@ -195,4 +197,4 @@ def _command(command: list[str], root: Path) -> dict[str, bytes]:
             raise JobFailed(
                 said[0], where=" ".join(command), remedy="run it by hand with CDL_OUT set to an empty folder"
             )
-        return _read(out, "CDL_OUT")
+        yield out

@@ -5,47 +5,69 @@ the first two disagree it is set aside. The ledger of the version before remembe
 editing, removing and adding again never moves an item, and equal items are always on one side.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 from blake3 import blake3
 
+from cdl.data.columns import Column, places_of, to_hex
+
 TRAIN, TEST, ASIDE = "train", "test", "aside"
+NONE = 0
+CODES = {None: NONE, "": NONE, TRAIN: 1, TEST: 2, ASIDE: 4}  # one bit each: where sides meet, bits do
+NAMES = {NONE: None, 1: TRAIN, 2: TEST, 4: ASIDE}
 HASH_BYTES = 8
 PUBLIC_KEY = blake3(b"", derive_key_context="cdl 2026 validation split").digest()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
-    """What the split looks at: an id, the keyed digest of what makes items equal, and a declared set."""
+class Known:
+    """Items there ever were: ids, keyed digests of what makes items equal, sides, and those before they were set aside.
 
-    id: str
-    equal: str
-    declared: str | None = None
+    Sides are codes (u1). An item that was edited has a row for everything it was.
+    """
 
+    ids: Column
+    equals: Column
+    sides: Any
+    befores: Any
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A line of the ledger. `before` is the side that an item had before it was set aside."""
-
-    id: str
-    equal: str
-    side: str
-    before: str | None = None
+    def own(self) -> Any:
+        """The side that each item has of its own."""
+        return import_module("numpy").where(self.sides == CODES[ASIDE], self.befores, self.sides)
 
 
-def assign(items: Iterable[Item], ledger: Iterable[Row], *, key: bytes, share: float) -> dict[str, Row]:
-    """The ledger's row of each item by id. `share` of the test set is 0 to 1; `key` has 32 bytes."""
-    earlier = list(ledger)
-    of_equal = {row.equal: row.side for row in earlier if row.side != ASIDE}
-    of_id = {row.id: row.before if row.side == ASIDE else row.side for row in earlier}
-    groups: dict[str, list[Item]] = defaultdict(list)
-    for item in items:
-        groups[item.equal].append(item)
-    found: dict[str, Row] = {}
-    for equal, group in groups.items():
-        found |= _group(group, of_equal.get(equal), of_id, hashed(equal, key=key, share=share))
+def assign(ids: Column, equals: Column, declared: Any, known: Known, *, key: bytes, share: float) -> tuple[Any, Any]:
+    """The side of each item, and for those set aside the one it had before (codes). `declared` are codes too.
+
+    `share` of the test set is 0 to 1; `key` has 32 bytes. Items in `known` that are not given again keep their sides.
+    """
+    numpy = import_module("numpy")
+    own = _looked_up(ids, known.ids, known.own())
+    groups, first, group = numpy.unique(equals, return_index=True, return_inverse=True)
+    standing = numpy.where(known.sides == CODES[ASIDE], NONE, known.sides)
+    sides = _looked_up(groups, known.equals, standing)
+    for others in (own, declared):
+        met = numpy.zeros(len(groups), dtype="|u1")
+        numpy.bitwise_or.at(met, group, others)
+        sides = numpy.where(sides == NONE, met, sides)
+    free = (sides == NONE).nonzero()[0]
+    hashes = [CODES[hashed(equal, key=key, share=share)] for equal in to_hex(equals[first[free]])]
+    sides[free] = numpy.array(hashes, dtype="|u1")
+    met = sides[group] | own | declared
+    agreed = met & (met - 1) == 0  # one bit alone
+    return numpy.where(agreed, met, CODES[ASIDE]).astype("|u1"), numpy.where(agreed, NONE, own).astype("|u1")
+
+
+def _looked_up(wanted: Column, among: Column, values: Any) -> Any:
+    """The value that stands beside each wanted one, NONE where none does."""
+    numpy = import_module("numpy")
+    told = (values != NONE).nonzero()[0]
+    places = places_of(wanted, among[told])
+    found = numpy.zeros(len(wanted), dtype="|u1")
+    found[places >= 0] = values[told][places[places >= 0]]
     return found
 
 
@@ -63,31 +85,3 @@ def fraction(text: str, key: bytes) -> float:
 def validating(equal: Iterable[str], share: float) -> list[bool]:
     """Which training items validate: equal ones together, by a public key, so that anyone gets the same parts."""
     return [fraction(e, PUBLIC_KEY) < share for e in equal]
-
-
-def merged(ledger: Iterable[Row], rows: Mapping[str, Row]) -> list[Row]:
-    """The next ledger: every item there ever was; an edited one also keeps what it was equal to before."""
-    kept = {(row.id, row.equal): row for row in ledger}
-    kept |= {(row.id, row.equal): row for row in rows.values()}
-    latest = {row.id: row for row in rows.values()}
-    result = []
-    for row in kept.values():
-        now = latest.get(row.id)
-        moved = now is not None and now.side == ASIDE and row.equal == now.equal
-        result.append(now if moved and now is not None else row)
-    return sorted(result, key=lambda row: (row.id, row.equal))
-
-
-def _group(group: list[Item], of_equal: str | None, of_id: Mapping[str, str | None], fallback: str) -> dict[str, Row]:
-    """The rows of items that are equal to each other."""
-    declared = {i.declared for i in group if i.declared}
-    before = {s for i in group if (s := of_id.get(i.id))}
-    sides = {of_equal} if of_equal else before or declared or {fallback}
-    rows = {}
-    for item in group:
-        mine = {s for s in (of_id.get(item.id), item.declared) if s}
-        agreed = len(sides | mine) == 1
-        side = next(iter(sides)) if agreed else ASIDE
-        earlier = of_id.get(item.id) if side == ASIDE else None
-        rows[item.id] = Row(id=item.id, equal=item.equal, side=side, before=earlier)
-    return rows

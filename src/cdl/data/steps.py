@@ -39,7 +39,7 @@ STEPS = (
         reads="outside sources",
         writes="raw items, sealed",
         command="cdl data run",
-        function="cdl.data.stages:collect",
+        function="cdl.data.collect:collect",
         pending=waiting,
         begin=make,
         starts="itself",
@@ -52,7 +52,7 @@ STEPS = (
         reads="raw items",
         writes="two sets, the sealed ledger",
         command="cdl data run",
-        function="cdl.data.stages:split",
+        function="cdl.data.collect:split",
         optional=True,
     ),
     Step(
@@ -63,7 +63,7 @@ STEPS = (
         reads="two sets",
         writes="ML Data",
         command="cdl data run",
-        function="cdl.data.stages:ingest",
+        function="cdl.data.ingest:ingest",
     ),
     Step(
         name="versioning",
@@ -83,7 +83,7 @@ STEPS = (
         reads="ML Data",
         writes="ML Data",
         command="cdl data run",
-        function="cdl.data.stages:work",
+        function="cdl.data.work:work",
         optional=True,
     ),
     Step(
@@ -94,7 +94,7 @@ STEPS = (
         reads="ML Data",
         writes="rejected items, sealed; counts per reason",
         command="cdl data run, cdl data rejected",
-        function="cdl.data.stages:work",
+        function="cdl.data.work:work",
         optional=True,
     ),
     Step(

@@ -3,23 +3,21 @@
 Equal sources, code, key and parent give the equal record, on any machine; nothing changed makes no commit.
 """
 
-import secrets
 from collections import Counter
-from collections.abc import Mapping
+from contextlib import ExitStack
 
-from cdl.config.schema import Config
-from cdl.data import ledger as ledgers
-from cdl.data import stages
+from cdl.data import looked
+from cdl.data.collect import collect, seen, split
+from cdl.data.dataset import field_names
+from cdl.data.draft import Draft, begin
 from cdl.data.exposed import exposed
-from cdl.data.process import Content
-from cdl.data.split import ASIDE, TEST, TRAIN
-from cdl.data.stages import Draft
-from cdl.errors import Corrupt, NotFound
+from cdl.data.ingest import ingest
+from cdl.data.split import TEST, TRAIN
+from cdl.data.work import work
+from cdl.errors import ConfigError, Corrupt, NotFound
 from cdl.git.snapshot import Snapshot, snapshot
-from cdl.jobs.environment import environment
 from cdl.registry.records import Dataset, DatasetHead, encode, short
 from cdl.store.hold import holding
-from cdl.store.seal import Vault
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
@@ -39,102 +37,64 @@ def make(workspace: Workspace, name: str, *, answers: str | None = None) -> str:
             f"no dataset '{name}'", where="cdl.yaml", remedy="there are: " + ", ".join(workspace.config.data)
         )
     require_role(workspace, ("data_engineer",), COMMAND)
-    with holding(workspace.folder):
-        return _made(workspace, name, answers)
+    with holding(workspace.folder), ExitStack() as held:
+        return _made(workspace, name, answers, held)
 
 
-def _made(workspace: Workspace, name: str, answers: str | None) -> str:
+def _made(workspace: Workspace, name: str, answers: str | None, held: ExitStack) -> str:
     head = workspace.registry.head(DatasetHead, name)
     taken = source_snapshot(workspace)
     tell_left_out(workspace, taken)
     draft = begin(workspace, name, workspace.config, taken.commit, head.version if head else None)
     reasons = "".join(f" (not secret: {why})" for why in exposed(workspace, name))
     workspace.tell(f"collect   {name}{reasons}")
-    stages.collect(draft)
+    collect(draft, held)
     pipeline(draft)
     record = finish(draft, head.version if head else None, answers)
     identity = commit(workspace, record, head)
-    if (
-        workspace.git.resolve(DATA_REFS + identity) is None
-    ):  # any snapshot that makes the version will do: the first stays
+    if workspace.git.resolve(DATA_REFS + identity) is None:  # any snapshot that makes it will do: the first stays
         workspace.git.set_ref(DATA_REFS + identity, taken.commit)
+    looked.write(workspace, draft.vault, record, seen(draft), draft.began)
     return identity
 
 
 def pipeline(draft: Draft) -> None:
     """Everything after collection."""
-    tell = draft.workspace.tell
-    stages.split(draft)
-    tell(f"split     {_sides(draft)}")
-    stages.ingest(draft)
+    split(draft)
+    ingest(draft)
+    draft.workspace.tell(f"split     {_sides(draft)}")
     steps(draft)
 
 
 def steps(draft: Draft) -> None:
     """The data steps, on whatever both sets hold after ingestion."""
-    for step_name, step in draft.config.named_steps():
-        stages.work(draft, step_name, step)
-        items = len(draft.sets[TRAIN]) + len(draft.sets[TEST])
-        draft.workspace.tell(f"{step_name:<9} {items} items, {len(draft.rejected)} rejected")
-    stages.check_mask(draft)
+    for name, step in draft.config.named_steps():
+        work(draft, name, step)
+        draft.workspace.tell(f"{name:<9} {sum(draft.items().values())} items, {len(draft.rejected)} rejected")
+    check_mask(draft)
 
 
 def _sides(draft: Draft) -> str:
     """How many items there are on each side, and the share of the test set beside the one that was asked for."""
-    sides = Counter(row.side for row in draft.rows.values())
+    sides, aside = draft.items(), draft.split.set_aside["count"] if draft.split else 0
     share = sides[TEST] / max(1, sides[TEST] + sides[TRAIN])
-    counts = f"{len(draft.rows):,} items: train {sides[TRAIN]:,}, test {sides[TEST]:,}"
-    return f"{counts} ({share:.1%}, wanted {draft.config.split.test:.0%}), {sides[ASIDE]} set aside"
+    counts = f"{sum(sides.values()) + aside:,} items: train {sides[TRAIN]:,}, test {sides[TEST]:,}"
+    return f"{counts} ({share:.1%}, wanted {draft.config.split.test:.0%}), {aside} set aside"
 
 
-def begin(
-    workspace: Workspace,
-    name: str,
-    config_file: Config,
-    commit_: str,
-    parent_id: str | None,
-    *,
-    data_key: str | None = None,
-) -> Draft:
-    """An empty draft on top of a version, with the code that a commit holds; sealed with the data key in use, or `data_key`."""
-    split_key = workspace.keys(name).split_key
-    parent = workspace.registry.record(Dataset, parent_id) if parent_id else None
-    vault = workspace.vault(name, by="data", data_key=data_key)
-    return _draft(workspace, name, config_file, commit_, vault, split_key, parent)
-
-
-def begin_open(
-    workspace: Workspace, name: str, config_file: Config, commit_: str, train: Mapping[str, Content]
-) -> Draft:
-    """A draft of the open side alone, for somebody without the key; what its jobs seal nobody can open afterwards."""
-    vault = Vault(workspace.store, secrets.token_bytes(32), "none", identity=secrets.token_bytes(32))
-    draft = _draft(workspace, name, config_file, commit_, vault, b"", None)
-    draft.sets = {TRAIN: dict(train), TEST: {}}
-    return draft
-
-
-def _draft(
-    workspace: Workspace,
-    name: str,
-    config_file: Config,
-    commit_: str,
-    vault: Vault,
-    split_key: bytes,
-    parent: Dataset | None,
-) -> Draft:
-    lock_path = config_file.environment.lock
-    lock = workspace.git.read(commit_, lock_path) if lock_path else None
-    return Draft(
-        workspace=workspace,
-        name=name,
-        config=config_file.data[name],
-        vault=vault,
-        split_key=split_key,
-        files=workspace.git.files(commit_),
-        environment=environment(lock),
-        parent=parent,
-        before=ledgers.read(vault, parent.split.ledger if parent else None),
-    )
+def check_mask(draft: Draft) -> None:
+    """ConfigError for a masked field that no item has: a misspelt mask would hide nothing."""
+    unknown, names = set(draft.config.mask), set[str]()
+    for tree in draft.trees.values() if unknown else ():
+        for place in range(len(tree)):
+            found = field_names(bytes(tree.view(place)), tree.meta(place))
+            names |= found
+            unknown -= found
+            if not unknown:
+                return
+    if unknown and names:
+        where, there = f"cdl.yaml: data.{draft.name}.mask", ", ".join(sorted(names))
+        raise ConfigError(f"no item has a field '{min(unknown)}'", where=where, remedy=f"there are: {there}")
 
 
 def source_snapshot(workspace: Workspace) -> Snapshot:
@@ -170,7 +130,7 @@ def finish(draft: Draft, parent_id: str | None, answers: str | None) -> Dataset:
         sources=draft.sources,
         split=draft.split,
         steps=draft.stages,
-        items={TRAIN: len(draft.sets[TRAIN]), TEST: len(draft.sets[TEST])},
+        items=draft.items(),
         skipped=draft.skipped,
         data_key=draft.vault.name,
         rejected={"reasons": _reasons(draft), "tree": draft.vault.put_tree(kept) if kept else None},

@@ -6,19 +6,20 @@ What begins with a dot is left out. A link to a file inside of the folder counts
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cdl.errors import ConfigError
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
-    """A file: its name below the folder, bytes, and when it was changed (nanoseconds since 1970)."""
+class Seen(NamedTuple):
+    """A file: its name below the folder, bytes, when content and inode were changed (nanoseconds since 1970), and its inode."""
 
     name: str
     size: int
     changed: int
+    noted: int
+    inode: int
 
 
 def walk(folder: Path, shown: str) -> list[Seen]:
@@ -30,15 +31,15 @@ def walk(folder: Path, shown: str) -> list[Seen]:
         told = entry.stat()
         if not stat.S_ISREG(told.st_mode):
             raise ConfigError("neither a file nor a folder", where=f"{shown}/{name}", remedy="remove it")
-        found.append(_seen(name, told))
-    found.sort(key=lambda seen: seen.name)
+        found.append(seen(name, told))
+    found.sort()
     return found
 
 
 def glance(path: Path) -> list[Seen]:
     """The same of a folder or a file, whatever lies there: what is no file is left out."""
     if not path.is_dir():
-        return [_seen(".", path.stat())] if path.exists() else []
+        return [seen(".", path.stat())] if path.exists() else []
     found = []
     for name, entry in _entries(str(path), ""):
         try:
@@ -46,12 +47,18 @@ def glance(path: Path) -> list[Seen]:
         except OSError:  # a link to nothing, or a file that goes meanwhile
             continue
         if stat.S_ISREG(told.st_mode):
-            found.append(_seen(name, told))
-    return sorted(found, key=lambda seen: seen.name)
+            found.append(seen(name, told))
+    return sorted(found)
 
 
-def _seen(name: str, told: os.stat_result) -> Seen:
-    return Seen(name=name, size=told.st_size, changed=told.st_mtime_ns)
+def file(path: Path) -> Seen:
+    """One file, by its own name."""
+    return seen(path.name, path.stat())
+
+
+def seen(name: str, told: os.stat_result) -> Seen:
+    """A file as its inode tells it."""
+    return Seen(name, told.st_size, told.st_mtime_ns, told.st_ctime_ns, told.st_ino % (1 << 63))
 
 
 def _entries(folder: str, before: str) -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -256,7 +256,7 @@ def _holds(tree: Tree, name: str, items: Items | None, wanted: str) -> bool:
     if items is None or items.rows is None:
         return False
     try:
-        return any(raw.name == wanted for raw in read_items({name: tree.get(name)}, items))
+        return wanted in read_items({name: tree.get(name)}, items).names
     except CdlError:
         return False  # no table
 

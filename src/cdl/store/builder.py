@@ -1,14 +1,16 @@
 """Makes a tree (tree.py) from names and contents: what an earlier or another tree holds is not stored again.
 
     builder = Builder(box, before=yesterday)
+    builder.stay(places)                        rows of yesterday's that are as they were
     builder.add("a.png", data)                  stored, unless yesterday has these bytes
-    builder.keep("b.png", yesterday, 3)         what yesterday has at place 3
     name = builder.finish()
 
 Contents lie in the order in which they were added: equal trees come of equal contents added in equal order to equal trees.
-Nothing counts before `finish`: what a killed builder stored, nothing names.
+Whether an unchanged row stays or is added again makes no difference. Nothing counts before `finish`: what a killed builder
+stored, nothing names.
 """
 
+from array import array
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
@@ -17,7 +19,7 @@ from blake3 import blake3
 
 from cdl.errors import Corrupt
 from cdl.store import chunk
-from cdl.store.table import PACK, Box, Rows, grow
+from cdl.store.table import PACK, Box, Rows, grow, joined
 from cdl.store.tree import CHUNKED, EMPTY, HASH_BYTES, Tree, check_name, told
 
 CHUNKED_BYTES = 64_000_000  # one of so many is cut into chunks
@@ -39,37 +41,57 @@ class Builder:
         alike = [tree for tree in dict.fromkeys([before, *known]) if tree is not None and _same_key(tree, box)]
         self._before = before if before in alike else None
         self._known = [tree for tree in [*alike, *beside] if len(tree)]
+        self._staying: Any = None  # truth values, one for each row of the tree before
         self._names: list[str] = []
-        self._hashes: list[bytes] = []
-        self._sizes: list[int] = []
-        self._places: list[Place] = []
-        self._metas: list[Mapping[str, Any] | None] = []
+        self._hashes = bytearray()
+        self._sizes = array("Q")
+        self._slot_of_row = array("Q")
+        self._starts = array("Q")
+        self._metas: dict[int, Mapping[str, Any]] = {}  # by row
         self._slots: list[str] = []  # names of objects
         self._slot_of: dict[str, int] = {}
         self._tables: set[str] = set()
-        self._stored: dict[bytes, Place] = {}
+        self._stored: dict[bytes, int] = {}  # a row with that hash
         self._pack: list[bytes | memoryview] = []
         self._open = self._filled = 0  # its slot, its bytes so far
 
-    def __len__(self) -> int:
-        return len(self._names)
+    @property
+    def follows(self) -> bool:
+        """Whether rows of the tree before may stay: not where another key sealed it."""
+        return self._before is not None
 
-    def add(self, name: str, data: bytes | memoryview, meta: Mapping[str, Any] = EMPTY) -> None:
-        """Adds a name with its content."""
+    def stay(self, places: Any) -> None:
+        """Keeps the rows of the tree before at some places (an array of numbers or of truth values), but for erased ones."""
+        numpy = import_module("numpy")
+        assert self._before is not None
+        if self._staying is None:
+            self._staying = numpy.zeros(len(self._before), dtype=bool)
+        self._staying[places] = True
+        erased = self._before.rows.columns.get("erased")
+        if erased is not None:
+            self._staying &= erased == 0
+
+    def add(
+        self, name: str, data: bytes | memoryview, meta: Mapping[str, Any] = EMPTY, *, hash_: bytes | None = None
+    ) -> None:
+        """Adds a name with its content. Corrupt where it has not the `hash_` that is expected."""
         cuts = chunk.cut(data) if len(data) >= CHUNKED_BYTES else None
-        hash_ = blake3(data).digest() if cuts is None else cuts.hash
-        place = self._stored.get(hash_) or self._found(hash_, data) or self._put(hash_, data, cuts)
-        self._row(name, hash_, len(data), place, meta)
-
-    def keep(self, name: str, tree: Tree, place: int, meta: Mapping[str, Any] | None = None) -> None:
-        """Adds a name with the content that another tree has at a place, where it lies; with its `meta`, or another."""
-        if not _same_key(tree, self._box):
-            self.add(name, tree.view(place), tree.meta(place) if meta is None else meta)
-            return
-        columns = tree.rows.columns
-        hash_ = bytes(columns["hash"][place])
-        at = self._of_tree(tree, place)
-        self._row(name, hash_, int(columns["size"][place]), at, tree.meta(place) if meta is None else meta)
+        found = blake3(data).digest() if cuts is None else cuts.hash
+        if hash_ is not None and hash_ != found:
+            raise Corrupt("its content is not what it was", where=name)
+        row = self._stored.get(found)
+        if row is not None:
+            place: Place = self._slot_of_row[row], self._starts[row]
+        else:
+            self._stored[found] = len(self._names)
+            place = self._found(found, data) or self._put(found, data, cuts)
+        if meta:
+            self._metas[len(self._names)] = meta
+        self._names.append(name)
+        self._hashes += found
+        self._sizes.append(len(data))
+        self._slot_of_row.append(place[0])
+        self._starts.append(place[1])
 
     def finish(self) -> str:
         """Stores the tree; its name. Corrupt for a name that could leave a folder, or one given twice."""
@@ -80,18 +102,30 @@ class Builder:
         order = sorted(range(len(self._names)), key=self._names.__getitem__)
         rows = self._rows().take(numpy.array(order, dtype="<i8"))
         _check_once(rows.columns["name"])
-        about = {"content": self._box.digest(told(rows))}
         if self._before is None or self._before.table is None:
-            return grow(self._box, None, None, rows, **about)
-        keep, new = _compared(self._before, rows)
-        return grow(self._box, self._before.table, keep, rows.take(new), **about)
+            return grow(self._box, None, None, rows, content=self._box.digest(told(rows)))
+        return self._grown(self._before, rows)
 
-    def _row(self, name: str, hash_: bytes, size: int, place: Place, meta: Mapping[str, Any]) -> None:
-        self._names.append(name)
-        self._hashes.append(hash_)
-        self._sizes.append(size)
-        self._places.append(place)
-        self._metas.append(meta or None)
+    def _grown(self, before: Tree, rows: Rows) -> str:
+        """The tree before with the rows that stay, and the new ones of some rows in order."""
+        numpy = import_module("numpy")
+        assert before.table is not None
+        keep, new = _compared(before, rows) if len(rows) else (numpy.zeros(len(before), dtype=bool), slice(0))
+        added = rows.take(new) if len(rows) else rows
+        if self._staying is not None:
+            if bool((keep & self._staying).any()):
+                raise Corrupt(
+                    "a name stands twice in a tree", where=str(before.names[int((keep & self._staying).argmax())])
+                )
+            keep |= self._staying
+        if not len(added) and bool(keep.all()):
+            return before.table.name
+        whole = joined([before.rows if keep.all() else before.rows.take(keep.nonzero()[0]), added])
+        names = whole.columns.get("name", [])
+        order = numpy.array(sorted(range(len(names)), key=names.__getitem__), dtype="<i8")
+        ordered = whole.take(order) if len(names) else rows
+        _check_once(ordered.columns["name"])
+        return grow(self._box, before.table, keep, added, content=self._box.digest(told(ordered)))
 
     def _rows(self) -> Rows:
         numpy = import_module("numpy")
@@ -99,13 +133,13 @@ class Builder:
         need_of = numpy.array([needs[name] for name in self._slots] or [0], dtype="<u4")
         columns: dict[str, Any] = {
             "name": self._names,
-            "hash": numpy.frombuffer(b"".join(self._hashes), dtype="|u1").reshape(-1, HASH_BYTES),
+            "hash": numpy.frombuffer(bytes(self._hashes), dtype="|u1").reshape(-1, HASH_BYTES),
             "size": numpy.array(self._sizes, dtype="<u8"),
-            PACK: need_of[numpy.array([slot for slot, _ in self._places], dtype="<i8")],
-            "at": numpy.array([at for _, at in self._places], dtype="<u8"),
+            PACK: need_of[numpy.array(self._slot_of_row, dtype="<i8")],
+            "at": numpy.array(self._starts, dtype="<u8"),
         }
-        if any(self._metas):
-            columns["meta"] = self._metas
+        if self._metas:
+            columns["meta"] = [self._metas.get(row) for row in range(len(self._names))]
         return Rows(columns, tuple(needs), tuple(sorted(self._tables)))
 
     def _slot(self, name: str) -> int:
@@ -128,8 +162,7 @@ class Builder:
         for tree in self._known:
             place = tree.find(hash_)
             if place is not None and tree.view(place) == data:
-                found = self._stored[hash_] = self._of_tree(tree, place)
-                return found
+                return self._of_tree(tree, place)
         return None
 
     def _put(self, hash_: bytes, data: bytes | memoryview, cuts: chunk.Cuts | None) -> Place:
@@ -137,13 +170,10 @@ class Builder:
         if cuts is not None:
             table = chunk.store(self._box, data, cuts)
             self._tables.add(table)
-            place = (self._slot(table), CHUNKED)
-        elif len(data) >= self._box.whole_bytes:
-            place = (self._slot(self._box.keep(data, hash_)), 0)
-        else:
-            place = self._packed(data)
-        self._stored[hash_] = place
-        return place
+            return self._slot(table), CHUNKED
+        if len(data) >= self._box.whole_bytes:
+            return self._slot(self._box.keep(data, hash_)), 0
+        return self._packed(data)
 
     def _packed(self, data: bytes | memoryview) -> Place:
         """Where a content will lie: next in the open pack."""

@@ -57,12 +57,20 @@ class Vault:
 
     def put(self, data: bytes) -> str:
         """Seals bytes; equal bytes under the same key give the equal name. Unavailable without that key."""
+        return SEALED + self.store.put(self.sealed(data))
+
+    def sealed(self, data: bytes) -> bytes:
+        """Bytes, sealed: what `unsealed` opens. Unavailable without the key."""
         if self._key is None:
             raise Unavailable(f"data key {self.name} seals now, and you do not hold it", remedy="cdl member list")
         padded = _pad(data)
         nonce_key = blake3(self._key, derive_key_context="cdl 2026 sealed object nonce").digest()
         nonce = blake3(padded, key=nonce_key).digest(length=NONCE_BYTES)
-        return SEALED + self.store.put(MAGIC + nonce + _cipher(self._key).encrypt(nonce, padded, MAGIC))
+        return MAGIC + nonce + bytes(_cipher(self._key).encrypt(nonce, padded, MAGIC))
+
+    def unsealed(self, data: bytes, *, where: str) -> bytes:
+        """What is in some sealed bytes. Unavailable where no key fits, Corrupt for anything else."""
+        return self._opened_by(data, where, None)[1]
 
     def get(self, name: str, *, first: str | None = None) -> bytes:
         """Opens a sealed object, trying the data key `first`. Unavailable where no key fits, Corrupt for another object."""
@@ -74,9 +82,11 @@ class Vault:
 
     def _open(self, name: str, first: str | None) -> tuple[str, bytes]:
         """The name of the data key that opens an object, and what is in it."""
-        data = self.store.get(name)
+        return self._opened_by(self.store.get(name), name[:14], first)
+
+    def _opened_by(self, data: bytes, where: str, first: str | None) -> tuple[str, bytes]:
         if not data.startswith(MAGIC):
-            raise Corrupt("not a sealed object", where=name[:14], remedy="cdl store verify")
+            raise Corrupt("not a sealed object", where=where, remedy="cdl store verify")
         start = len(MAGIC)
         nonce, ciphertext = data[start : start + NONCE_BYTES], data[start + NONCE_BYTES :]
         invalid = import_module("cryptography.exceptions").InvalidTag
@@ -86,7 +96,7 @@ class Vault:
             except invalid:
                 continue
         held = ", ".join(sorted(self._keys)) or "none"
-        raise Unavailable(f"{name[:14]} was sealed with another key than yours ({held})", remedy="cdl key restore")
+        raise Unavailable(f"{where} was sealed with another key than yours ({held})", remedy="cdl key restore")
 
     # as a box of tables
 

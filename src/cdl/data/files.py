@@ -1,0 +1,126 @@
+"""The files of a source by name, read when one is asked for."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from cdl.data.walk import Seen
+from cdl.data.walk import seen as look
+from cdl.errors import ConfigError
+from cdl.store.tree import Tree
+
+KEPT_BYTES = 128_000_000  # of contents that were read once and will be read again
+
+
+class Files(Mapping[str, bytes]):
+    """Files by name, in order.
+
+    `seen` are the files here that they lie in: an archive, none, or themselves (`in_place`).
+    """
+
+    seen: Sequence[Seen] = ()
+    in_place = False
+
+
+class Folder(Files):
+    """The files of a folder by name; each is read when it is asked for, and must still be as it was `seen`.
+
+    The first contents that are read are kept in memory, up to a limit; what is not kept is read again the next time.
+    """
+
+    in_place = True
+
+    def __init__(self, root: Path, shown: str, seen: Sequence[Seen]) -> None:
+        self.seen = seen
+        self._by_name = {each.name: each for each in seen}
+        self._root = str(root)
+        self._shown = shown
+        self._kept: dict[str, bytes] = {}
+        self._room = KEPT_BYTES
+
+    def __getitem__(self, name: str) -> bytes:
+        found = self._kept.get(name)
+        if found is None:
+            found = self._read(self._by_name[name])
+            if len(found) <= self._room:
+                self._kept[name] = found
+                self._room -= len(found)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def _read(self, seen: Seen) -> bytes:
+        """The bytes of a file. ConfigError where it may not be read, or is another one than was seen."""
+        where = f"{self._shown}/{seen.name}"
+        try:
+            handle = os.open(f"{self._root}/{seen.name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                data = _all(handle, seen.size)
+                told = os.fstat(handle)
+            finally:
+                os.close(handle)
+        except PermissionError as error:
+            raise ConfigError("it may not be read", where=where, remedy="chmod u+r, or leave it out") from error
+        except FileNotFoundError as error:
+            raise ConfigError("it went while the source was read", where=where, remedy="the command again") from error
+        if look(seen.name, told) != seen or len(data) != seen.size:
+            raise ConfigError("it changed while the source was read", where=where, remedy="the command again")
+        return data
+
+
+def _all(handle: int, size: int) -> bytes:
+    """What an open file holds, and a byte more where it grew."""
+    data = os.read(handle, size + 1)
+    if len(data) >= size:
+        return data
+    parts = [data]
+    while (part := os.read(handle, 1 << 26)) and sum(map(len, parts)) <= size:
+        parts.append(part)
+    return b"".join(parts)
+
+
+class Packed(Files):
+    """The files of a source that comes in one piece, which is `seen` where it is a file here; unpacked when one is asked for."""
+
+    def __init__(self, seen: Seen | None, unpack: Callable[[], dict[str, bytes]]) -> None:
+        self.seen = [seen] if seen is not None else []
+        self._unpack = unpack
+        self._files: dict[str, bytes] | None = None
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> dict[str, bytes]:
+        if self._files is None:
+            self._files = dict(sorted(self._unpack().items()))
+        return self._files
+
+
+class Stored(Files):
+    """The files that a tree holds, but for erased ones."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._places = {name: place for name, place in sorted(tree.places.items()) if not tree.erased(place)}
+
+    def __getitem__(self, name: str) -> bytes:
+        return bytes(self._tree.view(self._places[name]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)

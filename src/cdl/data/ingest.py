@@ -1,0 +1,102 @@
+"""Ingestion: the training set into an open tree, the test set and the files that came from each source into sealed ones.
+
+What the version before holds and the last run here saw unchanged stays where it lies; only what is new is read and stored.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from cdl.data import ledger as ledgers
+from cdl.data.columns import column, to_hex
+from cdl.data.draft import Draft, environment_id, source_names
+from cdl.data.ledger import ID_BYTES
+from cdl.data.split import TEST, TRAIN
+from cdl.jobs.closure import Closure
+from cdl.registry.records import Source, Stage
+from cdl.store.builder import Builder
+from cdl.store.tree import Tree, open_tree
+
+INGEST = "ingest"
+
+
+def ingest(draft: Draft) -> None:
+    """Stores both sets; then the files of the sources, unless they are known."""
+    went = _went(draft)
+    made = {}
+    for side in (TRAIN, TEST):
+        before = tree_before(draft, INGEST, side)
+        builder = Builder(draft.box(side), before=before)
+        if draft.looked is not None and before is not None:
+            builder.stay([place for place, name in enumerate(before.names) if name not in went])
+        for row, identity in draft.fresh_of(side):
+            builder.add(identity, draft.content(row), draft.fields(row))
+        made[side] = builder.finish()
+    note(draft, INGEST, made, None)
+    if not draft.sources:
+        _keep_files(draft)
+
+
+def _went(draft: Draft) -> set[str]:
+    """The ids of items that are not as they were."""
+    ids = draft.before.columns["id"][draft.gone]
+    went = {*to_hex(column(ids.tobytes(), ID_BYTES))}
+    return went | {*to_hex(draft.fresh.ids)} if draft.fresh is not None else went
+
+
+def note(draft: Draft, name: str, made: Mapping[str, str], code: Closure | None) -> None:
+    """Notes a stage, and opens what it made of both sets."""
+    environment = environment_id(draft.environment) if code else None
+    draft.trees = {side: open_tree(draft.box(side), made[side]) for side in (TRAIN, TEST)}
+    draft.stages.append(
+        Stage(name=name, train=made[TRAIN], test=made[TEST], code=code.id if code else None, environment=environment)
+    )
+
+
+def tree_before(draft: Draft, name: str, side: str) -> Tree | None:
+    """What a stage made of a set in the version before."""
+    found = next((s for s in draft.parent.steps if s.name == name), None) if draft.parent else None
+    return open_tree(draft.box(side), found.train if side == TRAIN else found.test) if found else None
+
+
+def _keep_files(draft: Draft) -> None:
+    """Stores the files of each source, sealed. A file that is an item as it stands lies where the item does."""
+    known = [draft.trees[TEST]]
+    if draft.split is not None and draft.split.set_aside["tree"]:
+        known.append(open_tree(draft.vault, draft.split.set_aside["tree"]))
+    earlier = _sources_before(draft)
+    for place, source in enumerate(draft.config.sources()):
+        before = earlier.get(draft.numbers[place])
+        if draft.listed[place] is None and before is not None:
+            raw = before.raw
+        else:
+            follows = open_tree(draft.vault, before.raw) if before is not None else None
+            builder = Builder(draft.vault, before=follows, known=known, beside=[draft.trees[TRAIN]])
+            raw = _files(draft, place, builder, follows)
+        declared = {k: v for k, v in msgspec.to_builtins(source).items() if v is not None and k != "get"}
+        draft.sources.append(Source(raw=raw, **declared))
+
+
+def _files(draft: Draft, place: int, builder: Builder, follows: Tree | None) -> str:
+    """The tree of a source's files."""
+    same: Mapping[str, int] = {}
+    if follows is not None and builder.follows:
+        same = {name: row for name, row in follows.places.items() if name in draft.same[place]}
+        builder.stay([*same.values()])
+    for name, data in _rest(draft, place, same):
+        builder.add(name, data)
+    return builder.finish()
+
+
+def _rest(draft: Draft, place: int, same: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """The files of a source that do not stay, in order."""
+    files, left_out = draft.files[place], draft.left_out.get(place, set())
+    return ((name, files[name]) for name in sorted(files) if name not in same and name not in left_out)
+
+
+def _sources_before(draft: Draft) -> dict[int, Source]:
+    """The sources of the version before, by their numbers."""
+    declared = draft.parent.sources if draft.parent else []
+    numbers, _ = ledgers.numbered(source_names(declared), draft.before.sources)
+    return dict(zip(numbers, declared, strict=True))

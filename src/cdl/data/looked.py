@@ -1,0 +1,130 @@
+"""What the last run in this clone saw of a dataset's sources, so that a file that is as it was is not read again.
+
+    .cdl/looked/articles.bin      sealed: names of test items stand in it
+
+It counts for the version that this run made alone, and while what an item is, and what makes items equal, are declared as they
+were. A file is as it was where size, times and inode are. One that was changed so shortly before it was seen that a later change
+might have left the same times is not kept, and so is read again.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from blake3 import blake3
+
+from cdl import document
+from cdl.data.walk import Seen
+from cdl.errors import Corrupt, Unavailable
+from cdl.registry.records import Dataset
+from cdl.store import whole
+from cdl.store.seal import Vault
+from cdl.workflow.workspace import Workspace
+
+TICK = 50_000_000  # nanoseconds within which two changes may bear one time
+COARSE_TICK = 2_000_000_000  # the same where a file system counts whole seconds
+
+
+class _Source(msgspec.Struct, frozen=True):
+    """What was seen of a source: its key, and the files: names, and four numbers each (8 bytes, little end first)."""
+
+    key: str
+    names: list[str]
+    numbers: bytes
+
+
+class _File(msgspec.Struct, frozen=True):
+    """What stands on disk."""
+
+    made: str
+    section: str
+    sources: dict[int, _Source]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """Sources as they were seen, by their number; `section` tells what else it depends on."""
+
+    section: str
+    sources: Mapping[int, tuple[str, Sequence[Seen]]] = field(default_factory=dict)
+
+    def unchanged(self, number: int, key: str, seen: Iterable[Seen]) -> set[str]:
+        """The names of those files of a source that are as they were."""
+        before, files = self.sources.get(number, ("", ()))
+        if before != key:
+            return set()
+        known = {each.name: each for each in files}
+        return {each.name for each in seen if known.get(each.name) == each}
+
+    def whole(self, number: int, key: str, seen: Sequence[Seen]) -> bool:
+        """Whether a source holds exactly the files that it held, and each is as it was."""
+        before, files = self.sources.get(number, ("", ()))
+        return before == key and list(files) == list(seen)
+
+
+def digest(content: Any) -> str:
+    """A digest of what is declared."""
+    return blake3(document.canonical(content)).hexdigest()
+
+
+def made(record: Dataset) -> str:
+    """What a version is told by here: everything that was made of the sources alone."""
+    first = record.steps[0]
+    raw = [source.raw for source in record.sources]
+    aside = record.split.set_aside.get("tree")
+    return digest([record.split.ledger, raw, first.train, first.test, aside, record.data_key])
+
+
+def read(workspace: Workspace, vault: Vault, name: str, parent: Dataset | None) -> Looked | None:
+    """What was seen when a version was made here; None where another run made it, or it was sealed with another key."""
+    place = _place(workspace, name)
+    if parent is None or parent.data_key != vault.name or not place.exists():
+        return None
+    try:
+        found = msgspec.msgpack.decode(vault.unsealed(place.read_bytes(), where=str(place)), type=_File)
+    except (Corrupt, Unavailable, msgspec.DecodeError, msgspec.ValidationError):
+        return None  # it is only for speed: everything is read again
+    if found.made != made(parent):
+        return None
+    sources = {number: (each.key, _seen(each)) for number, each in found.sources.items()}
+    return Looked(section=found.section, sources=sources)
+
+
+def write(workspace: Workspace, vault: Vault, record: Dataset, looked: Looked, began: int) -> None:
+    """Keeps what was seen for a version. `began` is when the first file was looked at (nanoseconds since 1970)."""
+    numpy = import_module("numpy")
+    sources = {}
+    for number, (key, seen) in looked.sources.items():
+        sure = [each for each in seen if _settled(each, began)]
+        numbers = numpy.array([each[1:] for each in sure], dtype="<i8")
+        sources[number] = _Source(key, [each.name for each in sure], numbers.tobytes())
+    content = msgspec.msgpack.encode(_File(made(record), looked.section, sources))
+    place = _place(workspace, record.name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    whole.write(place, vault.sealed(content), mode=0o600)
+
+
+def now() -> int:
+    """The time, in nanoseconds since 1970."""
+    return time.time_ns()
+
+
+def _settled(seen: Seen, began: int) -> bool:
+    last = max(seen.changed, seen.noted)
+    return last + (TICK if seen.changed % 1_000_000_000 else COARSE_TICK) < began
+
+
+def _seen(source: _Source) -> list[Seen]:
+    numpy = import_module("numpy")
+    rows = numpy.frombuffer(source.numbers, dtype="<i8").reshape(-1, 4).tolist()
+    return [Seen(name, *row) for name, row in zip(source.names, rows, strict=True)]
+
+
+def _place(workspace: Workspace, name: str) -> Path:
+    git = workspace.git
+    linked = "" if git.git_dir == git.common_dir else f"-{git.git_dir.name}"  # a work tree has sources of its own
+    return workspace.folder / "looked" / f"{name}{linked}.bin"
