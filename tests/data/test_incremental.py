@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cdl.data import process, versions
+from cdl.data.code import source_snapshot
 from cdl.data.collect import collect
 from cdl.data.draft import begin
 from cdl.data.files import Folder
@@ -78,7 +79,7 @@ def drafted(workspace: Workspace) -> Dataset:
     """The record that the pipeline makes now, committed nowhere."""
     head = workspace.registry.head(DatasetHead, "points")
     parent = head.version if head else None
-    commit = versions.source_snapshot(workspace).commit
+    commit = source_snapshot(workspace).commit
     with ExitStack() as held:
         draft = begin(workspace, "points", workspace.config, commit, parent)
         collect(draft, held)
@@ -104,9 +105,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     real = Folder._read
 
-    def read(folder: Folder, seen: object) -> bytes:
-        found.append(seen.name)  # type: ignore[attr-defined]
-        return real(folder, seen)  # type: ignore[arg-type]
+    def read(folder: Folder, name: str, place: int) -> bytes:
+        found.append(name)
+        return real(folder, name, place)
 
     monkeypatch.setattr(Folder, "_read", read)
     return found

@@ -113,7 +113,7 @@ def test_a_file_that_moved_to_another_folder_is_something_to_do(again: Again) ->
     (folder / "a").mkdir()
     (folder / "b").mkdir()
     (folder / "a" / "x.txt").write_text("of a, or of b")
-    pending.note(again(), "words")
+    versions.make(again(), "words")
     assert not pending.pending(again(), "words")
     (folder / "a" / "x.txt").rename(folder / "b" / "x.txt")
     assert pending.pending(again(), "words")

@@ -19,7 +19,7 @@ def test_files_in_order_without_hidden_ones(tmp_path: Path) -> None:
     assert [s.size for s in found] == [5, 9, 7, 5, 7] and found == glance(tmp_path)
     os.utime(tmp_path / "b.txt", ns=(1, 17))
     assert walk(tmp_path, "in")[3].changed == 17
-    assert [s.name for s in glance(tmp_path / "b.txt")] == ["."] and glance(tmp_path / "none") == []
+    assert [s.name for s in glance(tmp_path / "b.txt")] == ["b.txt"] and not glance(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,11 @@ def test_links_that_are_no_file_of_the_source_are_refused(tmp_path: Path, target
     (tmp_path / "odd").symlink_to(target)
     with pytest.raises(ConfigError, match=f"in/odd: a symbolic link {what}"):
         walk(tmp_path, "in")
-    assert isinstance(glance(tmp_path), list)
+    assert len(glance(tmp_path)) <= 1
 
 
 def test_a_device_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigError, match="in/pipe: neither a file nor a folder"):
         walk(tmp_path, "in")
-    assert glance(tmp_path) == []
+    assert not glance(tmp_path)

@@ -24,6 +24,7 @@ from cdl.data.ledger import EQUAL_BYTES, ID_BYTES, ITEM, NOTHING
 from cdl.data.process import Content, Rejected, equal_values
 from cdl.data.sources import check_names, fetched
 from cdl.data.split import ASIDE, CODES, assign
+from cdl.data.walk import Sight
 from cdl.errors import ConfigError, Refused
 from cdl.jobs.closure import Closure
 from cdl.registry.records import Split
@@ -33,16 +34,13 @@ COLLECT = "collect"  # the stage that rejects files which are no items
 
 
 def collect(draft: Draft, held: ExitStack) -> None:
-    """Opens the declared sources, while `held` lasts, and looks at what is new in them."""
-    declared = draft.config.sources()
+    """Opens the declared sources, while `held` lasts."""
     draft.began = looked.now()
-    draft.number_sources(declared)
     draft.looked = _looked(draft)
-    for source in declared:
+    for source in draft.config.sources():
         if source.command is not None:
             draft.workspace.trusted.require_code()
         draft.files.append(held.enter_context(fetched(source, draft.workspace.root)))
-    look(draft)
 
 
 def _looked(draft: Draft) -> looked.Looked | None:
@@ -54,7 +52,24 @@ def _looked(draft: Draft) -> looked.Looked | None:
 def seen(draft: Draft) -> looked.Looked:
     """What this run saw of its sources."""
     told = zip(draft.numbers, draft.config.sources(), draft.files, strict=True)
-    return looked.Looked(section=_section(draft), sources={n: (_key(s), files.seen) for n, s, files in told})
+    sources = [(n, _key(s), _sight(files)) for n, s, files in told]
+    return looked.Looked(section=_section(draft), sources=sources)
+
+
+def as_seen(draft: Draft) -> bool:
+    """Whether every source is as the last run saw it, and nothing in it has to be looked at all the same."""
+    if draft.looked is None or draft.parent is None or draft.parent.split.set_aside["count"]:
+        return False
+    if draft.config.items.others == "rejected" or draft.workspace.store.claims(f"{ITEMS}{draft.name}/"):
+        return False
+    sources = draft.config.sources()
+    now = [(_key(s), _sight(files)) for s, files in zip(sources, draft.files, strict=True)]
+    return all(s.command is None for s in sources) and now == [(key, sight) for _, key, sight in draft.looked.sources]
+
+
+def _sight(files: Files) -> Sight:
+    """What is seen of a source here."""
+    return files.seen if files.seen is not None else Sight([], array("q"))
 
 
 def _section(draft: Draft) -> str:
@@ -99,6 +114,7 @@ def look(draft: Draft) -> None:
     ConfigError where there is no item at all, Refused where a table or an array holds one that was erased.
     """
     numpy = import_module("numpy")
+    draft.number_sources(draft.sources or draft.config.sources())
     draft.gone = numpy.zeros(len(draft.before), dtype=bool)
     known, erased, gathered = _known(draft), _erased(draft), _Gathered()
     stays = 0
@@ -145,7 +161,7 @@ def _whole(draft: Draft, place: int, there: Mapping[str, int]) -> bool:
     source, sides = draft.config.sources()[place], draft.before.columns["side"]
     if source.command is not None or NOTHING in there or any(sides[row] == ASIDE for row in there.values()):
         return False
-    return draft.looked.whole(draft.numbers[place], _key(source), draft.files[place].seen)
+    return draft.looked.whole(draft.numbers[place], _key(source), _sight(draft.files[place]))
 
 
 def _listed(draft: Draft, place: int, files: Files, there: dict[str, int], gathered: _Gathered, erased: _Erased) -> int:
@@ -179,7 +195,7 @@ def _listed(draft: Draft, place: int, files: Files, there: dict[str, int], gathe
 
 def _unchanged(draft: Draft, place: int, files: Files) -> set[str]:
     """The names of the files of a folder that are as the last run saw them."""
-    if draft.looked is None or not files.in_place:
+    if draft.looked is None or files.seen is None or not files.in_place:
         return set()
     return draft.looked.unchanged(draft.numbers[place], _key(draft.config.sources()[place]), files.seen)
 

@@ -7,6 +7,7 @@ Contents lie in the sources, and in the store once they are ingested; a draft ho
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -68,7 +69,6 @@ class Draft:
     code: Mapping[str, str]
     environment: Environment
     parent: Dataset | None
-    before: Ledger
     again: bool = False
     began: int = 0
     looked: Looked | None = None
@@ -88,6 +88,11 @@ class Draft:
     rejected: dict[str, tuple[str, Rejected]] = field(default_factory=dict)
     sayable: set[str] = field(default_factory=set)
     skipped: list[str] = field(default_factory=list)
+
+    @cached_property
+    def before(self) -> Ledger:
+        """The ledger of the version before."""
+        return ledgers.read(self.vault, self.parent.split.ledger if self.parent else None)
 
     def box(self, side: str) -> Box:
         """Where a set lies: training items in the open, test items sealed."""
@@ -165,7 +170,6 @@ def _draft(
         code=workspace.git.files(commit),
         environment=environment(lock),
         parent=parent,
-        before=ledgers.read(vault, parent.split.ledger if parent else None),
     )
 
 

@@ -1,11 +1,11 @@
 """The files of a source by name, read when one is asked for."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
-from cdl.data.walk import Seen
-from cdl.data.walk import seen as look
+from cdl.data.walk import Sight, told_by
 from cdl.errors import ConfigError
 from cdl.store.tree import Tree
 
@@ -18,7 +18,7 @@ class Files(Mapping[str, bytes]):
     `seen` are the files here that they lie in: an archive, none, or themselves (`in_place`).
     """
 
-    seen: Sequence[Seen] = ()
+    seen: Sight | None = None
     in_place = False
 
 
@@ -30,9 +30,8 @@ class Folder(Files):
 
     in_place = True
 
-    def __init__(self, root: Path, shown: str, seen: Sequence[Seen]) -> None:
-        self.seen = seen
-        self._by_name = {each.name: each for each in seen}
+    def __init__(self, root: Path, shown: str, seen: Sight) -> None:
+        self.seen: Sight = seen
         self._root = str(root)
         self._shown = shown
         self._kept: dict[str, bytes] = {}
@@ -41,26 +40,30 @@ class Folder(Files):
     def __getitem__(self, name: str) -> bytes:
         found = self._kept.get(name)
         if found is None:
-            found = self._read(self._by_name[name])
+            found = self._read(name, self._places[name])
             if len(found) <= self._room:
                 self._kept[name] = found
                 self._room -= len(found)
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._by_name)
+        return iter(self.seen.names)
 
     def __len__(self) -> int:
-        return len(self._by_name)
+        return len(self.seen)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._by_name
+        return name in self._places
 
-    def _read(self, seen: Seen) -> bytes:
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.seen.names)}
+
+    def _read(self, name: str, place: int) -> bytes:
         """The bytes of a file. ConfigError where it may not be read, or is another one than was seen."""
-        where = f"{self._shown}/{seen.name}"
+        where, seen = f"{self._shown}/{name}", self.seen[place]
         try:
-            handle = os.open(f"{self._root}/{seen.name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            handle = os.open(f"{self._root}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 data = _all(handle, seen.size)
                 told = os.fstat(handle)
@@ -70,7 +73,7 @@ class Folder(Files):
             raise ConfigError("it may not be read", where=where, remedy="chmod u+r, or leave it out") from error
         except FileNotFoundError as error:
             raise ConfigError("it went while the source was read", where=where, remedy="the command again") from error
-        if look(seen.name, told) != seen or len(data) != seen.size:
+        if told_by(told) != seen[1:] or len(data) != seen.size:
             raise ConfigError("it changed while the source was read", where=where, remedy="the command again")
         return data
 
@@ -89,8 +92,8 @@ def _all(handle: int, size: int) -> bytes:
 class Packed(Files):
     """The files of a source that comes in one piece, which is `seen` where it is a file here; unpacked when one is asked for."""
 
-    def __init__(self, seen: Seen | None, unpack: Callable[[], dict[str, bytes]]) -> None:
-        self.seen = [seen] if seen is not None else []
+    def __init__(self, seen: Sight | None, unpack: Callable[[], dict[str, bytes]]) -> None:
+        self.seen = seen
         self._unpack = unpack
         self._files: dict[str, bytes] | None = None
 

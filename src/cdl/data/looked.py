@@ -8,8 +8,9 @@ might have left the same times is not kept, and so is read again.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import msgspec
 from blake3 import blake3
 
 from cdl import document
-from cdl.data.walk import Seen
+from cdl.data.walk import Sight
 from cdl.errors import Corrupt, Unavailable
 from cdl.registry.records import Dataset
 from cdl.store import whole
@@ -30,8 +31,9 @@ COARSE_TICK = 2_000_000_000  # the same where a file system counts whole seconds
 
 
 class _Source(msgspec.Struct, frozen=True):
-    """What was seen of a source: its key, and the files: names, and four numbers each (8 bytes, little end first)."""
+    """What was seen of a source: its number, a digest of how it is declared, and the files with their numbers (walk.py)."""
 
+    number: int
     key: str
     names: list[str]
     numbers: bytes
@@ -42,28 +44,33 @@ class _File(msgspec.Struct, frozen=True):
 
     made: str
     section: str
-    sources: dict[int, _Source]
+    sources: list[_Source]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Looked:
-    """Sources as they were seen, by their number; `section` tells what else it depends on."""
+    """Sources as they were seen, in the order of cdl.yaml: number, key, files; `section` tells what else it depends on."""
 
     section: str
-    sources: Mapping[int, tuple[str, Sequence[Seen]]] = field(default_factory=dict)
+    sources: Sequence[tuple[int, str, Sight]] = ()
 
-    def unchanged(self, number: int, key: str, seen: Iterable[Seen]) -> set[str]:
+    def unchanged(self, number: int, key: str, seen: Sight) -> set[str]:
         """The names of those files of a source that are as they were."""
-        before, files = self.sources.get(number, ("", ()))
-        if before != key:
+        before = self._of(number, key)
+        if before is None:
             return set()
-        known = {each.name: each for each in files}
+        if before.names == seen.names:
+            same = (before.table() == seen.table()).all(axis=1).tolist()
+            return {name for name, alike in zip(seen.names, same, strict=True) if alike}
+        known = {each.name: each for each in before}
         return {each.name for each in seen if known.get(each.name) == each}
 
-    def whole(self, number: int, key: str, seen: Sequence[Seen]) -> bool:
+    def whole(self, number: int, key: str, seen: Sight) -> bool:
         """Whether a source holds exactly the files that it held, and each is as it was."""
-        before, files = self.sources.get(number, ("", ()))
-        return before == key and list(files) == list(seen)
+        return self._of(number, key) == seen
+
+    def _of(self, number: int, key: str) -> Sight | None:
+        return next((sight for n, k, sight in self.sources if (n, k) == (number, key)), None)
 
 
 def digest(content: Any) -> str:
@@ -90,18 +97,13 @@ def read(workspace: Workspace, vault: Vault, name: str, parent: Dataset | None) 
         return None  # it is only for speed: everything is read again
     if found.made != made(parent):
         return None
-    sources = {number: (each.key, _seen(each)) for number, each in found.sources.items()}
+    sources = [(each.number, each.key, Sight(each.names, array("q", each.numbers))) for each in found.sources]
     return Looked(section=found.section, sources=sources)
 
 
 def write(workspace: Workspace, vault: Vault, record: Dataset, looked: Looked, began: int) -> None:
     """Keeps what was seen for a version. `began` is when the first file was looked at (nanoseconds since 1970)."""
-    numpy = import_module("numpy")
-    sources = {}
-    for number, (key, seen) in looked.sources.items():
-        sure = [each for each in seen if _settled(each, began)]
-        numbers = numpy.array([each[1:] for each in sure], dtype="<i8")
-        sources[number] = _Source(key, [each.name for each in sure], numbers.tobytes())
+    sources = [_Source(n, key, *_settled(sight, began)) for n, key, sight in looked.sources]
     content = msgspec.msgpack.encode(_File(made(record), looked.section, sources))
     place = _place(workspace, record.name)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -113,15 +115,14 @@ def now() -> int:
     return time.time_ns()
 
 
-def _settled(seen: Seen, began: int) -> bool:
-    last = max(seen.changed, seen.noted)
-    return last + (TICK if seen.changed % 1_000_000_000 else COARSE_TICK) < began
-
-
-def _seen(source: _Source) -> list[Seen]:
-    numpy = import_module("numpy")
-    rows = numpy.frombuffer(source.numbers, dtype="<i8").reshape(-1, 4).tolist()
-    return [Seen(name, *row) for name, row in zip(source.names, rows, strict=True)]
+def _settled(sight: Sight, began: int) -> tuple[list[str], bytes]:
+    """The names and numbers of the files that no later change can have left looking so."""
+    numbers = sight.table()
+    ticks = import_module("numpy").where(numbers[:, 1] % 1_000_000_000 == 0, COARSE_TICK, TICK)
+    sure = numbers[:, 1:3].max(axis=1, initial=0) + ticks < began
+    if sure.all():
+        return sight.names, sight.numbers.tobytes()
+    return [sight.names[at] for at in sure.nonzero()[0].tolist()], numbers[sure].tobytes()
 
 
 def _place(workspace: Workspace, name: str) -> Path:

@@ -3,6 +3,7 @@
 What is noted is a digest under `.cdl/`; without it the pipeline simply runs, and makes no commit where nothing changed.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import msgspec
 from blake3 import blake3
 
 from cdl import document
+from cdl.data.code import source_snapshot
 from cdl.data.sources import no_file
-from cdl.data.versions import source_snapshot
-from cdl.data.walk import glance
+from cdl.data.walk import Sight, glance
 from cdl.errors import ConfigError
 from cdl.jobs.closure import closure
 from cdl.registry.records import DatasetHead
@@ -25,7 +26,10 @@ def pending(workspace: Workspace, name: str) -> bool:
     place = _place(workspace, name)
     if any(s.path and not (workspace.root / s.path).exists() for s in config.sources()):
         return place.exists()
-    return not place.exists() or place.read_text() != fingerprint(workspace, name)
+    if not place.exists():
+        return True
+    sights = [glance(workspace.root / s.path) for s in config.sources() if s.path]
+    return place.read_text() != fingerprint(workspace, name, source_snapshot(workspace).tree, sights)
 
 
 def missing(workspace: Workspace, name: str) -> ConfigError | None:
@@ -36,28 +40,29 @@ def missing(workspace: Workspace, name: str) -> ConfigError | None:
     return no_file(absent[0]) if absent else None
 
 
-def note(workspace: Workspace, name: str) -> None:
-    """Remembers how everything stands, after the pipeline ran."""
+def note(workspace: Workspace, name: str, code: str, sights: Sequence[Sight]) -> None:
+    """Remembers how everything stood when the pipeline ran: its code (a tree of git), and the sources with a path."""
     place = _place(workspace, name)
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(fingerprint(workspace, name))
+    place.write_text(fingerprint(workspace, name, code, sights))
 
 
 def cost(workspace: Workspace, name: str) -> str:
     """What has to be fetched and looked at: files and bytes on disk, addresses, commands."""
     sources = workspace.config.data[name].sources()
-    seen = [file for s in sources if s.path for file in glance(workspace.root / s.path)]
-    parts = [f"{len(seen):,} files, {sum(each.size for each in seen) / 1e6:,.1f} MB"] if seen else []
+    sights = [glance(workspace.root / s.path) for s in sources if s.path]
+    count = sum(map(len, sights))
+    parts = [f"{count:,} files, {sum(sight.bytes() for sight in sights) / 1e6:,.1f} MB"] if count else []
     for count, what in ((sum(bool(s.url) for s in sources), "url"), (sum(bool(s.command) for s in sources), "command")):
         parts += [f"{count} {what}{'s' if count > 1 else ''}"] if count else []
     return ", ".join(parts)
 
 
-def fingerprint(workspace: Workspace, name: str) -> str:
+def fingerprint(workspace: Workspace, name: str, code_tree: str, sights: Sequence[Sight]) -> str:
     """A digest of the section, the steps' code, the sources as the file system shows them, and the head."""
     config = workspace.config.data[name]
     head = workspace.registry.head(DatasetHead, name)
-    files = workspace.git.files(source_snapshot(workspace).tree)
+    files = workspace.git.files(code_tree)
     runs: list[Any] = [step.run for _, step in config.named_steps()] + ([config.split.by] if config.split.by else [])
     code = closure(
         files, workspace.git.cat, runs, declared=[f for _, s in config.named_steps() for f in s.files], section=None
@@ -65,16 +70,16 @@ def fingerprint(workspace: Workspace, name: str) -> str:
     content = {
         "section": msgspec.to_builtins(config),
         "code": code.id,
-        "sources": [_told(workspace.root / s.path) for s in config.sources() if s.path],
+        "sources": [_told(sight) for sight in sights],
         "head": head.version if head else None,
     }
     return blake3(document.canonical(content)).hexdigest()
 
 
-def _told(path: Path) -> str:
-    """A digest of the names (below it), sizes and times of the files at a path."""
-    lines = [f"{seen.name}\0{seen.size} {seen.changed}\n" for seen in glance(path)]
-    return blake3("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+def _told(sight: Sight) -> str:
+    """A digest of the names, sizes and times of some files."""
+    names = "\0".join(sight.names).encode("utf-8", "surrogateescape")
+    return blake3(names + b"\0" + sight.table()[:, :2].astype("<i8").tobytes()).hexdigest()
 
 
 def _place(workspace: Workspace, name: str) -> Path:

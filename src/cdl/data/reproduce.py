@@ -14,7 +14,6 @@ from cdl.config.load import parse
 from cdl.config.schema import Split
 from cdl.data import labels, versions
 from cdl.data import ledger as ledgers
-from cdl.data.collect import look
 from cdl.data.dataset import dataset_record, labels_record
 from cdl.data.draft import begin, begin_open
 from cdl.data.files import Stored
@@ -157,9 +156,7 @@ def _again(workspace: Workspace, record: Dataset, commit: str) -> Dataset:
     draft.again = True
     split = Split(test=record.split.test, by=record.split.by)  # as it was in force then, whatever was written there
     draft.config = msgspec.structs.replace(draft.config, split=split)
-    draft.number_sources(record.sources)
     draft.sources = list(record.sources)
     draft.files = [Stored(draft.vault.tree(source.raw)) for source in record.sources]
-    look(draft)
     versions.pipeline(draft)
     return versions.finish(draft, record.parent, record.answers)

@@ -136,8 +136,8 @@ def _path(path: Path, source: Source) -> Files:
     if not path.is_file():
         raise no_file(source)
     seen = file(path)
-    alone = Folder(path.parent, str(Path(shown).parent), [seen])
-    return Packed(seen, lambda: _unpacked(shown, path.name, _checked(source, alone[seen.name], shown)))
+    alone = Folder(path.parent, str(Path(shown).parent), seen)
+    return Packed(seen, lambda: _unpacked(shown, path.name, _checked(source, alone[path.name], shown)))
 
 
 def _unpacked(where: str, name: str, data: bytes) -> dict[str, bytes]:

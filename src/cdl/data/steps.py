@@ -25,7 +25,6 @@ def _stages(config: DataConfig) -> str:
 def make(workspace: Workspace, work: Work) -> str:
     """Runs the whole pipeline of a dataset; `answers` of the work names a request."""
     made = versions.make(workspace, work.subject, answers=work.options.get("answers"))
-    pending.note(workspace, work.subject)
     announce(workspace)
     return made
 

@@ -6,16 +6,16 @@ Equal sources, code, key and parent give the equal record, on any machine; nothi
 from collections import Counter
 from contextlib import ExitStack
 
-from cdl.data import looked
-from cdl.data.collect import collect, seen, split
+from cdl.data import looked, pending
+from cdl.data.code import source_snapshot, tell_left_out
+from cdl.data.collect import as_seen, collect, look, seen, split
 from cdl.data.dataset import field_names
-from cdl.data.draft import Draft, begin
+from cdl.data.draft import Draft, begin, closure_of, environment_id
 from cdl.data.exposed import exposed
 from cdl.data.ingest import ingest
 from cdl.data.split import TEST, TRAIN
 from cdl.data.work import work
 from cdl.errors import ConfigError, Corrupt, NotFound
-from cdl.git.snapshot import Snapshot, snapshot
 from cdl.registry.records import Dataset, DatasetHead, encode, short
 from cdl.store.hold import holding
 from cdl.workflow.policy import require_role
@@ -49,17 +49,37 @@ def _made(workspace: Workspace, name: str, answers: str | None, held: ExitStack)
     reasons = "".join(f" (not secret: {why})" for why in exposed(workspace, name))
     workspace.tell(f"collect   {name}{reasons}")
     collect(draft, held)
-    pipeline(draft)
-    record = finish(draft, head.version if head else None, answers)
-    identity = commit(workspace, record, head)
-    if workspace.git.resolve(DATA_REFS + identity) is None:  # any snapshot that makes it will do: the first stays
-        workspace.git.set_ref(DATA_REFS + identity, taken.commit)
-    looked.write(workspace, draft.vault, record, seen(draft), draft.began)
+    if head is not None and nothing_new(draft, answers):
+        identity = head.version
+    else:
+        pipeline(draft)
+        record = finish(draft, head.version if head else None, answers)
+        identity = commit(workspace, record, head)
+        if workspace.git.resolve(DATA_REFS + identity) is None:  # any snapshot that makes it will do: the first stays
+            workspace.git.set_ref(DATA_REFS + identity, taken.commit)
+        looked.write(workspace, draft.vault, record, seen(draft), draft.began)
+    pending.note(workspace, name, taken.tree, [files.seen for files in draft.files if files.seen is not None])
     return identity
+
+
+def nothing_new(draft: Draft, answers: str | None) -> bool:
+    """Whether the version before is what the pipeline would make: sources, declarations and code are as they were."""
+    parent, config = draft.parent, draft.config
+    if parent is None or answers not in (None, parent.answers) or config.mask or config.split.test != parent.split.test:
+        return False
+    named = [(name, step) for name, step in config.named_steps() if not step.off]
+    made = [(stage.name, stage.code, stage.environment) for stage in parent.steps[1:]]
+    if not as_seen(draft) or parent.skipped != [name for name, step in config.named_steps() if step.off]:
+        return False
+    codes = (closure_of(draft.workspace, draft.code, step.run, step.files, step).id for _, step in named)
+    return made == [
+        (name, code, environment_id(draft.environment)) for (name, _), code in zip(named, codes, strict=True)
+    ]
 
 
 def pipeline(draft: Draft) -> None:
     """Everything after collection."""
+    look(draft)
     split(draft)
     ingest(draft)
     draft.workspace.tell(f"split     {_sides(draft)}")
@@ -95,24 +115,6 @@ def check_mask(draft: Draft) -> None:
     if unknown and names:
         where, there = f"cdl.yaml: data.{draft.name}.mask", ", ".join(sorted(names))
         raise ConfigError(f"no item has a field '{min(unknown)}'", where=where, remedy=f"there are: {there}")
-
-
-def source_snapshot(workspace: Workspace) -> Snapshot:
-    """The work tree without declared sources and label files, which never enter a code snapshot."""
-    return snapshot(workspace.git, exclude=declared_paths(workspace))
-
-
-def declared_paths(workspace: Workspace) -> list[str]:
-    """The sources and label files of every dataset."""
-    return [path.rstrip("/") for data in workspace.config.data.values() for path in data.paths()]
-
-
-def tell_left_out(workspace: Workspace, taken: Snapshot) -> None:
-    """Names the files that a snapshot does not hold: large ones, those that look like secrets, repositories inside this one."""
-    declared = declared_paths(workspace)
-    for path in taken.left_out:
-        if not any(path == d or path.startswith(d + "/") for d in declared):
-            workspace.tell(f"not kept with the code: {path} (large, a secret by its name, or a repository of its own)")
 
 
 def finish(draft: Draft, parent_id: str | None, answers: str | None) -> Dataset:

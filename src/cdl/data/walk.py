@@ -5,11 +5,15 @@ What begins with a dot is left out. A link to a file inside of the folder counts
 
 import os
 import stat
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 from cdl.errors import ConfigError
+
+NUMBERS = 4  # that are told of each file
 
 
 class Seen(NamedTuple):
@@ -22,55 +26,102 @@ class Seen(NamedTuple):
     inode: int
 
 
-def walk(folder: Path, shown: str) -> list[Seen]:
-    """The regular files below a folder, sorted by name. ConfigError for a link that leads out, a link to a folder, a device."""
-    found = []
-    for name, entry in _entries(str(folder), ""):
+class Sight(Sequence[Seen]):
+    """Files as they were seen, in order of their names. `numbers` are those of each file, one after the other (8 bytes each)."""
+
+    def __init__(self, names: list[str], numbers: "array[int]") -> None:
+        self.names = names
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, place: int) -> Seen: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Seen]: ...
+    def __getitem__(self, place: int | slice) -> Seen | list[Seen]:
+        if isinstance(place, slice):
+            return [self[at] for at in range(*place.indices(len(self)))]
+        return Seen(self.names[place], *self.numbers[NUMBERS * place : NUMBERS * (place + 1)])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sight) and self.numbers == other.numbers and self.names == other.names
+
+    __hash__ = None  # type: ignore[assignment]  # it is compared, and kept nowhere
+
+    def table(self) -> Any:
+        """The numbers as an array (files, 4)."""
+        numpy = import_module("numpy")
+        return (
+            numpy.frombuffer(self.numbers, dtype="<i8").reshape(-1, NUMBERS)
+            if self.names
+            else numpy.zeros((0, NUMBERS))
+        )
+
+    def bytes(self) -> int:
+        """The bytes of all files."""
+        return int(self.table()[:, 0].sum())
+
+
+def walk(folder: Path, shown: str) -> Sight:
+    """The regular files below a folder. ConfigError for a link that leads out, a link to a folder, a device."""
+    names, numbers = list[str](), array("q")
+    for name, entry in _entries(str(folder)):
         if entry.is_symlink():
             _check_link(folder, Path(entry.path), f"{shown}/{name}")
         told = entry.stat()
         if not stat.S_ISREG(told.st_mode):
             raise ConfigError("neither a file nor a folder", where=f"{shown}/{name}", remedy="remove it")
-        found.append(seen(name, told))
-    found.sort()
-    return found
+        names.append(name)
+        numbers.extend(told_by(told))
+    return _ordered(names, numbers)
 
 
-def glance(path: Path) -> list[Seen]:
+def glance(path: Path) -> Sight:
     """The same of a folder or a file, whatever lies there: what is no file is left out."""
     if not path.is_dir():
-        return [seen(".", path.stat())] if path.exists() else []
-    found = []
-    for name, entry in _entries(str(path), ""):
+        return file(path) if path.exists() else Sight([], array("q"))
+    names, numbers = list[str](), array("q")
+    for name, entry in _entries(str(path)):
         try:
             told = entry.stat()
         except OSError:  # a link to nothing, or a file that goes meanwhile
             continue
         if stat.S_ISREG(told.st_mode):
-            found.append(seen(name, told))
-    return sorted(found)
+            names.append(name)
+            numbers.extend(told_by(told))
+    return _ordered(names, numbers)
 
 
-def file(path: Path) -> Seen:
+def file(path: Path) -> Sight:
     """One file, by its own name."""
-    return seen(path.name, path.stat())
+    return Sight([path.name], array("q", told_by(path.stat())))
 
 
-def seen(name: str, told: os.stat_result) -> Seen:
-    """A file as its inode tells it."""
-    return Seen(name, told.st_size, told.st_mtime_ns, told.st_ctime_ns, told.st_ino % (1 << 63))
+def told_by(told: os.stat_result) -> tuple[int, int, int, int]:
+    """What is seen of a file, but for its name."""
+    return told.st_size, told.st_mtime_ns, told.st_ctime_ns, told.st_ino % (1 << 63)
 
 
-def _entries(folder: str, before: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _ordered(names: list[str], numbers: "array[int]") -> Sight:
+    order = sorted(range(len(names)), key=names.__getitem__)
+    rows = Sight(names, numbers).table()[order]
+    return Sight([names[at] for at in order], array("q", rows.astype("<i8").tobytes()))
+
+
+def _entries(folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Every entry below a folder that is no folder itself, with its name from there."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _entries(entry.path, f"{before}{entry.name}/")
-            else:
-                yield before + entry.name, entry
+    start, left = len(folder) + 1, [folder]
+    while left:
+        with os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(entry.path)
+                else:
+                    yield entry.path[start:], entry
 
 
 def _check_link(folder: Path, path: Path, where: str) -> None:
