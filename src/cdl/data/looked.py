@@ -59,11 +59,12 @@ class Looked:
         before = self._of(number, key)
         if before is None:
             return set()
-        if before.names == seen.names:
-            same = (before.table() == seen.table()).all(axis=1).tolist()
-            return {name for name, alike in zip(seen.names, same, strict=True) if alike}
-        known = {each.name: each for each in before}
-        return {each.name for each in seen if known.get(each.name) == each}
+        numpy = import_module("numpy")
+        known = {name: place for place, name in enumerate(before.names)}
+        at = numpy.array([known.get(name, -1) for name in seen.names], dtype="<i8")
+        same = at >= 0
+        same[same] = (before.table()[at[same]] == seen.table()[same]).all(axis=1)
+        return {name for name, alike in zip(seen.names, same.tolist(), strict=True) if alike}
 
     def whole(self, number: int, key: str, seen: Sight) -> bool:
         """Whether a source holds exactly the files that it held, and each is as it was."""
