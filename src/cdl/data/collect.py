@@ -20,7 +20,7 @@ from cdl.data.columns import Column, as_bytes, column
 from cdl.data.draft import Draft, Fresh, closure_of, item_id
 from cdl.data.files import Files
 from cdl.data.formats import read_items, unfit
-from cdl.data.ledger import EQUAL_BYTES, ID_BYTES, ITEM, NOTHING
+from cdl.data.ledger import EQUAL_BYTES, ID_BYTES, ITEM
 from cdl.data.process import Content, Rejected, equal_values
 from cdl.data.sources import check_names, fetched
 from cdl.data.split import ASIDE, CODES, assign
@@ -60,7 +60,7 @@ def as_seen(draft: Draft) -> bool:
     """Whether every source is as the last run saw it, and nothing in it has to be looked at all the same."""
     if draft.looked is None or draft.parent is None or draft.parent.split.set_aside["count"]:
         return False
-    if draft.config.items.others == "rejected" or draft.workspace.store.claims(f"{ITEMS}{draft.name}/"):
+    if draft.config.items.others == "rejected":
         return False
     sources = draft.config.sources()
     now = [(_key(s), _sight(files)) for s, files in zip(sources, draft.files, strict=True)]
@@ -73,10 +73,10 @@ def _sight(files: Files) -> Sight:
 
 
 def _section(draft: Draft) -> str:
-    """A digest of what an item is and what makes items equal, as declared."""
+    """A digest of what an item is and what makes items equal, as declared, and of what was erased."""
     origin, code = draft.config.labels.origin, _equal_by(draft)
     folder = bool(origin and origin.folder)
-    return looked.digest([msgspec.to_builtins(draft.config.items), code.id if code else None, folder])
+    return looked.digest([msgspec.to_builtins(draft.config.items), code.id if code else None, folder, _erasures(draft)])
 
 
 def _key(source: DeclaredSource) -> str:
@@ -92,9 +92,14 @@ class _Erased:
     digests: set[str]
 
 
+def _erasures(draft: Draft) -> list[str]:
+    """The claims of the items of this dataset that were erased."""
+    return draft.workspace.store.claims(f"{ITEMS}{draft.name}/")
+
+
 def _erased(draft: Draft) -> _Erased:
-    store, prefix = draft.workspace.store, f"{ITEMS}{draft.name}/"
-    found = {c.removeprefix(prefix): read_item(store.claimed(c) or b"", where=c) for c in store.claims(prefix)}
+    store = draft.workspace.store
+    found = {c.rsplit("/", 1)[-1]: read_item(store.claimed(c) or b"", where=c) for c in _erasures(draft)}
     return _Erased(ids={*found}, digests={digest for each in found.values() for digest in each.digests})
 
 
@@ -159,7 +164,7 @@ def _whole(draft: Draft, place: int, there: Mapping[str, int]) -> bool:
     if draft.looked is None or draft.config.items.others == "rejected":
         return False
     source, sides = draft.config.sources()[place], draft.before.columns["side"]
-    if source.command is not None or NOTHING in there or any(sides[row] == ASIDE for row in there.values()):
+    if source.command is not None or any(sides[row] == ASIDE for row in there.values()):
         return False
     return draft.looked.whole(draft.numbers[place], _key(source), _sight(draft.files[place]))
 
@@ -232,7 +237,7 @@ def split(draft: Draft) -> None:
     numpy = import_module("numpy")
     fresh, before, config = draft.fresh, draft.before, draft.config
     assert fresh is not None
-    fresh.order = fresh.ids.argsort(kind="stable").tolist()
+    fresh.order = fresh.ids.argsort(kind="stable")
     sets = [CODES[source.set] for source in config.sources()]
     declared = numpy.array(sets, dtype="|u1")[numpy.array(fresh.places, dtype="<i8")]
     code = _equal_by(draft)
@@ -240,15 +245,15 @@ def split(draft: Draft) -> None:
     fresh.sides, befores = assign(
         fresh.ids, equals, declared, before.known, key=draft.split_key, share=config.split.test
     )
-    listed = [(draft.listed[place], at) for place, at in zip(fresh.places, fresh.at, strict=True)]
+    listed = {place: found for place, found in enumerate(draft.listed) if found is not None}
     items = ledgers.Items(
         ids=fresh.ids,
         equals=equals,
         sides=fresh.sides,
         befores=befores,
         sources=[draft.numbers[place] for place in fresh.places],
-        names=[found.names[at] for found, at in listed if found],
-        labels=[found.labels[at] for found, at in listed if found],
+        names=[listed[place].names[at] for place, at in zip(fresh.places, fresh.at, strict=True)],
+        labels=[listed[place].labels[at] for place, at in zip(fresh.places, fresh.at, strict=True)],
     )
     aside = {}
     for row, identity in draft.fresh_of(ASIDE):
@@ -278,10 +283,10 @@ def _equals(draft: Draft, fresh: Fresh, code: Closure) -> Column:
         by=str(draft.config.split.by),
         code=code,
         environment=draft.environment,
-        contents=(draft.content(row) for row in fresh.order),
+        contents=(draft.content(row) for row in fresh.order.tolist()),
         inputs=draft.vault.digest(fresh.digests[fresh.order].tobytes()),
     )
     digests = as_bytes(fresh.digests).copy()
-    for row, value in zip(fresh.order, values, strict=True):
+    for row, value in zip(fresh.order.tolist(), values, strict=True):
         digests[row] = list(bytes.fromhex(draft.vault.digest(value)))
     return column(digests.tobytes(), EQUAL_BYTES)

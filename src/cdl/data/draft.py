@@ -16,10 +16,9 @@ from cdl import document
 from cdl.config.schema import Config, DataConfig
 from cdl.config.schema import Source as DeclaredSource
 from cdl.data import ledger as ledgers
-from cdl.data.columns import to_hex
 from cdl.data.files import Files
 from cdl.data.formats import Listed
-from cdl.data.ledger import Ledger
+from cdl.data.ledger import ID_BYTES, Ledger
 from cdl.data.looked import Looked
 from cdl.data.process import Rejected
 from cdl.data.split import CODES, TEST, TRAIN
@@ -47,7 +46,7 @@ class Fresh:
     places: Sequence[int]
     at: Sequence[int]
     sides: Any = None
-    order: Sequence[int] = ()
+    order: Any = ()
 
 
 @dataclass(kw_only=True)
@@ -101,8 +100,9 @@ class Draft:
     def fresh_of(self, side: str) -> Iterator[tuple[int, str]]:
         """The items that were looked at and are on a side, in order of their ids: row and id."""
         if self.fresh is not None and len(self.fresh.order):
-            code, sides, ids = CODES[side], self.fresh.sides.tolist(), to_hex(self.fresh.ids)
-            yield from ((row, ids[row]) for row in self.fresh.order if sides[row] == code)
+            ids, order = self.fresh.ids.tobytes(), self.fresh.order
+            for row in order[self.fresh.sides[order] == CODES[side]].tolist():
+                yield row, ids[row * ID_BYTES : (row + 1) * ID_BYTES].hex()
 
     def content(self, row: int) -> bytes:
         """The content of an item that is looked at."""

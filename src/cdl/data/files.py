@@ -9,7 +9,8 @@ from cdl.data.walk import Sight, told_by
 from cdl.errors import ConfigError
 from cdl.store.tree import Tree
 
-KEPT_BYTES = 128_000_000  # of contents that were read once and will be read again
+KEPT_BYTES = 64_000_000  # of contents that were read once and will be read again
+OVERHEAD = 200  # bytes that keeping one takes beside it
 
 
 class Files(Mapping[str, bytes]):
@@ -41,9 +42,9 @@ class Folder(Files):
         found = self._kept.get(name)
         if found is None:
             found = self._read(name, self._places[name])
-            if len(found) <= self._room:
+            if len(found) + OVERHEAD <= self._room:
                 self._kept[name] = found
-                self._room -= len(found)
+                self._room -= len(found) + OVERHEAD
         return found
 
     def __iter__(self) -> Iterator[str]:

@@ -4,12 +4,12 @@ What the version before holds and the last run here saw unchanged stays where it
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from importlib import import_module
 
 import msgspec
 
 from cdl.data import ledger as ledgers
-from cdl.data.columns import column, to_hex
+from cdl.data.columns import column, from_hex, places_of, to_hex
 from cdl.data.draft import Draft, environment_id, source_names
 from cdl.data.ledger import ID_BYTES
 from cdl.data.split import TEST, TRAIN
@@ -84,15 +84,28 @@ def _files(draft: Draft, place: int, builder: Builder, follows: Tree | None) -> 
     if follows is not None and builder.follows:
         same = {name: row for name, row in follows.places.items() if name in draft.same[place]}
         builder.stay([*same.values()])
-    for name, data in _rest(draft, place, same):
-        builder.add(name, data)
+    items, left_out = _lying(draft, place), draft.left_out.get(place, set())
+    item = next(items, None)
+    for name in sorted(draft.files[place]):
+        if item is not None and item[0] == name:
+            builder.keep(*item)
+            item = next(items, None)
+        elif name not in same and name not in left_out:
+            builder.add(name, draft.files[place][name])
     return builder.finish()
 
 
-def _rest(draft: Draft, place: int, same: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
-    """The files of a source that do not stay, in order."""
-    files, left_out = draft.files[place], draft.left_out.get(place, set())
-    return ((name, files[name]) for name in sorted(files) if name not in same and name not in left_out)
+def _lying(draft: Draft, place: int) -> Iterator[tuple[str, Tree, int]]:
+    """The items of a source that were looked at and are files as they stand, in order: name, and where the content lies."""
+    listed, fresh = draft.listed[place], draft.fresh
+    if draft.config.items.files is None or listed is None or fresh is None:
+        return
+    numpy = import_module("numpy")
+    rows = (numpy.array(fresh.places, dtype="<i8") == place).nonzero()[0]
+    lies = {side: places_of(fresh.ids[rows], from_hex(draft.trees[side].names, ID_BYTES)) for side in (TRAIN, TEST)}
+    for row, train, test in zip(rows.tolist(), lies[TRAIN].tolist(), lies[TEST].tolist(), strict=True):
+        if train >= 0 or test >= 0:  # else it was set aside
+            yield listed.names[fresh.at[row]], draft.trees[TRAIN if train >= 0 else TEST], max(train, test)
 
 
 def _sources_before(draft: Draft) -> dict[int, Source]:

@@ -87,11 +87,12 @@ class Builder:
             place = self._found(found, data) or self._put(found, data, cuts)
         if meta:
             self._metas[len(self._names)] = meta
-        self._names.append(name)
-        self._hashes += found
-        self._sizes.append(len(data))
-        self._slot_of_row.append(place[0])
-        self._starts.append(place[1])
+        self._row(name, found, len(data), place)
+
+    def keep(self, name: str, tree: Tree, place: int) -> None:
+        """Adds a name with the content that a tree has at a place, where it lies. The tree is `known`, and its maker trusted."""
+        columns = tree.rows.columns
+        self._row(name, bytes(columns["hash"][place]), int(columns["size"][place]), self._of_tree(tree, place))
 
     def finish(self) -> str:
         """Stores the tree; its name. Corrupt for a name that could leave a folder, or one given twice."""
@@ -105,6 +106,13 @@ class Builder:
         if self._before is None or self._before.table is None:
             return grow(self._box, None, None, rows, content=self._box.digest(told(rows)))
         return self._grown(self._before, rows)
+
+    def _row(self, name: str, hash_: bytes, size: int, place: Place) -> None:
+        self._names.append(name)
+        self._hashes += hash_
+        self._sizes.append(size)
+        self._slot_of_row.append(place[0])
+        self._starts.append(place[1])
 
     def _grown(self, before: Tree, rows: Rows) -> str:
         """The tree before with the rows that stay, and the new ones of some rows in order."""

@@ -111,7 +111,10 @@ class Tree:
     def find(self, hash_: bytes) -> int | None:
         """A place where a content lies that has a hash (32 bytes)."""
         firsts, order = self._by_hash
-        at = int(firsts.searchsorted(int.from_bytes(hash_[:8], "little")))
+        first = import_module("numpy").frombuffer(
+            hash_[:8], dtype="<u8"
+        )  # of that type: another has all of them converted
+        at = int(firsts.searchsorted(first)[0])
         while at < len(firsts) and self._hashes[order[at]][:8] == hash_[:8]:
             if self._hashes[order[at]] == hash_ and not self.erased(order[at]):
                 return int(order[at])
