@@ -1,8 +1,8 @@
 """The files of a source by name, read when one is asked for."""
 
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 
 from cdl.data.walk import Sight, told_by
@@ -41,7 +41,10 @@ class Folder(Files):
     def __getitem__(self, name: str) -> bytes:
         found = self._kept.get(name)
         if found is None:
-            found = self._read(name, self._places[name])
+            place = self._place(name)
+            if place is None:
+                raise KeyError(name)
+            found = self._read(name, place)
             if len(found) + OVERHEAD <= self._room:
                 self._kept[name] = found
                 self._room -= len(found) + OVERHEAD
@@ -54,11 +57,13 @@ class Folder(Files):
         return len(self.seen)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._places
+        return self._place(name) is not None
 
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        return {name: place for place, name in enumerate(self.seen.names)}
+    def _place(self, name: object) -> int | None:
+        """Where a file stands among those that were seen."""
+        names = self.seen.names
+        at = bisect_left(names, name) if isinstance(name, str) else len(names)
+        return at if at < len(names) and names[at] == name else None
 
     def _read(self, name: str, place: int) -> bytes:
         """The bytes of a file. ConfigError where it may not be read, or is another one than was seen."""

@@ -5,6 +5,7 @@ What the version before holds and the last run here saw unchanged stays where it
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from typing import Any
 
 import msgspec
 
@@ -23,7 +24,7 @@ INGEST = "ingest"
 
 def ingest(draft: Draft) -> None:
     """Stores both sets; then the files of the sources, unless they are known."""
-    went = _went(draft)
+    went, repeated = _went(draft), _repeated(draft)
     made = {}
     for side in (TRAIN, TEST):
         before = tree_before(draft, INGEST, side)
@@ -31,7 +32,7 @@ def ingest(draft: Draft) -> None:
         if draft.looked is not None and before is not None:
             builder.stay([place for place, name in enumerate(before.names) if name not in went])
         for row, identity in draft.fresh_of(side):
-            builder.add(identity, draft.content(row), draft.fields(row))
+            builder.add(identity, draft.content(row), draft.fields(row), once=not repeated[row])
         made[side] = builder.finish()
     note(draft, INGEST, made, None)
     if not draft.sources:
@@ -43,6 +44,14 @@ def _went(draft: Draft) -> set[str]:
     ids = draft.before.columns["id"][draft.gone]
     went = {*to_hex(column(ids.tobytes(), ID_BYTES))}
     return went | {*to_hex(draft.fresh.ids)} if draft.fresh is not None else went
+
+
+def _repeated(draft: Draft) -> Any:
+    """Whether each item that is looked at has the content of another one that is (truth values)."""
+    assert draft.fresh is not None
+    digests = draft.fresh.digests
+    _, group, count = import_module("numpy").unique(digests, return_inverse=True, return_counts=True)
+    return count[group] > 1
 
 
 def note(draft: Draft, name: str, made: Mapping[str, str], code: Closure | None) -> None:

@@ -139,7 +139,7 @@ def read(vault: Vault, name: str | None) -> Ledger:
     data = vault.read(name)
     if not is_root(data):
         return Ledger(_earlier(bytes(data)))
-    table = Table(vault, name)
+    table = Table(vault, name, shared=("side", "before", "label"))
     return Ledger(table.rows, table)
 
 
@@ -166,7 +166,8 @@ def write(
     superseded[at[at >= 0]] = True
     keep = (before.columns["kind"] == ITEM) & ~superseded & ~gone
     keep[at[same]] = True
-    standing = {line: place for place, line in enumerate(before.lines()) if line[0] != ITEM}
+    rest = (before.columns["kind"] != ITEM).nonzero()[0]
+    standing = dict(zip(Ledger(before.rows.take(rest)).lines(), rest.tolist(), strict=True))
     others = _others(files, sources)
     keep[[standing[line] for line in others if line in standing]] = True
     nowhere = _nowhere(before.rows.take((gone & ~superseded).nonzero()[0]))
@@ -191,7 +192,7 @@ def without(vault: Vault, name: str, item: str) -> dict[str, str]:
         raise Refused("this version was made in an earlier format", remedy="cdl data run makes a new one; then cdl gc")
     found = {}
     table = Table(vault, name)
-    for page, rows in zip(table.pages, table.parts, strict=True):
+    for page, rows in table.parts():
         lines = list(Ledger(rows).lines())
         blank = [(*line[:6], NOTHING, None) if line[1] == item and line[5] is not None else line for line in lines]
         if blank != lines:

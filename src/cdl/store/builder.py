@@ -71,19 +71,16 @@ class Builder:
         if erased is not None:
             self._staying &= erased == 0
 
-    def add(
-        self, name: str, data: bytes | memoryview, meta: Mapping[str, Any] = EMPTY, *, hash_: bytes | None = None
-    ) -> None:
-        """Adds a name with its content. Corrupt where it has not the `hash_` that is expected."""
+    def add(self, name: str, data: bytes | memoryview, meta: Mapping[str, Any] = EMPTY, *, once: bool = False) -> None:
+        """Adds a name with its content. `once`: no other name has it, so there is no need to remember it."""
         cuts = chunk.cut(data) if len(data) >= CHUNKED_BYTES else None
         found = blake3(data).digest() if cuts is None else cuts.hash
-        if hash_ is not None and hash_ != found:
-            raise Corrupt("its content is not what it was", where=name)
         row = self._stored.get(found)
         if row is not None:
             place: Place = self._slot_of_row[row], self._starts[row]
         else:
-            self._stored[found] = len(self._names)
+            if not once:
+                self._stored[found] = len(self._names)
             place = self._found(found, data) or self._put(found, data, cuts)
         if meta:
             self._metas[len(self._names)] = meta

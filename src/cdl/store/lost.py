@@ -60,7 +60,7 @@ def _touched(tree: Tree, lost: Set[str]) -> Iterator[tuple[Page, Rows, list[int]
     """The pages that hold some names, with the places of these in them."""
     if tree.table is None:
         raise Refused("this version was made in an earlier format", remedy="cdl data run makes a new one; then cdl gc")
-    for page, rows in zip(tree.table.pages, tree.table.parts, strict=True):
+    for page, rows in tree.table.parts():
         places = [place for place, name in enumerate(rows.columns["name"]) if name in lost]
         if places:
             yield page, rows, places

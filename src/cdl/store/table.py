@@ -99,12 +99,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Page:
-    """A page: how many rows it has, its name, and what these need."""
+    """A page: how many rows it has, its name; what these need, and the names of its columns, once it was read."""
 
     rows: int
     name: str
     needs: Sequence[str] = ()
     tables: Sequence[str] = ()
+    columns: Sequence[str] = ()
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
@@ -145,10 +146,12 @@ class Table:
 
     box: Box
     name: str
+    shared: Sequence[str] = ()  # columns of few values, which are kept once each
     pages: list[Page] = field(init=False)
     root: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._values: dict[Any, Any] = {}
         self.root = read_root(self.box.read(self.name), where=self.name)
         self.pages = [Page(rows, name) for rows, name in self.root["pages"]]
 
@@ -156,20 +159,31 @@ class Table:
         return int(self.root["count"])
 
     @cached_property
-    def parts(self) -> list[Rows]:
-        """The rows of each page."""
-        found = []
-        for page in self.pages:
-            rows = decode(self.box.read(page.name), where=page.name)
-            if len(rows) != page.rows:
-                raise Corrupt("a page has another number of rows", where=page.name[:14], remedy="cdl store verify")
-            found.append(rows)
-        return found
-
-    @cached_property
     def rows(self) -> Rows:
         """All rows."""
-        return joined(self.parts)
+        parts = [self._page(page) for page in self.pages]
+        self.pages = [
+            Page(page.rows, page.name, part.needs, part.tables, tuple(part.columns))
+            for page, part in zip(self.pages, parts, strict=True)
+        ]
+        return joined(parts)
+
+    def parts(self) -> Iterator[tuple[Page, Rows]]:
+        """Each page with its rows."""
+        rows, start = self.rows, 0
+        for page in self.pages:
+            own = Rows({name: rows.columns[name] for name in page.columns}, rows.needs, rows.tables)
+            yield page, own.cut(start, start + page.rows)
+            start += page.rows
+
+    def _page(self, page: Page) -> Rows:
+        rows = decode(self.box.read(page.name), where=page.name)
+        if len(rows) != page.rows:
+            raise Corrupt("a page has another number of rows", where=page.name[:14], remedy="cdl store verify")
+        for name in self.shared:
+            if isinstance(column := rows.columns.get(name), list):
+                column[:] = [self._values.setdefault(value, value) for value in column]
+        return rows
 
     def page_of(self, place: int) -> Page:
         """The page that a row stands in."""
@@ -271,13 +285,13 @@ def grow(box: Box, before: Table | None, keep: Any, added: Rows, **about: Any) -
     parts: list[Page | Rows] = []
     loose: list[Rows] = []
     start = 0
-    for place, (page, rows) in enumerate(zip(before.pages, before.parts, strict=True) if before else ()):
+    for place, (page, rows) in enumerate(before.parts() if before else ()):
         kept = keep[start : start + page.rows].nonzero()[0]
         start += page.rows
         whole = len(kept) == page.rows
         last = place == len(before.pages) - 1 if before else False
         if whole and not (last and page.rows < PAGE_ROWS and len(added)):
-            parts.append(Page(page.rows, page.name, rows.needs, rows.tables))
+            parts.append(page)
         elif len(kept) >= FEW_ROWS and not last:
             parts.append(rows.take(kept))
         else:
