@@ -3,6 +3,7 @@
 What the version before holds and the last run here saw unchanged stays where it lies; only what is new is read and stored.
 """
 
+from array import array
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
@@ -112,7 +113,7 @@ def _lying(draft: Draft, place: int) -> Iterator[tuple[str, Tree, int]]:
     numpy = import_module("numpy")
     rows = (numpy.array(fresh.places, dtype="<i8") == place).nonzero()[0]
     lies = {side: places_of(fresh.ids[rows], from_hex(draft.trees[side].names, ID_BYTES)) for side in (TRAIN, TEST)}
-    for row, train, test in zip(rows.tolist(), lies[TRAIN].tolist(), lies[TEST].tolist(), strict=True):
+    for row, train, test in zip(*(array("q", each.tobytes()) for each in (rows, lies[TRAIN], lies[TEST])), strict=True):
         if train >= 0 or test >= 0:  # else it was set aside
             yield listed.names[fresh.at[row]], draft.trees[TRAIN if train >= 0 else TEST], max(train, test)
 

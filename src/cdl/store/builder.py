@@ -43,6 +43,7 @@ class Builder:
         self._known = [tree for tree in [*alike, *beside] if len(tree)]
         self._staying: Any = None  # truth values, one for each row of the tree before
         self._names: list[str] = []
+        self._ordered = True
         self._hashes = bytearray()
         self._sizes = array("Q")
         self._slot_of_row = array("Q")
@@ -97,14 +98,17 @@ class Builder:
         self._flush()
         for name in self._names:
             check_name(name)
-        order = sorted(range(len(self._names)), key=self._names.__getitem__)
-        rows = self._rows().take(numpy.array(order, dtype="<i8"))
+        rows = self._rows()
+        if not self._ordered:
+            order = sorted(range(len(self._names)), key=self._names.__getitem__)
+            rows = rows.take(numpy.array(order, dtype="<i8"))
         _check_once(rows.columns["name"])
         if self._before is None or self._before.table is None:
             return grow(self._box, None, None, rows, content=self._box.digest(told(rows)))
         return self._grown(self._before, rows)
 
     def _row(self, name: str, hash_: bytes, size: int, place: Place) -> None:
+        self._ordered = self._ordered and (not self._names or self._names[-1] <= name)
         self._names.append(name)
         self._hashes += hash_
         self._sizes.append(size)

@@ -51,7 +51,7 @@ class Vault:
         self._on_open = on_open
         self._opened: dict[str, memoryview] = {}
 
-    def digest(self, data: bytes) -> str:
+    def digest(self, data: bytes | bytearray) -> str:
         """A keyed digest (64 hex digits): equal bytes are recognised by holders of the key only."""
         return blake3(data, key=self._identity).hexdigest()
 

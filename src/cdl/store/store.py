@@ -44,7 +44,7 @@ class Fault:
     what: str
 
 
-def digest(data: bytes | memoryview) -> str:
+def digest(data: bytes | bytearray | memoryview) -> str:
     """The name of an object: 64 hex digits of its blake3."""
     return blake3(data).hexdigest()
 
@@ -207,7 +207,7 @@ class Store:
         """An object's bytes."""
         return self.view(name)
 
-    def digest(self, data: bytes) -> str:
+    def digest(self, data: bytes | bytearray) -> str:
         """The blake3 of bytes."""
         return digest(data)
 

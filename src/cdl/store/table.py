@@ -55,7 +55,7 @@ class Box(Protocol):
     def read(self, name: str) -> memoryview:
         """The bytes of an object that this or another box put."""
 
-    def digest(self, data: bytes) -> str:
+    def digest(self, data: bytes | bytearray) -> str:
         """What equal bytes are recognised by in what anybody may read."""
 
     def erasure(self, name: str) -> str | None:

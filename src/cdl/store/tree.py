@@ -236,16 +236,20 @@ def content_of(box: Box, name: str) -> str:
     return box.digest(told(rows.take(order)))
 
 
-def told(rows: Rows) -> bytes:
+def told(rows: Rows) -> bytearray:
     """What rows in order of their names hold, wherever it lies: names, hashes, sizes and what else is known."""
     metas = rows.columns.get("meta") or []
-    parts = [
-        "\0".join(rows.columns["name"]).encode("utf-8", "surrogateescape"),
-        rows.columns["hash"].tobytes(),
-        rows.columns["size"].tobytes(),
-        b"\n".join(document.canonical(dict(meta)) if meta else b"" for meta in metas).strip(b"\n"),
-    ]
-    return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+    said = bytearray()
+    for part in (
+        lambda: "\0".join(rows.columns["name"]).encode("utf-8", "surrogateescape"),
+        rows.columns["hash"].tobytes,
+        rows.columns["size"].tobytes,
+        lambda: b"\n".join(document.canonical(dict(meta)) if meta else b"" for meta in metas).strip(b"\n"),
+    ):  # one at a time: there may be a million names
+        data = part()
+        said += len(data).to_bytes(8, "little")
+        said += data
+    return said
 
 
 def open_tree(box: Box, name: str) -> Tree:
