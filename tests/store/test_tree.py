@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdl.errors import Corrupt, NotFound
 from cdl.store import builder as builders
-from cdl.store import table
+from cdl.store import chunk, table
 from cdl.store.builder import Builder
 from cdl.store.seal import Vault
 from cdl.store.store import Store
@@ -218,3 +218,13 @@ def test_hostile_pages_and_roots_are_refused(tmp_path: Path) -> None:
     after = open_tree(store, follows.finish())
     assert after.contents() == good.contents() and after.unfit() == []
     assert Table(store, good.table.name).page_of(9).name == good.table.pages[0].name
+
+
+@given(seed=st.integers(0, 99), size=st.integers(1, 9_000_000), window=st.integers(1_000, 4_000_000))
+@settings(max_examples=15, deadline=None)
+def test_chunks_do_not_depend_on_the_pieces_in_which_a_content_comes(seed: int, size: int, window: int) -> None:
+    data = memoryview(random.Random(seed).randbytes(size))
+    parts = [bytes(part) for part in chunk.cut([data])]
+    pieces = (memoryview(bytes(data[at : at + window])) for at in range(0, size, window))
+    assert [bytes(part) for part in chunk.cut(pieces)] == parts and b"".join(parts) == data
+    assert all(len(part) <= chunk.LARGEST for part in parts)

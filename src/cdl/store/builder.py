@@ -74,18 +74,28 @@ class Builder:
 
     def add(self, name: str, data: bytes | memoryview, meta: Mapping[str, Any] = EMPTY, *, once: bool = False) -> None:
         """Adds a name with its content. `once`: no other name has it, so there is no need to remember it."""
-        cuts = chunk.cut(data) if len(data) >= CHUNKED_BYTES else None
-        found = blake3(data).digest() if cuts is None else cuts.hash
+        if len(data) >= CHUNKED_BYTES:
+            self.add_large(name, [memoryview(data)], meta)
+            return
+        found = blake3(data).digest()
         row = self._stored.get(found)
         if row is not None:
             place: Place = self._slot_of_row[row], self._starts[row]
         else:
             if not once:
                 self._stored[found] = len(self._names)
-            place = self._found(found, data) or self._put(found, data, cuts)
+            place = self._found(found, data) or self._put(found, data)
         if meta:
             self._metas[len(self._names)] = meta
         self._row(name, found, len(data), place)
+
+    def add_large(self, name: str, windows: chunk.Windows, meta: Mapping[str, Any] = EMPTY) -> None:
+        """Adds a name with a content that comes in pieces and is cut into chunks: those that are there are not stored again."""
+        table, hash_, size = chunk.store(self._box, windows)
+        self._tables.add(table)
+        if meta:
+            self._metas[len(self._names)] = meta
+        self._row(name, hash_, size, (self._slot(table), CHUNKED))
 
     def keep(self, name: str, tree: Tree, place: int) -> None:
         """Adds a name with the content that a tree has at a place, where it lies. The tree is `known`, and its maker trusted."""
@@ -174,12 +184,8 @@ class Builder:
                 return self._of_tree(tree, place)
         return None
 
-    def _put(self, hash_: bytes, data: bytes | memoryview, cuts: chunk.Cuts | None) -> Place:
-        """Stores a content: in chunks, as an object of its own, or next in the open pack."""
-        if cuts is not None:
-            table = chunk.store(self._box, data, cuts)
-            self._tables.add(table)
-            return self._slot(table), CHUNKED
+    def _put(self, hash_: bytes, data: bytes | memoryview) -> Place:
+        """Stores a content: as an object of its own, or next in the open pack."""
         if len(data) >= self._box.whole_bytes:
             return self._slot(self._box.keep(data, hash_)), 0
         return self._packed(data)

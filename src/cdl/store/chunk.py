@@ -6,8 +6,8 @@ of FastCDC with normalized chunking (Xia et al., "The Design of Fast Content-Def
 Systems", 2020).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -19,47 +19,56 @@ CONTEXT = b"cdl-chunks-1"
 SMALLEST, AVERAGE, LARGEST = 256 * 1024, 512 * 1024, 2 * 1024 * 1024  # bytes of a chunk
 NORMALIZED = 3  # how far cut points are pulled towards the average
 ENDS = 0  # a page of chunks ends with one whose hash begins with this byte
+HASH_BYTES = 32
+Windows = Iterable[memoryview]  # a content in pieces, each of which may be gone once the next one came
 
 
-@dataclass(frozen=True)
-class Cuts:
-    """Where a content is cut: the hash (32 bytes) and the size (bytes) of each chunk, in order."""
-
-    hashes: Sequence[bytes]
-    sizes: Sequence[int]
-
-    @property
-    def hash(self) -> bytes:
-        """The content's own hash."""
-        told = b"".join(h + size.to_bytes(8, "little") for h, size in zip(self.hashes, self.sizes, strict=True))
-        return blake3(CONTEXT + told).digest()
+def hashed(windows: Windows) -> bytes:
+    """The hash (32 bytes) of a content as a chunked one; stores nothing."""
+    total = blake3(CONTEXT)
+    for part in cut(windows):
+        total.update(blake3(part).digest() + len(part).to_bytes(8, "little"))
+    return total.digest()
 
 
-def cut(data: bytes | memoryview) -> Cuts:
-    """Cuts a content, and stores nothing."""
-    view = memoryview(data)
+def cut(windows: Windows) -> Iterator[memoryview]:
+    """The chunks of a content, in order; each may be gone once the next one came. Where windows end makes no difference."""
     cutter = import_module("pyfastcdc").FastCDC(
         avg_size=AVERAGE, min_size=SMALLEST, max_size=LARGEST, normalized_chunking=NORMALIZED
     )
-    parts = [(found.offset, found.length) for found in cutter.cut_buf(view)]
-    return Cuts([blake3(view[at : at + size]).digest() for at, size in parts], [size for _, size in parts])
+    left = b""
+    for window in windows:
+        whole = memoryview(b"".join((left, window))) if left else window
+        at = 0
+        for found in cutter.cut_buf(whole):
+            if found.offset + LARGEST > len(whole):
+                break  # what comes next may belong to it
+            yield whole[found.offset : found.offset + found.length]
+            at = found.offset + found.length
+        left = bytes(whole[at:])
+    if left:
+        for found in cutter.cut_buf(left):
+            yield memoryview(left)[found.offset : found.offset + found.length]
 
 
-def store(box: Box, data: bytes | memoryview, cuts: Cuts) -> str:
-    """Stores a content in chunks; the name of the table of these."""
+def store(box: Box, windows: Windows) -> tuple[str, bytes, int]:
+    """Stores a content in chunks: the name of the table of these, its hash and its size."""
     numpy = import_module("numpy")
-    view, at, needs, packs = memoryview(data), 0, dict[str, int](), []
-    for hash_, size in zip(cuts.hashes, cuts.sizes, strict=True):
-        name = box.keep(view[at : at + size], hash_)
-        packs.append(needs.setdefault(name, len(needs)))
-        at += size
+    total, hashes, sizes, needs, packs = blake3(CONTEXT), bytearray(), array("Q"), dict[str, int](), array("Q")
+    for part in cut(windows):
+        hash_ = blake3(part).digest()
+        packs.append(needs.setdefault(box.keep(part, hash_), len(needs)))
+        total.update(hash_ + len(part).to_bytes(8, "little"))
+        hashes += hash_
+        sizes.append(len(part))
     columns: dict[str, Any] = {
-        "hash": numpy.frombuffer(b"".join(cuts.hashes), dtype="|u1").reshape(-1, 32),
-        "size": numpy.array(cuts.sizes, dtype="<u8"),
+        "hash": numpy.frombuffer(bytes(hashes), dtype="|u1").reshape(-1, HASH_BYTES),
+        "size": numpy.array(sizes, dtype="<u8"),
         PACK: numpy.array(packs, dtype="<u4"),
         "at": numpy.zeros(len(packs), dtype="<u8"),
     }
-    return write(box, list(bounded(Rows(columns, tuple(needs)), lambda place: cuts.hashes[place][0] == ENDS)))
+    pages = bounded(Rows(columns, tuple(needs)), lambda place: hashes[place * HASH_BYTES] == ENDS)
+    return write(box, list(pages)), total.digest(), sum(sizes)
 
 
 def read(box: Box, table: str) -> memoryview:
