@@ -5,7 +5,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ class Desk:
 
     def begin(
         self, items: Iterable[tuple[str, Content]], run: str | list[str], **options: Any
-    ) -> Iterator[tuple[str, Content | Rejected]]:
+    ) -> Generator[tuple[str, Content | Rejected]]:
         step = Step(run=run, **options)
         return process(
             self.jobs,
@@ -203,7 +203,7 @@ def test_items_are_drawn_a_bounded_number_ahead_in_the_callers_thread(desk: Desk
         next(found)
         assert len(drawn) - given <= crew.AHEAD * 2 * batches.BATCH_ITEMS
     assert threading.active_count() > 1
-    found.close()  # type: ignore[attr-defined]
+    found.close()
     assert threading.active_count() == 1, "its workers ended"
 
 
@@ -226,8 +226,15 @@ def test_closing_early_kills_a_worker_at_work(desk: Desk) -> None:
     assert next(found)[0] == "i0"
     children = [int(p) for p in os.listdir("/proc") if p.isdigit() and parent(int(p)) == os.getpid()]
     start = time.monotonic()
-    found.close()  # type: ignore[attr-defined]
+    found.close()
     assert children and time.monotonic() - start < 60 and all(parent(child) is None for child in children)
+
+
+def test_closing_early_ends_what_is_tried_again(desk: Desk) -> None:
+    found = desk.begin(named([b"a", b"bad"]), "steps:dies", retries=1_000_000)
+    assert next(found)[0] == "i0"
+    found.close()
+    assert threading.active_count() == 1
 
 
 def test_a_command_that_leaves_the_outcomes_half_read_ends(desk: Desk) -> None:
