@@ -1,6 +1,8 @@
 import base64
 import hashlib
+import os
 import random
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -393,3 +395,13 @@ def test_a_step_over_all_items_never_sees_both_sets(again: Again) -> None:
     assert finished(again()) - done == 3, "the split, count over the set that has it, validate"
     (root / "incoming" / "new.txt").unlink()
     assert made()[1].items == first.items
+
+
+def test_a_file_that_went_soon_after_it_came_is_missed(again: Again) -> None:
+    new = again().root / "incoming" / "new.txt"
+    first = version(again(), versions.make(again(), "words"))
+    new.write_text("another one")
+    os.utime(new, (soon := time.time() + 3600, soon))  # so that its times tell nothing, as just after it was written
+    assert sum(version(again(), versions.make(again(), "words")).items.values()) == 41
+    new.unlink()
+    assert version(again(), versions.make(again(), "words")).items == first.items
