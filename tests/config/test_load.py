@@ -54,6 +54,18 @@ def test_a_good_file_is_read_as_written() -> None:
         ("tests: tests/test_toy.py}", "tests: tests/test_toy.py, epochs: 0}", 16, "at least 1"),
         ("project: toy", "project: Toy", 3, "not a name"),
         ("  words:", "  Words:", 7, "not a name"),
+        ('"data.clean:strip"}', '"data.clean:strip", io: folders}', 12, "leave it out, or run a program"),
+        ('"data.clean:strip"}', '"data.clean:strip", batch: 7}', 12, "io: folders"),
+        ('"data.clean:strip"}', '"data.clean:strip", batch: 0}', 12, "at least 1"),
+        ('"data.clean:strip"}', '"data.clean:strip", retries: -1}', 12, "at least 0"),
+        ('"data.clean:strip"}', '"data.clean:strip", timeout: 0}', 12, "seconds, more than 0"),
+        ('"data.clean:strip"}', '"data.clean:strip", timeout: 10000000}', 12, "seconds, more than 0"),
+        ('"data.clean:strip"}', '"data.clean:strip", on_error: sayd}', 12, "cdl reference"),
+        ('"data.clean:strip"}', '"data.clean:strip", parameters: {a-b: 1}}', 12, "no name of an argument"),
+        ('"data.clean:strip"}', '"data.clean:strip", per: all, on_error: aside}', 12, "it would set all aside"),
+        ('"data.clean:strip"}', '"data.clean:strip", resources: {cpus: 0}}', 12, "at least 1"),
+        ("[grep, -v, x]}", "[grep, -v, x], per: all}", 13, "standard input holds one item"),
+        ("[grep, -v, x]}", "[grep, -v, x], per: all, io: folders, batch: 5}", 13, "leave it out"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line_and_remedy(old: str, new: str, line: int, says: str) -> None:
@@ -108,3 +120,9 @@ def test_the_policy_holds_what_decides_and_nothing_else() -> None:
 def test_the_reference_page_is_the_schema() -> None:
     page = Path(__file__).parents[2] / "docs" / "reference" / "cdl.yaml.md"
     assert page.read_text() == reference(), "python -m cdl.config.reference > docs/reference/cdl.yaml.md"
+
+
+def test_the_keys_of_parameters_are_the_project_s_own() -> None:
+    text = GOOD.replace('"data.clean:strip"}', '"data.clean:strip", parameters: {by: length, run: {predict: x y}}}')
+    [(_, step), _] = parse(text.encode(), where="cdl.yaml").data["words"].named_steps()
+    assert step.parameters == {"by": "length", "run": {"predict": "x y"}}

@@ -1,6 +1,8 @@
 import base64
 import hashlib
+import os
 import random
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -314,3 +316,92 @@ def test_a_file_that_is_an_item_lies_once_and_a_version_adds_what_is_new(again: 
         "one-more.txt": random.Random(999).randbytes(5_000)
     }
     assert [same.identical for same in reproduce_data(workspace, encode(second)[0])] == [True] * 3
+
+
+def finished(workspace: Workspace) -> int:
+    return len(workspace.journal.events("job.finished"))
+
+
+def test_parameters_are_part_of_a_step_s_work_and_patience_is_not(again: Again) -> None:
+    root = again().root
+    (root / "data/clean.py").write_text(CODE + "def cut(content, width):\n    return content.strip()[:width]\n")
+
+    def made(options: str) -> tuple[Dataset, int]:
+        (root / "cdl.yaml").write_text(YAML.replace('"data.clean:strip"', f'"data.clean:cut", {options}'))
+        workspace = again()
+        before = finished(workspace)
+        return version(workspace, versions.make(workspace, "words")), finished(workspace) - before
+
+    first, jobs = made("parameters: {width: 6}")
+    assert jobs == 3 and set(train(again(), first).values()) == {CANARY[:6].encode()}
+    patient = "retries: 2, timeout: 60, on_error: aside, resources: {cpus: 1}"
+    assert made(f"parameters: {{width: 6}}, {patient}") == (first, 0)
+    second, jobs = made("parameters: {width: 7}")
+    assert jobs == 3 and set(train(again(), second).values()) == {CANARY[:7].encode()}
+
+
+def test_items_that_fail_are_set_aside_sealed_and_tried_again(again: Again) -> None:
+    workspace = again()
+    root = workspace.root
+    failing = CODE.replace(
+        "return content.strip(), ",
+        'if b"7\\n" in content:\n        raise KeyError(content)\n    return content.strip(), ',
+    )
+    (root / "data/clean.py").write_text(failing)
+    (root / "cdl.yaml").write_text(YAML.replace('"data.clean:strip"', '"data.clean:strip", on_error: aside'))
+    said: list[str] = []
+    workspace = open_workspace(root, tell=said.append)
+    identity = versions.make(workspace, "words")
+    made = version(workspace, identity)
+    assert sum(made.items.values()) == 36 and sum(made.rejected["reasons"].values()) == 4
+    assert set(made.rejected["reasons"]) <= {"failed: KeyError", versions.UNSAID}
+    vault = workspace.vault("words", by="data")
+    kept = rejections(vault, made)
+    assert set(kept.values()) == {("clean", "failed: KeyError")} and len(kept) == 4
+    [line] = [line for line in said if "cdl data logs" in line]
+    assert f"KeyError: b'  {CANARY} content 7".encode() in vault.get(line.split()[-1])
+    sealed = [data for name, data in vault.tree(made.rejected["tree"] or "").contents().items() if name in kept]
+    test = vault.tree(made.steps[0].test).contents()
+    everything = b"".join(p.read_bytes() for p in (root / ".cdl").rglob("*") if p.is_file())
+    assert sealed and not any(data in everything for data in sealed if data in test.values())
+    before = finished(workspace)
+    assert versions.make(again(), "words") == identity and finished(again()) - before == 2, "split, and the four again"
+
+
+def test_a_step_over_all_items_never_sees_both_sets(again: Again) -> None:
+    root = again().root
+    count = "def count(items):\n    return [b'%d of %d' % (n, len(items)) for n, _ in enumerate(items)]\n"
+    (root / "data/clean.py").write_text(CODE + count)
+    (root / "cdl.yaml").write_text(YAML.replace('"data.clean:strip"', '"data.clean:count", per: all'))
+
+    def made() -> tuple[str, Dataset]:
+        workspace = again()
+        identity = versions.make(workspace, "words")
+        dataset = version(workspace, identity)
+        test = workspace.vault("words", by="data").tree(dataset.test).contents()
+        for contents, side in ((train(workspace, dataset), "train"), (test, "test")):
+            count = dataset.items[side]
+            assert sorted(contents.values()) == sorted(b"%d of %d" % (n, count) for n in range(count))
+        return identity, dataset
+
+    identity, first = made()
+    done = finished(again())
+    assert made() == (identity, first) and finished(again()) == done
+    assert all(same.identical for same in reproduce_data(again(), identity))
+    done = finished(again())
+    (root / "incoming" / "new.txt").write_text("another one")
+    _, second = made()
+    assert sum(second.items.values()) == 41
+    assert finished(again()) - done == 3, "the split, count over the set that has it, validate"
+    (root / "incoming" / "new.txt").unlink()
+    assert made()[1].items == first.items
+
+
+def test_a_file_that_went_soon_after_it_came_is_missed(again: Again) -> None:
+    new = again().root / "incoming" / "new.txt"
+    first = version(again(), versions.make(again(), "words"))
+    new.write_text("another one")
+    os.utime(new, (soon := time.time() + 3600, soon))  # so that its times tell nothing, as just after it was written
+    assert sum(version(again(), versions.make(again(), "words")).items.values()) == 41
+    new.unlink()
+    assert version(again(), versions.make(again(), "words")).items == first.items

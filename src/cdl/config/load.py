@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -10,7 +11,7 @@ import msgspec
 
 from cdl import document
 from cdl.config.requirement import Requirement, parse_requirement
-from cdl.config.schema import ROLES, Config, DataConfig, ModelConfig, TriggerConfig
+from cdl.config.schema import ROLES, Config, DataConfig, ModelConfig, Step, TriggerConfig
 from cdl.errors import ConfigError, NotFound
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -21,11 +22,13 @@ PLACE = re.compile(r" - at (`key` in )?`\$(?P<path>[^`]*)`$")
 PART = re.compile(r"\.(\w[\w-]*)|\[(\d+)\]|\[\.\.\.\]")
 STARTED = {"dataset.ready": ("evaluate", "train"), "monitor.drift": ("collect",), "model.promoted": ("deployment",)}
 LAST_PORT = 65535
+LONGEST_SECONDS = 1e6  # a step's timeout; what a clock can be set to
 MEASURES = (  # what requirements may name, beside the metrics of models
     "test.accuracy", "test.loss",
     "revision.accuracy", "revision.difference", "revision.size", "revision.latency_p95",
     "live.error_rate", "live.latency_p95", "live.confidence", "live.accuracy",
 )  # fmt: skip
+FREE = ("parameters", "hyperparameters")  # whose keys are the project's own
 CALLS = ("run", "by", "train", "network", "predict", "transform")
 
 
@@ -220,8 +223,39 @@ def _check_data(name: str, data: DataConfig, place: Callable[..., str]) -> None:
             raise ConfigError("a url needs its sha256", where=place("data", name, "source"), remedy="sha256: ...")
     for text in data.require:
         parse_requirement(text, where=place("data", name, "require"))
+    for number, named in enumerate(data.steps):
+        for called, step in named.items():
+            _check_step(step, partial(place, "data", name, "steps", number, called))
     _within(data.split.test, 0, 1, place("data", name, "split", "test"))
     _within(data.labels.coverage, 0, 1, place("data", name, "labels", "coverage"))
+
+
+def _check_step(step: Step, place: Callable[[str], str]) -> None:
+    for key, low in (("batch", 1), ("retries", 0)):
+        _within(getattr(step, key), low, None, place(key))
+    if step.timeout is not None and not 0 < step.timeout <= LONGEST_SECONDS:
+        raise ConfigError(
+            f"{step.timeout:g} is not allowed",
+            where=place("timeout"),
+            remedy=f"seconds, more than 0, at most {LONGEST_SECONDS:,.0f}",
+        )
+    if step.resources is not None:
+        _within(step.resources.cpus, 1, None, place("resources"))
+        _within(step.resources.gpus, 0, None, place("resources"))
+    if step.io == "folders" and isinstance(step.run, str):
+        raise ConfigError("a function has no folders", where=place("io"), remedy="leave it out, or run a program")
+    if step.batch != Step(run="").batch and (step.io != "folders" or step.per == "all"):
+        remedy = "io: folders" if step.per == "item" else "leave it out"
+        raise ConfigError("only a program with folders gets batches", where=place("batch"), remedy=remedy)
+    if step.per == "all" and step.io == "stdio" and not isinstance(step.run, str):
+        raise ConfigError("standard input holds one item", where=place("per"), remedy="io: folders")
+    if step.per == "all" and step.on_error == "aside":
+        raise ConfigError("it would set all aside", where=place("on_error"), remedy="leave it out")
+    wrong = next((key for key in step.parameters if isinstance(step.run, str) and not key.isidentifier()), None)
+    if wrong is not None:
+        raise ConfigError(
+            f"'{wrong}' is no name of an argument", where=place("parameters"), remedy="letters, digits, _"
+        )
 
 
 def _check_trigger(config: Config, i: int, trigger: TriggerConfig, place: Callable[..., str]) -> None:
@@ -268,5 +302,5 @@ def _calls(value: Any, path: document.Path, node: document.Node, where: str) -> 
             raise ConfigError(
                 f"'{child}' is not module:function", where=_place(node, place, where), remedy='"package.module:name"'
             )
-        if isinstance(child, dict | list):
+        if isinstance(child, dict | list) and key not in FREE:
             _calls(child, place, node, where)

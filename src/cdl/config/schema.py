@@ -89,17 +89,47 @@ class Split(Section, frozen=True, kw_only=True):
     """'module:function' of an item's content; items with equal values stay on one side. Left out, the bytes."""
 
 
+class Resources(Section, frozen=True, kw_only=True):
+    """What a training, or a worker of a data step, waits for and holds until it ends; a clone shares what the machine has."""
+
+    cpus: int = 1
+    """Processor cores. The environment's CDL_CPUS says how many there are; left out, those that the process may use."""
+    gpus: int = 0
+    """Accelerators. With any, a trial runs on `cuda` and sees these only, without on `cpu`. CDL_GPUS says how many there are."""
+
+
+HOW = ("batch", "retries", "timeout", "on_error", "resources")  # of a step: how it is worked, not what it computes
+
+
 class Step(Section, frozen=True, kw_only=True):
     """A data step, given as `- name: {...}`."""
 
     run: str | list[str]
-    """'module:function'; or a program and its arguments: content on standard input, the new one on standard output."""
-    per: Literal["item"] = "item"
-    """What one piece of work is."""
+    """'module:function' of an item's content and fields, or of its content; or a program and its arguments."""
+    io: Literal["stdio", "folders"] = "stdio"
+    """How a program gets items: one a process, on standard input, answering on standard output; or many, as files in folders."""
+    batch: int = 100
+    """The most items that a program with `io: folders` gets at a time."""
+    per: Literal["item", "all"] = "item"
+    """What one piece of work is: an item; or all items of a set (training and test apart), again whenever one changed."""
+    parameters: dict[str, Any] = {}
+    """What the function is given by name beside the item; a program finds them as JSON in the file that CDL_PARAMETERS names."""
+    retries: int = 0
+    """How often an item that failed is tried again."""
+    timeout: float | None = None
+    """Seconds for one item, of a program for one process; what takes longer is killed and has failed. Left out, no end."""
+    on_error: Literal["aside", "stop"] = "stop"
+    """What an item that fails does: it stops the run, or is set aside as a rejected one is."""
+    resources: Resources | None = None
+    """What one worker takes, which also says how many there are; left out, a worker a core, and no slot is waited for."""
     files: list[str] = []
     """Files that it reads beside what it imports."""
     off: bool = False
     """Left out; the record says so."""
+
+    def identity(self) -> dict[str, Any]:
+        """What it computes, as plain values: nothing of how it is worked."""
+        return {key: value for key, value in msgspec.to_builtins(self).items() if key not in HOW}
 
 
 class LabelTable(Section, frozen=True, kw_only=True):
@@ -218,15 +248,6 @@ class Search(Section, frozen=True, kw_only=True):
     """Trials at a time; fewer where not so many fit the machine with what `resources` says."""
     seed: int = 0
     """What the choices are drawn with."""
-
-
-class Resources(Section, frozen=True, kw_only=True):
-    """What a training waits for and holds until it ends; all trainings of a clone share what the machine has."""
-
-    cpus: int = 1
-    """Processor cores. The environment's CDL_CPUS says how many there are; left out, those that the process may use."""
-    gpus: int = 0
-    """Accelerators. With any, a trial runs on `cuda` and sees these only, without on `cpu`. CDL_GPUS says how many there are."""
 
 
 class Transform(Section, frozen=True, kw_only=True):

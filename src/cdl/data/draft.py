@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from cdl import document
-from cdl.config.schema import Config, DataConfig
+from cdl.config.schema import Config, DataConfig, Step
 from cdl.config.schema import Source as DeclaredSource
 from cdl.data import ledger as ledgers
 from cdl.data.files import Files
@@ -192,5 +192,5 @@ def closure_of(
     workspace: Workspace, files: Mapping[str, str], run: str | list[str], declared: list[str], section: Any
 ) -> Closure:
     """The closure of a step's code in a tree of files."""
-    plain = msgspec.to_builtins(section)
+    plain = section.identity() if isinstance(section, Step) else msgspec.to_builtins(section)
     return closure(files, workspace.git.cat, [run], declared=declared, section=plain)

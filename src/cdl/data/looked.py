@@ -4,7 +4,7 @@
 
 It counts for the version that this run made alone, and while what an item is, and what makes items equal, are declared as they
 were. A file is as it was where size, times and inode are. One that was changed so shortly before it was seen that a later change
-might have left the same times is not kept, and so is read again.
+might have left the same times is kept without them, and so is read again.
 """
 
 import time
@@ -117,13 +117,12 @@ def now() -> int:
 
 
 def _settled(sight: Sight, began: int) -> tuple[list[str], bytes]:
-    """The names and numbers of the files that no later change can have left looking so."""
-    numbers = sight.table()
+    """The names of the files and their numbers, which no file has where a later change can have left it looking so."""
+    numbers = sight.table().copy()
     ticks = import_module("numpy").where(numbers[:, 1] % 1_000_000_000 == 0, COARSE_TICK, TICK)
     sure = numbers[:, 1:3].max(axis=1, initial=0) + ticks < began
-    if sure.all():
-        return sight.names, sight.numbers.tobytes()
-    return [sight.names[at] for at in sure.nonzero()[0].tolist()], numbers[sure].tobytes()
+    numbers[~sure] = -1
+    return sight.names, numbers.tobytes()
 
 
 def _place(workspace: Workspace, name: str) -> Path:

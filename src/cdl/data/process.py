@@ -1,48 +1,27 @@
-"""Runs one data step over the items of both sets, in one worker that holds exactly the step's closure.
+"""Runs project code over items, in workers that hold exactly its closure: a data step, and what items are compared by.
 
-An item that the version before worked with the same step identity (code, environment) and the same content and fields is
-not worked again: its outcome is taken from there. The job held test items, so its log is sealed.
+A step's workers see test items, so their logs are sealed. How many there are and how items reach them is told in crew.py.
 """
 
 import itertools
-from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Generator, Iterable, Mapping
 
-from cdl import document
 from cdl.config.schema import Step
-from cdl.errors import JobFailed
+from cdl.data.crew import Crew
+from cdl.data.hand import LOOP
+from cdl.data.item import Content, Outcome, Rejected, key
 from cdl.jobs.closure import Closure
 from cdl.jobs.environment import Environment
 from cdl.jobs.job import Job
 from cdl.jobs.local import Jobs, Worker
+from cdl.jobs.slots import Tell, silent
 from cdl.journal import batch
 from cdl.store.seal import Vault
 from cdl.store.store import digest
 
+__all__ = ["Content", "Rejected", "equal_values", "key", "open_values", "process"]
+
 BATCH = 64  # items in one message
-LOOP = "cdl.data.worker:serve"
-
-
-@dataclass(frozen=True)
-class Content:
-    """An item's bytes and fields."""
-
-    data: bytes
-    fields: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """An item that a step set aside, with its reason."""
-
-    item: Content
-    reason: str
-
-
-def key(vault: Vault, item: Content) -> str:
-    """What an item is to a step: a keyed digest of its bytes and fields."""
-    return vault.digest(document.canonical(dict(item.fields)) + b"\0" + item.data)
 
 
 def process(
@@ -54,33 +33,14 @@ def process(
     code: Closure,
     environment: Environment,
     items: Iterable[tuple[str, Content]],
-    tell: Callable[[str], None] = print,
-) -> Generator[tuple[str, Content | Rejected]]:
-    """The outcome of each item, in the order given."""
-    given = list(items)
-    if not given:
-        return
-    found: list[tuple[str, Content | Rejected]] = []
-    keys = [key(vault, item) for _, item in given]
-    job = Job(
-        loop=LOOP,
-        closure=code,
-        inputs={"items": vault.digest("\n".join(keys).encode())},
-        parameters={},
-        environment=environment,
-    )
+    tell: Tell = silent,
+) -> Generator[tuple[str, Outcome]]:
+    """The outcome of each item, in the order given. No item: no worker. Closing it ends the workers.
 
-    def drive(worker: Worker) -> Mapping[str, str]:
-        worker.ask({"op": "open", "run": step.run})
-        for start in range(0, len(given), BATCH):
-            part = given[start : start + BATCH]
-            results = worker.ask({"op": "items", "items": [[i.data, dict(i.fields)] for _, i in part]})["results"]
-            found.extend((n, _outcome(i, r)) for (n, i), r in zip(part, results, strict=True))
-        worker.tell({"op": "stop"})
-        return {}
-
-    jobs.run(job, drive, vault=vault, fresh=True)
-    yield from found
+    Items are drawn in the caller's thread, a bounded number of batches ahead. JobFailed when the code fails.
+    """
+    crew = Crew(jobs, vault, name=name, step=step, code=code, environment=environment, tell=tell)
+    yield from crew.outcomes(items)
 
 
 def equal_values(
@@ -118,24 +78,10 @@ def open_values(jobs: Jobs, *, by: str, code: Closure, environment: Environment,
 
 
 def _asked(worker: Worker, by: str, contents: Iterable[bytes]) -> list[bytes]:
-    worker.ask({"op": "open", "run": by})
+    worker.ask({"op": "open", "run": by, "values": True})
     values: list[bytes] = []
     left = iter(contents)
     while batch_ := list(itertools.islice(left, BATCH)):
-        values.extend(worker.ask({"op": "values", "items": batch_})["values"])
+        values.extend(worker.ask({"op": "items", "items": batch_})["values"])
     worker.tell({"op": "stop"})
     return values
-
-
-def _outcome(item: Content, result: Any) -> Content | Rejected:
-    if isinstance(result, dict):
-        return Rejected(item, str(result["reject"]))
-    if not (
-        isinstance(result, list) and len(result) == 2 and isinstance(result[0], bytes) and isinstance(result[1], dict)
-    ):
-        raise JobFailed("a step gave neither bytes nor a rejection")
-    try:
-        document.canonical(result[1])
-    except (TypeError, ValueError) as error:  # of NaN, of bytes, of keys that are no text: no tree could hold them
-        raise JobFailed("a step gave a field that is no text, number, list or map of JSON") from error
-    return Content(result[0], result[1])

@@ -14,7 +14,7 @@ from cdl.data.draft import Draft, begin, closure_of, environment_id
 from cdl.data.exposed import exposed
 from cdl.data.ingest import ingest
 from cdl.data.split import TEST, TRAIN
-from cdl.data.work import work
+from cdl.data.work import failed, work
 from cdl.errors import ConfigError, Corrupt, NotFound
 from cdl.registry.records import Dataset, DatasetHead, encode, short
 from cdl.store.hold import holding
@@ -71,6 +71,8 @@ def nothing_new(draft: Draft, answers: str | None) -> bool:
     made = [(stage.name, stage.code, stage.environment) for stage in parent.steps[1:]]
     if not as_seen(draft) or parent.skipped != [name for name, step in config.named_steps() if step.off]:
         return False
+    if any(step.on_error == "aside" for _, step in named) and failed(draft.vault, parent):
+        return False  # they are tried again
     codes = (closure_of(draft.workspace, draft.code, step.run, step.files, step).id for _, step in named)
     return made == [
         (name, code, environment_id(draft.environment)) for (name, _), code in zip(named, codes, strict=True)

@@ -14,8 +14,10 @@ from typing import Any
 
 from cdl.config.schema import Step
 from cdl.data.draft import Draft, closure_of, environment_id
+from cdl.data.hand import FAILED
 from cdl.data.ingest import note, tree_before
-from cdl.data.process import Content, Rejected, process
+from cdl.data.item import Content, Outcome, Rejected
+from cdl.data.process import process
 from cdl.data.split import TEST, TRAIN
 from cdl.errors import ConfigError
 from cdl.jobs.closure import Closure
@@ -23,8 +25,6 @@ from cdl.registry.records import Dataset
 from cdl.store.builder import Builder
 from cdl.store.seal import Vault
 from cdl.store.tree import Tree, changes, open_tree
-
-Outcome = Content | Rejected
 
 
 def work(draft: Draft, name: str, step: Step) -> None:
@@ -35,20 +35,22 @@ def work(draft: Draft, name: str, step: Step) -> None:
     check_program(step, f"cdl.yaml: data.{draft.name}.steps: {name}")
     code = closure_of(draft.workspace, draft.code, step.run, step.files, step)
     was = _was(draft, name, code)
-    plans = {side: plan(draft.trees[side], was.get(side)) for side in (TRAIN, TEST)}
-    outcomes = process(
-        draft.workspace.jobs,
-        draft.vault,
-        name=name,
-        step=step,
-        code=code,
-        environment=draft.environment,
-        items=(item for side in (TRAIN, TEST) for item in _to_work(draft.trees[side], plans[side])),
-        tell=draft.workspace.tell,
-    )
-    with contextlib.closing(outcomes):
-        made = {side: _made(draft, name, side, code, plans[side], outcomes) for side in (TRAIN, TEST)}
-        collections.deque(outcomes, maxlen=0)  # its workers end
+    whole, made = step.per == "all", dict[str, str]()
+    plans = {side: plan(draft.trees[side], was.get(side), whole=whole) for side in (TRAIN, TEST)}
+    for sides in ((TRAIN,), (TEST,)) if whole else ((TRAIN, TEST),):
+        outcomes = process(
+            draft.workspace.jobs,
+            draft.vault,
+            name=name,
+            step=step,
+            code=code,
+            environment=draft.environment,
+            items=(item for side in sides for item in _to_work(draft.trees[side], plans[side])),
+            tell=draft.workspace.tell,
+        )
+        with contextlib.closing(outcomes):
+            made |= {side: _made(draft, name, side, code, plans[side], outcomes) for side in sides}
+            collections.deque(outcomes, maxlen=0)  # its workers end
     note(draft, name, made, code)
 
 
@@ -109,16 +111,19 @@ class Plan:
         return ((n, Content(bytes(self.made.view(p)), self.made.meta(p))) for n, p in found)
 
 
-def plan(now: Tree, was: Was | None) -> Plan:
-    """What is to be worked of a set, and what is known."""
+def plan(now: Tree, was: Was | None, *, whole: bool = False) -> Plan:
+    """What is to be worked of a set, and what is known; all or nothing where the set is worked as a `whole`."""
+    everything = Plan(work=tuple(sorted(now.names)), known={}, made=None, stays=(), rejected={})
     if was is None:
-        return Plan(work=tuple(sorted(now.names)), known={}, made=None, stays=(), rejected={})
+        return everything
     differ = changes(was.given, now)
     fresh, went = {*differ.added, *differ.changed}, {*differ.removed, *differ.changed}
     stays = tuple(p for p, name in enumerate(was.made.names) if name not in went and not was.made.erased(p))
     rejected = {i: o for i, o in was.rejected.items() if i not in went and i in was.given.places}
     if len(stays) + len(rejected) + len(fresh) != len(now):  # something was erased, or was never known
         fresh |= {*now.names} - {was.made.names[p] for p in stays} - rejected.keys()
+    if whole and (fresh or went):
+        return everything
     known = {}
     for identity in fresh:
         place = now.places[identity]
@@ -171,12 +176,17 @@ def rejections(vault: Vault, dataset: Dataset) -> dict[str, tuple[str, str]]:
     return {tree.names[p]: (str(meta["step"]), str(meta["reason"])) for tree, p, meta in _rejected(vault, dataset)}
 
 
+def failed(vault: Vault, dataset: Dataset) -> bool:
+    """Whether an error set an item of a version aside. Needs the key."""
+    return any(reason.startswith(FAILED) for _, reason in rejections(vault, dataset).values())
+
+
 def _rejected_by(vault: Vault, dataset: Dataset, step: str) -> dict[str, Rejected]:
-    """The items that a step rejected, by id."""
+    """The items that a step rejected, by id; but for those that an error set aside: they are tried again."""
     return {
         tree.names[place]: Rejected(Content(bytes(tree.view(place)), meta.get("fields", {})), str(meta["reason"]))
         for tree, place, meta in _rejected(vault, dataset)
-        if meta["step"] == step
+        if meta["step"] == step and not str(meta["reason"]).startswith(FAILED)
     }
 
 

@@ -33,6 +33,12 @@ from cdl.store.store import Store
 
 LOG = "the log is object "  # what an error's remedy begins with where a log was kept
 SEALED_LOG = "cdl data logs "
+PROGRAMS = (
+    b"#!",
+    b"\x7fELF",
+    b"\xcf\xfa\xed\xfe",
+    b"\xca\xfe\xba\xbe",
+)  # what a script, or a compiled one (Linux, macOS), begins with
 END_SECONDS = 10.0  # for a worker to end by itself once its channel is closed
 
 
@@ -84,11 +90,19 @@ class Worker:
             how = self._started.how() if known else str(error)
             raise JobFailed(f"the worker ended before it answered: {how}") from error
         if isinstance(raised := found.get("error"), dict):
-            if self.sealed:
-                name, place = told.error(raised, self._code())
-                raise JobFailed(name, where=place)
-            raise JobFailed(f"{raised.get('class')}: {raised.get('text')}", where=str(raised.get("at")))
+            raise self.failed(raised)
         return found
+
+    def failed(self, raised: Mapping[str, Any]) -> JobFailed:
+        """An error that the worker tells of (`worker.raised`), as it may be told here."""
+        if self.sealed:
+            name, place = told.error(raised, self._code())
+            return JobFailed(name, where=place)
+        return JobFailed(f"{raised.get('class')}: {raised.get('text')}", where=str(raised.get("at")))
+
+    def kill(self) -> None:
+        """Ends the process with all that it started; who waits for its answer gets JobFailed. Any thread may call."""
+        self._started.kill()
 
 
 Drive = Callable[[Worker], Mapping[str, str]]
@@ -140,6 +154,12 @@ class Jobs:
         """The same for another thread, with a journal of its own."""
         made = Jobs(self.store, journal, self.git, who=self.who, start=self._start, allowed=self._allowed)
         made.slots, made._together, made._ran = self.slots, self._together, self._ran
+        return made
+
+    def apart(self) -> "Jobs":
+        """The same, but for what runs: `cancel` there ends nothing here."""
+        made = self.beside(self.journal)
+        made._together = _Together()
         return made
 
     def with_empty_cache(self) -> "Jobs":
@@ -271,7 +291,7 @@ class Jobs:
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-            target.chmod(0o555 if data.startswith(b"#!") else 0o444)
+            target.chmod(0o555 if data.startswith(PROGRAMS) else 0o444)
 
     def _keep(self, log: bytes, vault: Sealer | None) -> str:
         return vault.put(log) if vault is not None else self.store.put(log)

@@ -7,7 +7,8 @@ A training takes what cdl.yaml's `resources` say before it starts and gives it b
 (flock): a killed holder frees its own at once. Only who holds the turn collects, and who holds slots never asks for more, so two
 cannot wait for each other; the turn is kept until all is there, so a large request is not passed by small ones for ever.
 
-Data steps, evaluations and services take no slot: the first two are short, and a service is not a job.
+The workers of a data step take slots as trainings do where its `resources` say what. Other data steps, evaluations and services
+take none: the first two are short, and a service is not a job.
 """
 
 import fcntl
@@ -41,7 +42,7 @@ def silent(line: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """What a training asks for, and the key of cdl.yaml that says so."""
+    """What a training or a worker of a data step asks for, and the key of cdl.yaml that says so."""
 
     cpus: int = 1
     gpus: int = 0

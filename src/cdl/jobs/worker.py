@@ -36,9 +36,14 @@ def main(loop: str, read: int, write: int, parent: int) -> int:
     except Exception as error:  # noqa: BLE001 the user's code may raise anything; it is told to the parent, whole in the log
         traceback.print_exc()
         sys.stderr.flush()
-        channel.send({"error": {"class": type(error).__name__, "text": str(error), "at": place(error)}})
+        channel.send({"error": raised(error)})
         return 1
     return 0
+
+
+def raised(error: BaseException) -> dict[str, str]:
+    """An exception as the parent is told of it."""
+    return {"class": type(error).__name__, "text": str(error), "at": place(error)}
 
 
 def place(error: BaseException) -> str:

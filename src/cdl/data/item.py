@@ -1,0 +1,32 @@
+"""What a data step gets and gives: an item's content and fields, or that it was set aside."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cdl import document
+from cdl.store.seal import Vault
+
+
+@dataclass(frozen=True)
+class Content:
+    """An item's bytes and fields."""
+
+    data: bytes
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An item that a step set aside, with its reason."""
+
+    item: Content
+    reason: str
+
+
+Outcome = Content | Rejected
+
+
+def key(vault: Vault, item: Content) -> str:
+    """What an item is to a step: a keyed digest of its bytes and fields."""
+    return vault.digest(document.canonical(dict(item.fields)) + b"\0" + item.data)
