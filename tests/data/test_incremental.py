@@ -268,3 +268,26 @@ def test_an_archive_that_is_as_it_was_is_not_unpacked(toy: Toy, reads: list[str]
     first = versions.make(toy.become(DATA), "points")
     assert reads == ["packed.zip"]
     assert versions.make(toy.become(DATA), "points") == first and reads == ["packed.zip"]
+
+
+def test_a_large_file_is_read_in_pieces_and_its_change_stores_a_chunk_or_two(
+    toy: Toy, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdl.data.files.LARGE_BYTES", 5_000_000)
+    monkeypatch.setattr("cdl.store.builder.CHUNKED_BYTES", 5_000_000)
+    declare(toy, source="{path: incoming, set: train}")
+    toy.write("data/steps.py", "def upper(content):\n    return content[:5]\n\ndef short(content):\n    return content\n")
+    data = bytearray(random.Random(1).randbytes(20_000_000))
+    fill(toy, {"large.txt": bytes(data), "small.txt": b"small"})
+    first = toy.become(DATA).registry.record(Dataset, versions.make(toy.become(DATA), "points"))
+    assert reads == ["small.txt"]
+    store, before = toy.become(DATA).store, {*toy.become(DATA).store.names()}
+    data[10_000_000] ^= 1
+    fill(toy, {"large.txt": bytes(data), "small.txt": b"small"})
+    second = toy.become(DATA).registry.record(Dataset, versions.make(toy.become(DATA), "points"))
+    sizes = sorted(store.size(name) for name in {*store.names()} - before)
+    assert sum(size > 100_000 for size in sizes) <= 2 and sum(sizes) < 5_000_000
+    tree = store.tree(second.steps[0].train)
+    assert sorted(map(len, tree.contents().values())) == [5, 20_000_000] and data in tree.contents().values()
+    raw = toy.become(DATA).vault("points", by="data").tree(second.sources[0].raw)
+    assert raw.get("large.txt") == data and raw.unfit() == [] and first != second

@@ -185,7 +185,9 @@ def _listed(draft: Draft, place: int, files: Files, there: dict[str, int], gathe
             del there[name]
             stays += 1
             continue
-        identity, digest = item_id(vault, number, name), vault.digest(listed.content(at))
+        large = files.large(name) if of_items else None
+        identity = item_id(vault, number, name)
+        digest = vault.digest(listed.content(at)) if large is None else vault.digest_of(large)
         if identity in erased.ids or digest in erased.digests:
             lost.append(name)
             continue

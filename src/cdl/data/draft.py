@@ -25,6 +25,7 @@ from cdl.data.split import CODES, TEST, TRAIN
 from cdl.jobs.closure import Closure, closure
 from cdl.jobs.environment import Environment, environment
 from cdl.registry.records import Dataset, Source, Split, Stage
+from cdl.store.chunk import Windows
 from cdl.store.seal import Vault
 from cdl.store.table import Box
 from cdl.store.tree import Tree
@@ -107,6 +108,13 @@ class Draft:
     def content(self, row: int) -> bytes:
         """The content of an item that is looked at."""
         return self._listed(row).content(self.fresh.at[row] if self.fresh else 0)
+
+    def large(self, row: int) -> Windows | None:
+        """Its content in pieces, where it is a large file."""
+        assert self.fresh is not None
+        if self.config.items.files is None:
+            return None
+        return self.files[self.fresh.places[row]].large(self._listed(row).names[self.fresh.at[row]])
 
     def fields(self, row: int) -> Mapping[str, Any]:
         """Its fields."""

@@ -3,13 +3,17 @@
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from cdl.data.walk import Sight, told_by
+from cdl.data.walk import Seen, Sight, told_by
 from cdl.errors import ConfigError
+from cdl.store.chunk import Windows
 from cdl.store.tree import Tree
 
 KEPT_BYTES = 64_000_000  # of contents that were read once and will be read again
+LARGE_BYTES = 64_000_000  # a file of so many is read in pieces
+WINDOW_BYTES = 8_000_000  # of one piece
 OVERHEAD = 200  # bytes that keeping one takes beside it
 
 
@@ -21,6 +25,10 @@ class Files(Mapping[str, bytes]):
 
     seen: Sight | None = None
     in_place = False
+
+    def large(self, name: str) -> Windows | None:
+        """A large file in pieces, each of which is gone once the next one came; None for one that is read at once."""
+        return None
 
 
 class Folder(Files):
@@ -41,10 +49,7 @@ class Folder(Files):
     def __getitem__(self, name: str) -> bytes:
         found = self._kept.get(name)
         if found is None:
-            place = self._place(name)
-            if place is None:
-                raise KeyError(name)
-            found = self._read(name, place)
+            found = self._read(name, self._place(name))
             if len(found) + OVERHEAD <= self._room:
                 self._kept[name] = found
                 self._room -= len(found) + OVERHEAD
@@ -57,31 +62,66 @@ class Folder(Files):
         return len(self.seen)
 
     def __contains__(self, name: object) -> bool:
-        return self._place(name) is not None
+        return self._found(name) is not None
 
-    def _place(self, name: object) -> int | None:
+    def large(self, name: str) -> Windows | None:
+        """A large file in pieces."""
+        place = self._place(name)
+        return self._windows(name, place) if self.seen[place].size >= LARGE_BYTES else None
+
+    def _found(self, name: object) -> int | None:
         """Where a file stands among those that were seen."""
         names = self.seen.names
         at = bisect_left(names, name) if isinstance(name, str) else len(names)
         return at if at < len(names) and names[at] == name else None
 
+    def _place(self, name: str) -> int:
+        found = self._found(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
     def _read(self, name: str, place: int) -> bytes:
         """The bytes of a file. ConfigError where it may not be read, or is another one than was seen."""
-        where, seen = f"{self._shown}/{name}", self.seen[place]
+        seen = self.seen[place]
+        with self._opened(name, seen) as handle:
+            data = _all(handle, seen.size)
+            if len(data) != seen.size:
+                raise self._changed(name)
+        return data
+
+    def _windows(self, name: str, place: int) -> Iterator[memoryview]:
+        seen, left, buffer = self.seen[place], self.seen[place].size, bytearray(WINDOW_BYTES)
+        view = memoryview(buffer)
+        with self._opened(name, seen) as handle:
+            while count := os.readv(handle, [buffer]):
+                left -= count
+                if left < 0:
+                    break
+                yield view[:count]
+            if left:
+                raise self._changed(name)
+
+    @contextmanager
+    def _opened(self, name: str, seen: Seen) -> Iterator[int]:
+        """A file that is opened to be read, and afterwards is still the one that was seen."""
+        where = f"{self._shown}/{name}"
         try:
             handle = os.open(f"{self._root}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                data = _all(handle, seen.size)
-                told = os.fstat(handle)
-            finally:
-                os.close(handle)
         except PermissionError as error:
             raise ConfigError("it may not be read", where=where, remedy="chmod u+r, or leave it out") from error
         except FileNotFoundError as error:
             raise ConfigError("it went while the source was read", where=where, remedy="the command again") from error
-        if told_by(told) != seen[1:] or len(data) != seen.size:
-            raise ConfigError("it changed while the source was read", where=where, remedy="the command again")
-        return data
+        try:
+            yield handle
+            if told_by(os.fstat(handle)) != seen[1:]:
+                raise self._changed(name)
+        finally:
+            os.close(handle)
+
+    def _changed(self, name: str) -> ConfigError:
+        what = "it changed while the source was read"
+        return ConfigError(what, where=f"{self._shown}/{name}", remedy="the command again")
 
 
 def _all(handle: int, size: int) -> bytes:

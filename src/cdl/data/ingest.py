@@ -33,7 +33,11 @@ def ingest(draft: Draft) -> None:
         if draft.looked is not None and before is not None:
             builder.stay([place for place, name in enumerate(before.names) if name not in went])
         for row, identity in draft.fresh_of(side):
-            builder.add(identity, draft.content(row), draft.fields(row), once=not repeated[row])
+            large = draft.large(row)
+            if large is not None:
+                builder.add_large(identity, large, draft.fields(row))
+            else:
+                builder.add(identity, draft.content(row), draft.fields(row), once=not repeated[row])
         made[side] = builder.finish()
     note(draft, INGEST, made, None)
     if not draft.sources:
@@ -101,7 +105,11 @@ def _files(draft: Draft, place: int, builder: Builder, follows: Tree | None) -> 
             builder.keep(*item)
             item = next(items, None)
         elif name not in same and name not in left_out:
-            builder.add(name, draft.files[place][name])
+            large = draft.files[place].large(name)
+            if large is not None:
+                builder.add_large(name, large)
+            else:
+                builder.add(name, draft.files[place][name])
     return builder.finish()
 
 
