@@ -48,12 +48,12 @@ class Source(Section, frozen=True, kw_only=True):
 class Rows(Section, frozen=True, kw_only=True):
     """Items as the rows of a table."""
 
-    format: Literal["csv", "jsonl"]
-    """The form of the table."""
+    format: Literal["csv", "jsonl", "parquet"]
+    """The form of the table; parquet needs the extra `parquet`."""
     id: str
     """The column that names an item."""
     text: str | None = None
-    """The column that is the content; left out, all columns but id and label, as JSON."""
+    """The column that is the content, text or bytes; left out, all columns but id and label, as JSON."""
     label: str | None = None
     """The column of the label; it never enters the content."""
 
@@ -62,9 +62,9 @@ class Arrays(Section, frozen=True, kw_only=True):
     """Items along the first axis of an array (npy, npz, IDX; gzipped too)."""
 
     data: str
-    """The file that holds the items."""
+    """The file that holds the items; one of several arrays in a npz file as "pack.npz#images"."""
     labels: str | None = None
-    """The file that holds one label for each."""
+    """The file that holds one label for each; "pack.npz#labels" for an array in a npz file."""
 
 
 class Items(Section, frozen=True, kw_only=True):

@@ -1,0 +1,168 @@
+"""Items along the first axis of an array: npy, npz and IDX, gzipped too; never with pickled objects.
+
+    arrays: {data: images.npy, labels: labels.npy}
+    arrays: {data: "pack.npz#images", labels: "pack.npz#labels"}       one of the arrays of a npz file
+
+An item's content is its entry as a npy file of its own: dtype and shape are those of the array, without the first axis.
+"""
+
+import gzip
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from cdl.config.schema import Arrays
+from cdl.data.listed import Listed
+from cdl.data.sources import FREE, RATIO
+from cdl.errors import ConfigError
+
+IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+LARGEST_UNPACKED = 4_000_000_000  # bytes of one unpacked file
+CHUNK = 1 << 20
+
+
+class Entries(Listed):
+    """The entries of an array, named FILE#000000000 and so on. The array is kept, a content is made when it is asked for."""
+
+    def __init__(self, files: Mapping[str, bytes], arrays: Arrays) -> None:
+        self._data = _found(files, arrays.data)
+        names = [f"{arrays.data}#{number:09d}" for number in range(len(self._data))]
+        self._head = _head(self._data[0]) if names else b""
+        super().__init__(names, None if arrays.labels is None else _labels(files, arrays.labels, len(names)))
+
+    def _content(self, at: int) -> bytes:
+        content: bytes = self._head + self._data[at].tobytes()
+        return content
+
+
+def _head(entry: Any) -> bytes:
+    """What stands before the values in an entry's npy file; all entries of an array have the same."""
+    numpy, buffer = import_module("numpy"), io.BytesIO()
+    whole = numpy.ascontiguousarray(entry)
+    numpy.save(buffer, whole, allow_pickle=False)
+    return buffer.getvalue()[: buffer.tell() - whole.nbytes]
+
+
+def _labels(files: Mapping[str, bytes], name: str, wanted: int) -> list[str | None]:
+    labels = _found(files, name)
+    if labels.ndim != 1:
+        raise ConfigError(f"labels of {labels.ndim} axes", where=name, remedy="give one label for each item")
+    if len(labels) != wanted:
+        raise ConfigError(f"{len(labels)} labels for {wanted} items", where=name, remedy="give one for each")
+    return [str(label) for label in labels]
+
+
+def _found(files: Mapping[str, bytes], named: str) -> Any:
+    """The array that cdl.yaml names: a file, or FILE.npz#ARRAY."""
+    file, _, array = named.rpartition("#")
+    there = sorted(files)
+    if named in there:
+        return read_array(named, files[named])
+    if file in there:
+        return read_array(file, files[file], array=array)
+    raise ConfigError("no such file in the source", where=named, remedy="there are: " + ", ".join(there[:9]))
+
+
+def read_array(name: str, data: bytes, *, array: str | None = None) -> Any:
+    """The array in a npy, npz or IDX file, gzipped or not; of several in a npz file the one named. ConfigError for none."""
+    if data[:2] == b"\x1f\x8b":
+        data = _unzipped(name, data)
+    if data[:2] == b"PK":
+        name, data = _member(name, data, array)
+    elif array is not None:
+        raise ConfigError("no npz file: its arrays have no names", where=name, remedy=f"name the file alone: {name}")
+    if data[:6] != b"\x93NUMPY":
+        return _idx(name, data)
+    found = _npy(name, data)
+    if found.ndim == 0:
+        raise ConfigError("an array without an axis", where=name, remedy="items lie along the first axis")
+    return found
+
+
+def _npy(name: str, data: bytes) -> Any:
+    numpy = import_module("numpy")
+    try:
+        shape, dtype = _announced(data)
+        size = dtype.itemsize
+        for length in shape:
+            size *= length
+        if size > len(data) and not dtype.hasobject:  # before that much memory is asked for
+            raise ValueError(f"{size} bytes of values announced in a file of {len(data)}")
+        return numpy.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError, TypeError, SyntaxError) as error:
+        raise ConfigError(
+            f"not an array: {error}", where=name, remedy="write it with numpy.save, without objects"
+        ) from error
+
+
+def _announced(data: bytes) -> tuple[tuple[int, ...], Any]:
+    """Shape and dtype as a npy file's header says them."""
+    form = import_module("numpy").lib.format
+    file = io.BytesIO(data)
+    read = form.read_array_header_1_0 if form.read_magic(file) == (1, 0) else form.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _member(name: str, data: bytes, array: str | None) -> tuple[str, bytes]:
+    """One array of a npz file, as a npy file; with where it stands."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as pack:
+            members = {info.filename.removesuffix(".npy"): info for info in pack.infolist()}
+            if array is None and len(members) != 1:
+                remedy = f'name one: "{name}#{min(members)}"' if members else "write it with numpy.savez"
+                raise ConfigError(f"{len(members)} arrays: {', '.join(sorted(members))}", where=name, remedy=remedy)
+            chosen = min(members) if array is None else array
+            if chosen not in members:
+                raise ConfigError(f"no array '{chosen}'", where=name, remedy="there are: " + ", ".join(sorted(members)))
+            info = members[chosen]
+            if info.file_size > _most(len(data)):
+                raise ConfigError(
+                    f"{info.file_size} bytes unpacked from {len(data)}", where=name, remedy="write it with numpy.save"
+                )
+            return f"{name}#{chosen}", pack.read(info)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise ConfigError(f"not an array: {error}", where=name, remedy="write it with numpy.savez") from error
+
+
+def _idx(name: str, data: bytes) -> Any:
+    """IDX: two zeros, a type, the number of axes, their lengths (big-endian), then the values."""
+    numpy = import_module("numpy")
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in IDX_TYPES or not 1 <= data[3] <= 8:
+        raise ConfigError("neither npy, npz nor IDX", where=name, remedy="the file begins with another magic number")
+    start = 4 + 4 * data[3]
+    shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(data[3])]
+    kind = numpy.dtype(IDX_TYPES[data[2]])
+    size = kind.itemsize
+    for length in shape:
+        size *= length
+    if len(data) - start != size:
+        raise ConfigError(
+            f"{max(0, len(data) - start)} bytes of values, {size} announced", where=name, remedy="fetch the file again"
+        )
+    return numpy.frombuffer(data, dtype=kind, offset=start).reshape(shape)
+
+
+def _unzipped(name: str, data: bytes) -> bytes:
+    """A gzip file's content, which is never held beyond its limit."""
+    most, parts, size = _most(len(data)), [], 0
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            while part := file.read(CHUNK):
+                size += len(part)
+                if size > most:
+                    raise ConfigError(
+                        f"more than {most} bytes unpacked from {len(data)}", where=name, remedy="unpack it yourself"
+                    )
+                parts.append(part)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ConfigError(f"not gzip: {error}", where=name, remedy="fetch the file again") from error
+    return b"".join(parts)
+
+
+def _most(packed: int) -> int:
+    """The most bytes that a packed file may unpack to; the same measure as for archives."""
+    return min(LARGEST_UNPACKED, FREE + RATIO * packed)

@@ -1,0 +1,63 @@
+"""The items of a source in order of their names: what they are called, and a content when it is asked for.
+
+    listed = read_items(files, config.items)
+    listed.names[3], listed.content(3)
+
+A name says where an item came from and is never shown in the open; a label never enters the content.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cdl.errors import ConfigError
+
+NO_FIELDS: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raw:
+    """An item as it came."""
+
+    name: str
+    content: bytes
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    label: str | None = None
+
+
+class Listed(ABC):
+    """Items by place. `labels` is None where the source brings none. Contents are made when asked for, and not kept."""
+
+    def __init__(self, names: Sequence[str], labels: Sequence[str | None] | None) -> None:
+        """Puts them in order; ConfigError where one stands twice."""
+        self._order = sorted(range(len(names)), key=names.__getitem__)
+        self.names = [names[i] for i in self._order]
+        self.labels = None if labels is None else [labels[i] for i in self._order]
+        twice = next((a for a, b in zip(self.names, self.names[1:], strict=False) if a == b), None)
+        if twice is not None:
+            raise ConfigError("an item stands twice", where=twice, remedy="give each its own name or id")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Raw]:
+        """One after the other."""
+        for place, name in enumerate(self.names):
+            label = None if self.labels is None else self.labels[place]
+            yield Raw(name=name, content=self.content(place), fields=self.fields(place), label=label)
+
+    def content(self, place: int) -> bytes:
+        """The bytes of an item."""
+        return self._content(self._order[place])
+
+    def fields(self, place: int) -> Mapping[str, Any]:
+        """What else is known of an item."""
+        return self._fields(self._order[place])
+
+    @abstractmethod
+    def _content(self, at: int) -> bytes:
+        """The bytes of the item that came at this place."""
+
+    def _fields(self, at: int) -> Mapping[str, Any]:
+        return NO_FIELDS
