@@ -140,7 +140,7 @@ CASES = {
         ARRAYS, write("images", gzip.compress(bytes(60_000_000))), r"images: more than \d+ bytes unpacked from \d+\n.*yourself"
     ),
     "CSV with NUL bytes": Case(CSV, write("t.csv", b"id,body\n1,a\n2,\0b\n"), r"t\.csv: line 3: a NUL byte\n.*UTF-8"),
-    "CSV with a row too short": Case(CSV, write("t.csv", b"id,body\n1,a\n2\n"), r"t\.csv: line 3: another number of col.*\n.*row"),
+    "CSV with a row too short": Case(CSV, write("t.csv", b"id,body\n1,a\n2\n"), r"t\.csv: line 3: another number of c.*\n.*row"),
     "CSV with a row too long": Case(CSV, write("t.csv", b"id,body\n1,a,b\n"), r"t\.csv: line 2: another number of columns"),
     "CSV with a quote left open": Case(CSV, write("t.csv", b'id,body\n1,"a\n'), r"t\.csv: line 2: not CSV: .*\n.*row"),
     "CSV with a column twice": Case(CSV, write("t.csv", b"id,body,id\n1,a,2\n"), r"t\.csv: line 1: two columns 'id'\n.*name"),

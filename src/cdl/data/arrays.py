@@ -10,7 +10,8 @@ import gzip
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +23,8 @@ from cdl.errors import ConfigError
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 LARGEST_UNPACKED = 4_000_000_000  # bytes of one unpacked file
 CHUNK = 1 << 20
+MAGIC = b"\x93NUMPY"
+SHORTEST_HEAD = 12
 
 
 class Entries(Listed):
@@ -74,7 +77,7 @@ def read_array(name: str, data: bytes, *, array: str | None = None) -> Any:
         name, data = _member(name, data, array)
     elif array is not None:
         raise ConfigError("no npz file: its arrays have no names", where=name, remedy=f"name the file alone: {name}")
-    if data[:6] != b"\x93NUMPY":
+    if data[:6] != MAGIC:
         return _idx(name, data)
     found = _npy(name, data)
     if found.ndim == 0:
@@ -85,7 +88,7 @@ def read_array(name: str, data: bytes, *, array: str | None = None) -> Any:
 def _npy(name: str, data: bytes) -> Any:
     numpy = import_module("numpy")
     try:
-        shape, dtype = _announced(data)
+        shape, _, dtype = _header(data)
         size = dtype.itemsize
         for length in shape:
             size *= length
@@ -98,13 +101,13 @@ def _npy(name: str, data: bytes) -> Any:
         ) from error
 
 
-def _announced(data: bytes) -> tuple[tuple[int, ...], Any]:
-    """Shape and dtype as a npy file's header says them."""
+def _header(data: bytes) -> tuple[tuple[int, ...], bool, Any]:
+    """Shape, order (True: column by column) and dtype as a npy file's header says them."""
     form = import_module("numpy").lib.format
     file = io.BytesIO(data)
     read = form.read_array_header_1_0 if form.read_magic(file) == (1, 0) else form.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return shape, dtype
+    found: tuple[tuple[int, ...], bool, Any] = read(file)
+    return found
 
 
 def _member(name: str, data: bytes, array: str | None) -> tuple[str, bytes]:
@@ -166,3 +169,60 @@ def _unzipped(name: str, data: bytes) -> bytes:
 def _most(packed: int) -> int:
     """The most bytes that a packed file may unpack to; the same measure as for archives."""
     return min(LARGEST_UNPACKED, FREE + RATIO * packed)
+
+
+# items that are arrays
+
+
+def array_or_bytes(content: memoryview) -> Any:
+    """An item as a writable array in the machine's byte order where it is a npy file, else its bytes."""
+    if content[:6] != MAGIC:
+        return bytes(content)
+    return _native(_values(content).copy())
+
+
+def stacked(contents: Sequence[memoryview]) -> Any:
+    """Items that are npy arrays of one shape and dtype as one writable array, in the machine's byte order. ConfigError."""
+    numpy = import_module("numpy")
+    heads = {_head_of(content) for content in contents}
+    if len(heads) != 1:
+        raise ConfigError(
+            f"{len(heads)} shapes or dtypes" if heads else "no item", remedy="`contents` gives items of any form"
+        )
+    head = heads.pop()
+    shape, dtype, order = _described(head)
+    if order:  # values stand column by column
+        return _native(numpy.stack([_values(content) for content in contents]))
+    joined = bytearray().join([content[len(head) :] for content in contents])
+    return _native(numpy.frombuffer(joined, dtype).reshape(len(contents), *shape))
+
+
+def _native(values: Any) -> Any:
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _values(content: memoryview) -> Any:
+    head = _head_of(content)
+    shape, dtype, order = _described(head)
+    flat = import_module("numpy").frombuffer(content, dtype, offset=len(head))
+    return flat.reshape(shape, order="F" if order else "C")
+
+
+def _head_of(content: memoryview) -> bytes:
+    """What stands before the values of a npy file; equal where shape and dtype are. ConfigError for another file."""
+    if content[:6] != MAGIC or len(content) < SHORTEST_HEAD:
+        raise ConfigError("an item is no npy array", remedy="`contents` gives items of any form")
+    width = 2 if content[6] == 1 else 4
+    return bytes(content[: 8 + width + int.from_bytes(content[8 : 8 + width], "little")])
+
+
+@lru_cache(maxsize=1024)
+def _described(head: bytes) -> tuple[tuple[int, ...], Any, bool]:
+    """Shape, dtype, and whether values stand column by column. ConfigError for a head that says no such thing."""
+    try:
+        shape, order, dtype = _header(head)
+    except (ValueError, EOFError, SyntaxError, TypeError) as error:
+        raise ConfigError(f"not an array: {error}", remedy="write it with numpy.save, without objects") from error
+    if dtype.hasobject:
+        raise ConfigError("an array of objects", remedy="write it with numpy.save, without objects")
+    return shape, dtype, order

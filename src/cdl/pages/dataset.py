@@ -13,14 +13,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from cdl.data.dataset import Items, current_items, dataset_record, labels_record, training
+from cdl.data.dataset import Dataset, current_items, dataset_record, labels_record, training
 from cdl.data.gate import look
 from cdl.errors import NotFound
 from cdl.pages.changes import dataset_changes, rejected
 from cdl.pages.decisions import history, made_on, open_decisions, requirements, say_waiting
 from cdl.pages.written import REPORTS, dataset_name, made_line, model_name
+from cdl.registry import records
 from cdl.registry.names import Thing, numbers
-from cdl.registry.records import Dataset, Labels, Model, Source, short
+from cdl.registry.records import Labels, Model, Source, short
 from cdl.report import chart
 from cdl.report.page import Cell, Code, Figure, Link, Page, Section, several
 from cdl.report.write import write
@@ -71,7 +72,7 @@ def labels_of(workspace: Workspace, name: str, dataset_id: str) -> str | None:
     return max(found)[1] if found else None
 
 
-def _overview(workspace: Workspace, page: Page, record: Dataset, labels_id: str | None) -> None:
+def _overview(workspace: Workspace, page: Page, record: records.Dataset, labels_id: str | None) -> None:
     section = page.section("At a glance")
     config = workspace.config.data.get(record.name)
     labels = labels_record(workspace, labels_id) if labels_id else None
@@ -96,7 +97,7 @@ def _overview(workspace: Workspace, page: Page, record: Dataset, labels_id: str 
     )
 
 
-def _pipeline(workspace: Workspace, page: Page, record: Dataset) -> None:
+def _pipeline(workspace: Workspace, page: Page, record: records.Dataset) -> None:
     """Where items come from, what each step left, and what was rejected."""
     section = page.section("Where it comes from")
     section.table(["source", "", "set"], [_source(s) for s in record.sources])
@@ -118,7 +119,7 @@ def _source(source: Source) -> list[Cell]:
     return [Code(source.path or ""), "path", source.set or "by the split"]
 
 
-def _parent(workspace: Workspace, page: Page, dataset_id: str, record: Dataset, labels_id: str | None) -> None:
+def _parent(workspace: Workspace, page: Page, dataset_id: str, record: records.Dataset, labels_id: str | None) -> None:
     if record.parent is None:
         return
     try:
@@ -153,7 +154,7 @@ def _content(workspace: Workspace, page: Page, dataset_id: str, labels_id: str |
         _examples(page.section("Examples"), items, rows)
 
 
-def _columns(items: Items) -> list[Mapping[str, Any]]:
+def _columns(items: Dataset) -> list[Mapping[str, Any]]:
     """The fields of each item; where all items are rows of a table, their columns too, numbers as numbers."""
     found: list[Mapping[str, Any]] = []
     for content, fields in zip(items.contents, items.fields, strict=True):
@@ -196,7 +197,7 @@ def _fields(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Figure]]
     return constant, charts
 
 
-def _examples(section: Section, items: Items, rows: Sequence[Mapping[str, Any]]) -> None:
+def _examples(section: Section, items: Dataset, rows: Sequence[Mapping[str, Any]]) -> None:
     step = max(1, len(items) // SHOWN)
     places = range(0, len(items), step)[:SHOWN]
     shown = [(items.labels[i] or "?", items.contents[i]) for i in places]
