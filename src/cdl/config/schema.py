@@ -89,6 +89,20 @@ class Split(Section, frozen=True, kw_only=True):
     """'module:function' of an item's content; items with equal values stay on one side. Left out, the bytes."""
 
 
+Column = Literal["text", "number", "integer", "boolean", "text?", "number?", "integer?", "boolean?"]
+
+
+class Validate(Section, frozen=True, kw_only=True):
+    """What every item must be. What is left out is looked at all the same, as what most items are."""
+
+    kind: Literal["text", "image", "row", "array", "bytes"] | None = None
+    """What an item is; left out, what its bytes seem to be."""
+    columns: dict[str, Column] = {}
+    """The type of a column or field, by name; `number?` may be empty. An item without it is invalid."""
+    per_class: int | None = None
+    """The fewest labeled training items that each class should have; the report says whether it has."""
+
+
 class Resources(Section, frozen=True, kw_only=True):
     """What a training, or a worker of a data step, waits for and holds until it ends; a clone shares what the machine has."""
 
@@ -187,7 +201,9 @@ class DataConfig(Section, frozen=True, kw_only=True):
     steps: list[dict[str, Step]] = []
     """The data steps, in order."""
     require: list[str] = []
-    """What the data gate checks, for example `items >= 2000`."""
+    """What the data gate checks: items, train, test, rejected, set_aside; invalid, duplicates, alike, leaked."""
+    validate: Validate = Validate()
+    """What every item must be."""
     labels: LabelConfig
     """The labels."""
     mask: list[str] = []

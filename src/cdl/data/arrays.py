@@ -226,3 +226,15 @@ def _described(head: bytes) -> tuple[tuple[int, ...], Any, bool]:
     if dtype.hasobject:
         raise ConfigError("an array of objects", remedy="write it with numpy.save, without objects")
     return shape, dtype, order
+
+
+def form_of(content: bytes) -> str:
+    """Dtype and shape of an item that is a npy file: 'uint8 28 x 28'. ConfigError where it is none, or not whole."""
+    head = _head_of(memoryview(content))
+    shape, dtype, _ = _described(head)
+    size = dtype.itemsize
+    for length in shape:
+        size *= length
+    if len(content) - len(head) != size:
+        raise ConfigError(f"{len(content) - len(head)} bytes of values, {size} announced", remedy="make it again")
+    return f"{dtype} {' x '.join(map(str, shape)) or 'one value'}"
