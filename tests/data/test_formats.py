@@ -141,10 +141,14 @@ def test_an_array_of_several_is_named() -> None:
     assert found.names[1] == "p.npz#images#000000001" and found.labels == ["4", "9"]
     assert found.content(1) == npy(IMAGES[1])
     assert len(read_items(files, Items(arrays=Arrays(data="x#y")))) == 2
+    fitting = read_items(files, Items(arrays=Arrays(data="*.npz#images", labels="p.*#labels")))
+    assert (fitting.names, fitting.labels) == (found.names, found.labels)
+    assert read_items(files, Items(arrays=Arrays(data="x*"))).names[1] == "x#y#000000001"
     for named, says in (
         ("p.npz", '2 arrays: images, labels\n  name one: "p.npz#images"'),
         ("p.npz#none", "no array 'none'\n  there are: images, labels"),
         ("none.npz#images", "no such file"),
+        ("*", r"\*: 2 files fit: p\.npz, x#y\n  name one"),
     ):
         with pytest.raises(ConfigError, match=says):
             read_items(files, Items(arrays=Arrays(data=named)))

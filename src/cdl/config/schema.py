@@ -62,9 +62,9 @@ class Arrays(Section, frozen=True, kw_only=True):
     """Items along the first axis of an array (npy, npz, IDX; gzipped too)."""
 
     data: str
-    """The file that holds the items; one of several arrays in a npz file as "pack.npz#images"."""
+    """The file that holds the items, or a pattern that one file fits; of a npz file with several arrays "pack.npz#images"."""
     labels: str | None = None
-    """The file that holds one label for each; "pack.npz#labels" for an array in a npz file."""
+    """The file that holds one label for each, named likewise."""
 
 
 class Items(Section, frozen=True, kw_only=True):

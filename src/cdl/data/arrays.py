@@ -2,10 +2,12 @@
 
     arrays: {data: images.npy, labels: labels.npy}
     arrays: {data: "pack.npz#images", labels: "pack.npz#labels"}       one of the arrays of a npz file
+    arrays: {data: "*-images-idx3-ubyte.gz", labels: "*-labels-*.gz"}  the one file of each source that fits
 
 An item's content is its entry as a npy file of its own: dtype and shape are those of the array, without the first axis.
 """
 
+import fnmatch
 import gzip
 import io
 import zipfile
@@ -31,8 +33,8 @@ class Entries(Listed):
     """The entries of an array, named FILE#000000000 and so on. The array is kept, a content is made when it is asked for."""
 
     def __init__(self, files: Mapping[str, bytes], arrays: Arrays) -> None:
-        self._data = _found(files, arrays.data)
-        names = [f"{arrays.data}#{number:09d}" for number in range(len(self._data))]
+        name, self._data = _found(files, arrays.data)
+        names = [f"{name}#{number:09d}" for number in range(len(self._data))]
         self._head = _head(self._data[0]) if names else b""
         super().__init__(names, None if arrays.labels is None else _labels(files, arrays.labels, len(names)))
 
@@ -49,8 +51,8 @@ def _head(entry: Any) -> bytes:
     return buffer.getvalue()[: buffer.tell() - whole.nbytes]
 
 
-def _labels(files: Mapping[str, bytes], name: str, wanted: int) -> list[str | None]:
-    labels = _found(files, name)
+def _labels(files: Mapping[str, bytes], declared: str, wanted: int) -> list[str | None]:
+    name, labels = _found(files, declared)
     if labels.ndim != 1:
         raise ConfigError(f"labels of {labels.ndim} axes", where=name, remedy="give one label for each item")
     if len(labels) != wanted:
@@ -58,15 +60,20 @@ def _labels(files: Mapping[str, bytes], name: str, wanted: int) -> list[str | No
     return [str(label) for label in labels]
 
 
-def _found(files: Mapping[str, bytes], named: str) -> Any:
-    """The array that cdl.yaml names: a file, or FILE.npz#ARRAY."""
-    file, _, array = named.rpartition("#")
+def _found(files: Mapping[str, bytes], declared: str) -> tuple[str, Any]:
+    """The array that cdl.yaml names (a file, a pattern, or one of these and #ARRAY), and what it is called."""
     there = sorted(files)
-    if named in there:
-        return read_array(named, files[named])
-    if file in there:
-        return read_array(file, files[file], array=array)
-    raise ConfigError("no such file in the source", where=named, remedy="there are: " + ", ".join(there[:9]))
+    named, _, array = declared.rpartition("#")
+    for pattern, inside in ((declared, None), (named, array)):
+        fitting = [name for name in there if name == pattern] or fnmatch.filter(there, pattern)
+        if len(fitting) > 1:
+            raise ConfigError(
+                f"{len(fitting)} files fit: {', '.join(fitting[:9])}", where=declared, remedy="name one of them"
+            )
+        if fitting:
+            called = fitting[0] if inside is None else f"{fitting[0]}#{inside}"
+            return called, read_array(fitting[0], files[fitting[0]], array=inside)
+    raise ConfigError("no such file in the source", where=declared, remedy="there are: " + ", ".join(there[:9]))
 
 
 def read_array(name: str, data: bytes, *, array: str | None = None) -> Any:
