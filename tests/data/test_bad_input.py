@@ -100,7 +100,7 @@ def unix_socket(folder: Path) -> None:
 
 
 CASES = {
-    "no item among the files": Case("{files: '*.png'}", write("a.txt", b"x"), r"data\.points: hold no item\n.*\*\.png"),
+    "no item among the files": Case("{files: '*.png'}", write("a.txt", b"x"), r"data\.points: the sources hold no item\n.*\*.png"),
     "a table without rows": Case(CSV, write("t.csv", b"id,body\n"), r"data\.points: the sources hold no item\n.*rows or arrays"),
     "an empty table": Case(CSV, write("t.csv", b""), r"data\.points: the sources hold no item"),
     "an array without entries": Case(ARRAYS, write("images", npy((0, 3), b"")), r"data\.points: the sources hold no item"),
@@ -234,14 +234,14 @@ def test_a_file_that_may_not_be_read_is_named(toy: Toy, monkeypatch: pytest.Monk
     place.write_bytes(b"x")
     place.chmod(0)
     if os.access(place, os.R_OK):
-        monkeypatch.setattr("builtins.open", _closed(place, open))
+        monkeypatch.setattr("cdl.data.files.os.open", _closed(place, os.open))
     with pytest.raises(ConfigError, match=r"incoming/a\.txt: it may not be read\n.*chmod u\+r"):
         versions.make(toy.become(DATA), "points")
 
 
-def _closed(place: Path, real: Callable[..., object]) -> Callable[..., object]:
-    def opened(path: object, *arguments: object, **named: object) -> object:
-        if str(path) == str(place):
+def _closed(place: Path, real: Callable[..., int]) -> Callable[..., int]:
+    def opened(path: str | os.PathLike[str], *arguments: int, **named: int) -> int:
+        if os.fspath(path) == str(place):
             raise PermissionError(13, "Permission denied", str(place))
         return real(path, *arguments, **named)
 

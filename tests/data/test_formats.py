@@ -82,7 +82,7 @@ def test_files_by_pattern_with_the_folder_as_label() -> None:
         ("b/sport/2.txt", "sport", b"two"),
         ("b/tech/1.txt", "tech", b"one"),
     ]
-    assert read_items(files, Items(files="*/*.txt")).labels is None
+    assert read_items(files, Items(files="*/*.txt")).labels == [None, None]
 
 
 def test_rows_keep_the_label_out_of_the_content() -> None:

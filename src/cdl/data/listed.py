@@ -27,13 +27,13 @@ class Raw:
 
 
 class Listed(ABC):
-    """Items by place. `labels` is None where the source brings none. Contents are made when asked for, and not kept."""
+    """Items by place, with labels where the source brings them. Contents are made when they are asked for, and not kept."""
 
-    def __init__(self, names: Sequence[str], labels: Sequence[str | None] | None) -> None:
+    def __init__(self, names: Sequence[str], labels: Sequence[str | None] | None = None) -> None:
         """Puts them in order; ConfigError where one stands twice."""
         self._order = sorted(range(len(names)), key=names.__getitem__)
         self.names = [names[i] for i in self._order]
-        self.labels = None if labels is None else [labels[i] for i in self._order]
+        self.labels = [None] * len(names) if labels is None else [labels[i] for i in self._order]
         twice = next((a for a, b in zip(self.names, self.names[1:], strict=False) if a == b), None)
         if twice is not None:
             raise ConfigError("an item stands twice", where=twice, remedy="give each its own name or id")
@@ -44,8 +44,7 @@ class Listed(ABC):
     def __iter__(self) -> Iterator[Raw]:
         """One after the other."""
         for place, name in enumerate(self.names):
-            label = None if self.labels is None else self.labels[place]
-            yield Raw(name=name, content=self.content(place), fields=self.fields(place), label=label)
+            yield Raw(name=name, content=self.content(place), fields=self.fields(place), label=self.labels[place])
 
     def content(self, place: int) -> bytes:
         """The bytes of an item."""
