@@ -14,6 +14,8 @@ from cdl.data import versions
 from cdl.data.dataset import Dataset, Item, dataset_record, training
 from cdl.data.ready import released
 from cdl.errors import ConfigError, NotFound
+from cdl.store.builder import Builder
+from cdl.store.store import Store
 from tests.projects import DATA, YAML, Toy, make_toy, table
 
 ARRAYS = """\
@@ -111,6 +113,20 @@ def test_a_batch_has_its_items_in_the_order_asked(pictures: Toy) -> None:
     assert len(empty) == 0 and list(empty.contents) == [] and empty.targets().shape == (0,)
     with pytest.raises(ConfigError, match="no item"):
         empty.arrays()
+
+
+def test_fields_are_those_of_each_item_without_masked_ones(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    builder = Builder(store)
+    for number in range(3):
+        builder.add(f"i{number}", b"words", {"year": 2000 + number, "note": "hidden"})
+    tree = store.tree(builder.finish())
+    data = Dataset(tree, np.arange(3), set="train", labels=[None] * 3, mask=frozenset(["note"]))
+    assert (
+        list(data.fields) == [{"year": 2000}, {"year": 2001}, {"year": 2002}]
+        and data.take([2]).fields[0]["year"] == 2002
+    )
+    assert data.item(1).fields == {"year": 2001} and data.fields[-1:] == [{"year": 2002}]
 
 
 def test_torch_loads_whole_batches(pictures: Toy) -> None:

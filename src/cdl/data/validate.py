@@ -106,7 +106,7 @@ def asked(config: DataConfig) -> bool:
 def tell(workspace: Workspace, record: Dataset, vault: Vault) -> None:
     """Looks at a new version and says what was found. Needs the key."""
     found = _findings(workspace, record)
-    leaked = count_leaks(workspace, record, vault)
+    leaked = _counted(workspace, record) or count_leaks(workspace, record, vault)
     counts = {name: fault.count for name, fault in found.faults.items()}
     counts["equal to another item"] = found.equal
     counts["another item but for case and spaces"] = found.alike
@@ -127,7 +127,10 @@ def count_leaks(workspace: Workspace, record: Dataset, vault: Vault) -> Leaks:
 
 def leaks(workspace: Workspace, dataset_id: str) -> Leaks | None:
     """What was counted in this clone; None where it was not. Opens nothing."""
-    record = dataset_record(workspace, dataset_id)
+    return _counted(workspace, dataset_record(workspace, dataset_id))
+
+
+def _counted(workspace: Workspace, record: Dataset) -> Leaks | None:
     kept = workspace.store.claimed(_leaks(record, mask_in_force(workspace, record.name)))
     return None if kept is None else msgspec.json.decode(kept, type=Leaks)
 
