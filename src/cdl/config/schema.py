@@ -203,7 +203,7 @@ class DataConfig(Section, frozen=True, kw_only=True):
     require: list[str] = []
     """What the data gate checks: items, train, test, rejected, set_aside; invalid, duplicates, alike, leaked."""
     validate: Validate = Validate()
-    """What every item must be."""
+    """What every item must be; what was found stands in the report and is told by `cdl data run`."""
     labels: LabelConfig
     """The labels."""
     mask: list[str] = []
