@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cdl.config.schema import Arrays, Items, Rows
-from cdl.data.arrays import read_array
+from cdl.data.arrays import array_or_bytes, read_array, stacked
 from cdl.data.formats import read_items
 from cdl.data.listed import Raw
 from cdl.errors import ConfigError
@@ -73,6 +73,27 @@ def test_an_entry_is_what_numpy_saves_of_it(kind: str, shape: tuple[int, ...]) -
     values = np.asfortranarray(np.arange(int(np.prod(shape))).reshape(shape).astype(kind))
     found = read_items({"a": npy(values)}, Items(arrays=Arrays(data="a")))
     assert [found.content(i) for i in range(len(found))] == [npy(np.ascontiguousarray(v)) for v in values]
+
+
+def test_items_that_are_arrays_are_stacked() -> None:
+    for kind in ("u1", ">f8", "<i4"):
+        for values in (IMAGES.astype(kind), np.asfortranarray(IMAGES).astype(kind).swapaxes(1, 2)):
+            items = [memoryview(npy(value)) for value in values]
+            found = stacked(items)
+            assert found.tolist() == values.tolist() and found.dtype.isnative and found.flags.writeable
+            one = array_or_bytes(items[1])
+            assert one.tolist() == values[1].tolist() and one.dtype.isnative and one.flags.writeable
+    assert array_or_bytes(memoryview(b"words")) == b"words"
+    for others, says in (
+        ([npy(IMAGES[0]), npy(IMAGES[0].astype("i2"))], "2 shapes or dtypes"),
+        ([npy(IMAGES[0]), b"words"], "no npy array"),
+        ([b"\x93NUMPY\1\0\4\0(3,)"], "not an array"),
+        ([npy(np.array([{}], dtype=object))], "objects"),
+        ([npy(IMAGES[0])[:-1]], "not whole"),
+        ([], "no item"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            stacked([memoryview(other) for other in others])
 
 
 def test_files_by_pattern_with_the_folder_as_label() -> None:

@@ -67,6 +67,7 @@ def looked(
         (b"", "text", "", ("empty",)),
         (b"{not a row", "text", "", ()),
         (b'{"a": 1}', "row", "", ()),
+        (b'{"a": "x\\u0007", "b": "\\ufffd"}', "row", "", ("replacement characters (U+FFFD)", "control characters")),
         (b"\0\1\2\xff", "bytes", "", ()),
         (png(), "image", "PNG L 3 x 2", ()),
         (png((40, 40))[:-25], "image", "", ("no readable image",)),
@@ -112,6 +113,10 @@ def test_columns_have_types_and_masked_ones_are_not_looked_at(tmp_path: Path) ->
     }  # fmt: skip
     hidden = looked(tmp_path, [json.dumps(r).encode() for r in rows], declared, mask=frozenset("m"))
     assert "m" not in hidden.columns and not [fault for fault in hidden.faults if " m" in fault or fault[0] == "m"]
+
+
+def test_an_empty_set_has_nothing_wrong(tmp_path: Path) -> None:
+    assert looked(tmp_path, [], Validate(columns={"a": "text"})) == Findings()
 
 
 def test_equal_items_and_those_that_differ_in_case_and_spaces(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ An item's content is its entry as a npy file of its own: dtype and shape are tho
 import fnmatch
 import gzip
 import io
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -96,9 +97,7 @@ def _npy(name: str, data: bytes) -> Any:
     numpy = import_module("numpy")
     try:
         shape, _, dtype = _header(data)
-        size = dtype.itemsize
-        for length in shape:
-            size *= length
+        size = _size(shape, dtype)
         if size > len(data) and not dtype.hasobject:  # before that much memory is asked for
             raise ValueError(f"{size} bytes of values announced in a file of {len(data)}")
         return numpy.load(io.BytesIO(data), allow_pickle=False)
@@ -106,6 +105,11 @@ def _npy(name: str, data: bytes) -> Any:
         raise ConfigError(
             f"not an array: {error}", where=name, remedy="write it with numpy.save, without objects"
         ) from error
+
+
+def _size(shape: Sequence[int], dtype: Any) -> int:
+    """How many bytes values take."""
+    return math.prod(shape) * int(dtype.itemsize)
 
 
 def _header(data: bytes) -> tuple[tuple[int, ...], bool, Any]:
@@ -146,9 +150,7 @@ def _idx(name: str, data: bytes) -> Any:
     start = 4 + 4 * data[3]
     shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(data[3])]
     kind = numpy.dtype(IDX_TYPES[data[2]])
-    size = kind.itemsize
-    for length in shape:
-        size *= length
+    size = _size(shape, kind)
     if len(data) - start != size:
         raise ConfigError(
             f"{max(0, len(data) - start)} bytes of values, {size} announced", where=name, remedy="fetch the file again"
@@ -200,6 +202,9 @@ def stacked(contents: Sequence[memoryview]) -> Any:
     shape, dtype, order = _described(head)
     if order:  # values stand column by column
         return _native(numpy.stack([_values(content) for content in contents]))
+    size = _size(shape, dtype)
+    if any(len(content) != len(head) + size for content in contents):
+        raise ConfigError("an item is not whole", remedy="make it again")
     joined = bytearray().join([content[len(head) :] for content in contents])
     return _native(numpy.frombuffer(joined, dtype).reshape(len(contents), *shape))
 
@@ -211,6 +216,8 @@ def _native(values: Any) -> Any:
 def _values(content: memoryview) -> Any:
     head = _head_of(content)
     shape, dtype, order = _described(head)
+    if len(content) != len(head) + _size(shape, dtype):
+        raise ConfigError("an item is not whole", remedy="make it again")
     flat = import_module("numpy").frombuffer(content, dtype, offset=len(head))
     return flat.reshape(shape, order="F" if order else "C")
 
@@ -239,9 +246,7 @@ def form_of(content: bytes) -> str:
     """Dtype and shape of an item that is a npy file: 'uint8 28 x 28'. ConfigError where it is none, or not whole."""
     head = _head_of(memoryview(content))
     shape, dtype, _ = _described(head)
-    size = dtype.itemsize
-    for length in shape:
-        size *= length
+    size = _size(shape, dtype)
     if len(content) - len(head) != size:
         raise ConfigError(f"{len(content) - len(head)} bytes of values, {size} announced", remedy="make it again")
     return f"{dtype} {' x '.join(map(str, shape)) or 'one value'}"

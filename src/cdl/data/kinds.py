@@ -48,7 +48,7 @@ def judge(content: bytes, kind: Kind | None = None) -> Judged:
             return _image(content)
         case "row":
             row = _row(content)
-            return Judged(kind="row", faults=() if row is not None else (NO_ROW,), row=row)
+            return Judged(kind="row", faults=_of_words(row) if row is not None else (NO_ROW,), row=row)
         case "text":
             return Judged(kind="text", faults=_of_text(content))
     return Judged(kind="bytes", faults=() if content else (EMPTY,))
@@ -85,10 +85,14 @@ def _of_text(content: bytes) -> tuple[str, ...]:
         text = content.decode()
     except UnicodeDecodeError:
         return (NOT_UTF8,)
-    if not text.strip():
-        return (EMPTY,)
-    found = [REPLACED] if "\ufffd" in text else []
-    return tuple(found + ([CONTROLS] if CONTROL.search(text) else []))
+    return _of_words({"": text}) if text.strip() else (EMPTY,)
+
+
+def _of_words(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is wrong with the texts among some values."""
+    texts = [value for value in values.values() if isinstance(value, str)]
+    found = [REPLACED] if any("\ufffd" in text for text in texts) else []
+    return tuple(found + ([CONTROLS] if any(CONTROL.search(text) for text in texts) else []))
 
 
 def _image(content: bytes) -> Judged:

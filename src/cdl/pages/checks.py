@@ -21,7 +21,7 @@ ALWAYS = {  # the checks of each kind: what is looked for, and is said also wher
     "text": (NOT_UTF8, REPLACED, CONTROLS, EMPTY),
     "image": (NO_IMAGE,),
     "array": (NO_ARRAY, OTHER_FORM),
-    "row": (NO_ROW,),
+    "row": (NO_ROW, REPLACED, CONTROLS),
     "bytes": (EMPTY,),
 }
 SHOWN = 4  # ids in a row, and items of each fault among the examples
@@ -109,7 +109,7 @@ def _examples(page: Page, found: Findings, items: Dataset) -> None:
     """Items with faults, and items that are equal or alike."""
     at = {identity: place for place, identity in enumerate(items.ids)}
     named = [(fault, i) for fault, seen in found.faults.items() for i in seen.examples[:SHOWN]]
-    named += [(f"alike, group {n}", i) for n, group in enumerate(found.groups, start=1) for i in group[:SHOWN]]
+    named += [(f"equal or alike, group {n}", i) for n, group in enumerate(found.groups, start=1) for i in group[:SHOWN]]
     shown = [(why, i, items.contents[at[i]]) for why, i in named if i in at]
     section = page.section("Items to look at")
     pictures = [(why, png) for why, _, content in shown if (png := picture(content)) is not None]
