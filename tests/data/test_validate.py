@@ -142,7 +142,7 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     toy.write(
         "train/t.jsonl", "".join(row(n, f"Word number {n % 9}", size=n % 9) for n in range(10)) + row(11, "", size="x")
     )
-    tested = [row(20, "WORD number  1", size=1), row(21, "word Number 2", size=2), row(22, "SECRETTEST", "right")]
+    tested = [row(20, "WORD number  0", size=0), row(21, "word Number 2", size=2), row(22, "SECRETTEST", "right")]
     toy.write("test/t.jsonl", "".join(tested))
     return toy
 
@@ -163,7 +163,7 @@ def test_leaks_are_counted_by_who_makes_the_version_and_asked_for_at_the_gate(wo
     assert asked == {"invalid": 1, "duplicates": 1, "alike": 0, "leaked": 2}
     with pytest.raises(Refused, match="not held: leaked <= 1: 2"):
         words.approve(DATA, "data")
-    words.write("test/t.jsonl", row(20, "WORD number  1", size=1) + row(22, "SECRETTEST", "right"))
+    words.write("test/t.jsonl", row(20, "WORD number  0", size=0) + row(22, "SECRETTEST", "right"))
     versions.make(words.become(DATA), "words")
     workspace = words.become(DATA)
     decide(workspace, CYCLE, "data", meant(workspace, CYCLE, "data").subject, "approve")

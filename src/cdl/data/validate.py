@@ -78,10 +78,7 @@ class Leaks(msgspec.Struct, kw_only=True):
 
 def findings(workspace: Workspace, dataset_id: str) -> Findings:
     """What is to be said of a version's training set; looked for once. NotFound where its items are not in this clone."""
-    return _findings(workspace, dataset_record(workspace, dataset_id))
-
-
-def _findings(workspace: Workspace, record: Dataset) -> Findings:
+    record = dataset_record(workspace, dataset_id)
     declared, mask = declared_for(workspace, record.name), mask_in_force(workspace, record.name)
     claim = _claim("items", [record.train], declared, mask)
     kept = workspace.store.claimed(claim)
@@ -103,9 +100,10 @@ def asked(config: DataConfig) -> bool:
     return bool(named & set(MEASURES)) or config.validate != Validate()
 
 
-def tell(workspace: Workspace, record: Dataset, vault: Vault) -> None:
-    """Looks at a new version and says what was found. Needs the key."""
-    found = _findings(workspace, record)
+def tell(workspace: Workspace, dataset_id: str, vault: Vault) -> None:
+    """Looks at a version that was made, and says what was found. Needs the key."""
+    record = dataset_record(workspace, dataset_id)
+    found = findings(workspace, dataset_id)
     leaked = _counted(workspace, record) or count_leaks(workspace, record, vault)
     counts = {name: fault.count for name, fault in found.faults.items()}
     counts["equal to another item"] = found.equal
