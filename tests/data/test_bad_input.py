@@ -9,6 +9,7 @@ import io
 import os
 import socket
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import pytest
 from cdl.config.schema import Arrays, Items
 from cdl.data import formats, versions
 from cdl.data.dataset import dataset_record
-from cdl.errors import ConfigError
+from cdl.errors import ConfigError, Unavailable
 from cdl.registry.records import DatasetHead
 from tests.projects import DATA, Toy, make_toy
 
@@ -246,6 +247,14 @@ def _closed(place: Path, real: Callable[..., int]) -> Callable[..., int]:
         return real(path, *arguments, **named)
 
     return opened
+
+
+def test_parquet_without_its_package_names_the_extra(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.write("cdl.yaml", YAML.replace("ITEMS", PARQUET))
+    (toy.root / "incoming" / "t.parquet").write_bytes(parquet())
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(Unavailable, match=r"pyarrow is not installed\n.*\[parquet\]"):
+        versions.make(toy.become(DATA), "points")
 
 
 def test_what_is_unpacked_is_never_held_beyond_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
