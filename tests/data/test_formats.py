@@ -13,7 +13,7 @@ import pytest
 from cdl.config.schema import Arrays, Items, Rows
 from cdl.data.arrays import array_or_bytes, read_array, stacked
 from cdl.data.formats import read_items
-from cdl.data.listed import Raw
+from cdl.data.listed import Listed
 from cdl.errors import ConfigError
 
 CSV = Items(rows=Rows(format="csv", id="id", text="body", label="class"))
@@ -35,6 +35,12 @@ def parquet(columns: Mapping[str, object]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer)
     return buffer.getvalue()
+
+
+def told(listed: Listed) -> list[tuple[str, bytes, Mapping[str, object], str | None]]:
+    """Each item: name, content, fields, label."""
+    places = range(len(listed))
+    return [(listed.names[i], listed.content(i), listed.fields(i), listed.labels[i]) for i in places]
 
 
 class Watched(Mapping[str, bytes]):
@@ -99,25 +105,19 @@ def test_items_that_are_arrays_are_stacked() -> None:
 def test_files_by_pattern_with_the_folder_as_label() -> None:
     files = {"b/sport/2.txt": b"two", "b/tech/1.txt": b"one", "b/README": b""}
     found = read_items(files, Items(files="*/*.txt"), folder_is_label=True)
-    assert [(r.name, r.label, r.content) for r in found] == [
-        ("b/sport/2.txt", "sport", b"two"),
-        ("b/tech/1.txt", "tech", b"one"),
-    ]
+    assert told(found) == [("b/sport/2.txt", b"two", {}, "sport"), ("b/tech/1.txt", b"one", {}, "tech")]
     assert read_items(files, Items(files="*/*.txt")).labels == [None, None]
 
 
 def test_rows_keep_the_label_out_of_the_content() -> None:
     found = read_items({"t.csv": b'id,body,class,year\n2,"a, b",x,2004\n1,c,,2005\n'}, CSV)
-    assert [*found] == [
-        Raw(name="1", content=b"c", fields={"year": "2005"}),
-        Raw(name="2", content=b"a, b", fields={"year": "2004"}, label="x"),
-    ]
+    assert told(found) == [("1", b"c", {"year": "2005"}, None), ("2", b"a, b", {"year": "2004"}, "x")]
     lines = b'{"id": 7, "class": "y", "n": 1}\n'
     whole = read_items({"t.jsonl": lines}, Items(rows=Rows(format="jsonl", id="id", label="class")))
-    assert [*whole] == [Raw(name="7", content=b'{"n": 1}', label="y")]
+    assert told(whole) == [("7", b'{"n": 1}', {}, "y")]
     separated = '{"id": 7, "class": "y", "n": "a\u2028b\x85c"}\r\n'.encode()  # these end no line of JSON lines
-    (one,) = read_items({"t.jsonl": separated}, Items(rows=Rows(format="jsonl", id="id", label="class", text="n")))
-    assert one.content.decode() == "a\u2028b\x85c"
+    one = read_items({"t.jsonl": separated}, Items(rows=Rows(format="jsonl", id="id", label="class", text="n")))
+    assert one.content(0).decode() == "a\u2028b\x85c"
 
 
 def test_rows_of_parquet_have_the_types_of_their_columns() -> None:
@@ -145,7 +145,7 @@ def test_rows_of_parquet_have_the_types_of_their_columns() -> None:
 def test_a_column_of_bytes_is_the_content_or_an_error() -> None:
     plain = parquet({"id": ["a", "b"], "image": [b"\x89P", None], "n": [1, 2]})
     found = read_items({"t": plain}, Items(rows=Rows(format="parquet", id="id", text="image")))
-    assert [(r.content, r.fields) for r in found] == [(b"\x89P", {"n": 1}), (b"", {"n": 2})]
+    assert [each[1:3] for each in told(found)] == [(b"\x89P", {"n": 1}), (b"", {"n": 2})]
     structs = parquet({"id": ["a"], "image": [{"bytes": b"\xff", "path": "a.png"}]})
     nested = Items(rows=Rows(format="parquet", id="id", text="image"))
     assert read_items({"t": structs}, nested).content(0) == b"\xff"
@@ -182,7 +182,7 @@ def test_arrays_of_every_form_give_the_same_items(pack: "type[bytes]") -> None:
     for data in (idx(IMAGES), npy(IMAGES), zipped.getvalue()):
         files = {"i": pack(data), "l": pack(idx(np.array([4, 9], dtype=np.uint8)))}
         found = read_items(files, Items(arrays=Arrays(data="i", labels="l")))
-        assert [r.label for r in found] == ["4", "9"]
+        assert found.labels == ["4", "9"]
         assert np.array_equal(np.load(io.BytesIO(found.content(1))), IMAGES[1])
 
 

@@ -7,23 +7,12 @@ A name says where an item came from and is never shown in the open; a label neve
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cdl.errors import ConfigError
 
 NO_FIELDS: Mapping[str, Any] = {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Raw:
-    """An item as it came."""
-
-    name: str
-    content: bytes
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    label: str | None = None
 
 
 class Listed(ABC):
@@ -40,11 +29,6 @@ class Listed(ABC):
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def __iter__(self) -> Iterator[Raw]:
-        """One after the other."""
-        for place, name in enumerate(self.names):
-            yield Raw(name=name, content=self.content(place), fields=self.fields(place), label=self.labels[place])
 
     def content(self, place: int) -> bytes:
         """The bytes of an item."""
