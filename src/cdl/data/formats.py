@@ -35,11 +35,11 @@ class Files(Listed):
 
     def __init__(self, files: Mapping[str, bytes], pattern: str, *, folder_is_label: bool) -> None:
         self._files = files
-        self._named = [name for name in files if fnmatch.fnmatchcase(name, pattern)]
-        super().__init__(self._named, [_folder(name) for name in self._named] if folder_is_label else None)
+        named = sorted(name for name in files if fnmatch.fnmatchcase(name, pattern))
+        super().__init__(named, [_folder(name) for name in named] if folder_is_label else None)
 
     def _content(self, at: int) -> bytes:
-        return self._files[self._named[at]]
+        return self._files[self.names[at]]
 
 
 def _folder(name: str) -> str | None:

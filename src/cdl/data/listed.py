@@ -8,6 +8,7 @@ A name says where an item came from and is never shown in the open; a label neve
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from cdl.errors import ConfigError
@@ -18,12 +19,18 @@ NO_FIELDS: Mapping[str, Any] = {}
 class Listed(ABC):
     """Items by place, with labels where the source brings them. Contents are made when they are asked for, and not kept."""
 
+    _order: Sequence[int]
+
     def __init__(self, names: Sequence[str], labels: Sequence[str | None] | None = None) -> None:
-        """Puts them in order; ConfigError where one stands twice."""
+        """Puts them in order, where they do not stand so; ConfigError where one stands twice."""
+        found: Sequence[str | None] = labels if labels is not None else [None] * len(names)
+        if all(first < second for first, second in pairwise(names)):
+            self.names, self.labels, self._order = names, found, range(len(names))
+            return
         self._order = sorted(range(len(names)), key=names.__getitem__)
         self.names = [names[i] for i in self._order]
-        self.labels = [None] * len(names) if labels is None else [labels[i] for i in self._order]
-        twice = next((a for a, b in zip(self.names, self.names[1:], strict=False) if a == b), None)
+        self.labels = [found[i] for i in self._order]
+        twice = next((first for first, second in pairwise(self.names) if first == second), None)
         if twice is not None:
             raise ConfigError("an item stands twice", where=twice, remedy="give each its own name or id")
 
