@@ -23,6 +23,7 @@ EXTRAS = {
     "uvloop": "serve",
     "httptools": "serve",
     "obstore": "bucket",
+    "pyarrow": "parquet",
 }
 
 

@@ -6,7 +6,7 @@ project.workspace.registry.all(Model)          every registered model, from any 
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from msgspec import structs
 
 from cdl.config.load import load
 from cdl.config.schema import Branches
-from cdl.data.dataset import Items, current_items
+from cdl.data.dataset import Dataset, current_items
 from cdl.errors import CdlError, Conflict, NotFound, Unavailable
 from cdl.git.commit import repair
 from cdl.git.repository import Git, Person
@@ -33,20 +33,29 @@ from cdl.workflow.workspace import Workspace
 INTEGRATION = "integration"  # the file below `.cdl` that names the branch
 
 
-@dataclass(frozen=True)
-class Data:
-    """A dataset of a project, as training sees it: masked, and never a test item."""
+class Datasets(Mapping[str, Dataset]):
+    """The datasets of a project by name, as training sees them: masked, and never a test item. Each is opened when asked for."""
 
-    workspace: Workspace
-    name: str
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
 
-    def items(self) -> Items:
-        """The training set of the version that this branch's released labels name; without labels the last version's."""
-        return current_items(self.workspace, self.name)[1]
+    def __getitem__(self, name: str) -> Dataset:
+        """The training set of the version that this branch's released labels name; without labels the last version's.
 
-    def take(self, places: Iterable[int]) -> Items:
-        """Training items by place, in the order of their ids."""
-        return self.items().take(places)
+        KeyError for a name that cdl.yaml does not have, NotFound without a version.
+        """
+        if name not in self:
+            raise KeyError(name)
+        return current_items(self._workspace, name)[1]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._workspace.config.data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._workspace.config.data)
+
+    def __len__(self) -> int:
+        return len(self._workspace.config.data)
 
 
 @dataclass(frozen=True)
@@ -56,9 +65,9 @@ class Project:
     workspace: Workspace
 
     @property
-    def data(self) -> dict[str, Data]:
+    def data(self) -> Datasets:
         """The datasets by name."""
-        return {name: Data(self.workspace, name) for name in self.workspace.config.data}
+        return Datasets(self.workspace)
 
 
 def open_project(start: str | Path = ".") -> Project:

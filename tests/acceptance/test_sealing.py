@@ -279,7 +279,7 @@ def test_take_training_and_lineage_do_not_reach_a_test_item(whole: Whole) -> Non
     workspace = whole.toy.become(SCIENCE)
     given, hidden = whole.notes([*whole.training.contents]), whole.notes([*whole.sealed.values()])
     data = cdl.open(whole.toy.root).data["points"]
-    assert whole.notes([*data.items().contents]) == given and not set(data.items().ids) & whole.sealed.keys()
+    assert whole.notes([*data.contents]) == given and not set(data.ids) & whole.sealed.keys()
     assert whole.notes([*data.take(range(len(given))).contents]) == given
     with pytest.raises(IndexError):
         data.take([len(given)])

@@ -11,7 +11,7 @@ import msgspec
 from cdl.config.schema import Config
 
 WHOLE = ("roles", "requirements", "feasibility", "risks", "branches", "triggers", "notify", "evaluation", "environment")
-OF_DATA = ("split", "mask", "labels", "require")
+OF_DATA = ("split", "mask", "labels", "require", "validate")
 OF_MODEL = ("metrics", "tests")
 
 

@@ -48,12 +48,12 @@ class Source(Section, frozen=True, kw_only=True):
 class Rows(Section, frozen=True, kw_only=True):
     """Items as the rows of a table."""
 
-    format: Literal["csv", "jsonl"]
-    """The form of the table."""
+    format: Literal["csv", "jsonl", "parquet"]
+    """The form of the table; parquet needs the extra `parquet`."""
     id: str
     """The column that names an item."""
     text: str | None = None
-    """The column that is the content; left out, all columns but id and label, as JSON."""
+    """The column that is the content, text or bytes; left out, all columns but id and label, as JSON."""
     label: str | None = None
     """The column of the label; it never enters the content."""
 
@@ -62,9 +62,9 @@ class Arrays(Section, frozen=True, kw_only=True):
     """Items along the first axis of an array (npy, npz, IDX; gzipped too)."""
 
     data: str
-    """The file that holds the items."""
+    """The file that holds the items, or a pattern that one file fits; of a npz file with several arrays "pack.npz#images"."""
     labels: str | None = None
-    """The file that holds one label for each."""
+    """The file that holds one label for each, named likewise."""
 
 
 class Items(Section, frozen=True, kw_only=True):
@@ -87,6 +87,20 @@ class Split(Section, frozen=True, kw_only=True):
     """The share of the test set, 0 to 1."""
     by: str | None = None
     """'module:function' of an item's content; items with equal values stay on one side. Left out, the bytes."""
+
+
+Column = Literal["text", "number", "integer", "boolean", "text?", "number?", "integer?", "boolean?"]
+
+
+class Validate(Section, frozen=True, kw_only=True):
+    """What every item must be. What is left out is looked at all the same, as what most items are."""
+
+    kind: Literal["text", "image", "row", "array", "bytes"] | None = None
+    """What an item is; left out, what its bytes seem to be."""
+    columns: dict[str, Column] = {}
+    """The type of a column or field, by name; `number?` may be empty. An item without it is invalid."""
+    per_class: int | None = None
+    """The fewest labeled training items that each class should have; the report says whether it has."""
 
 
 class Resources(Section, frozen=True, kw_only=True):
@@ -187,7 +201,9 @@ class DataConfig(Section, frozen=True, kw_only=True):
     steps: list[dict[str, Step]] = []
     """The data steps, in order."""
     require: list[str] = []
-    """What the data gate checks, for example `items >= 2000`."""
+    """What the data gate checks: items, train, test, rejected, set_aside; invalid, duplicates, alike, leaked."""
+    validate: Validate = Validate()
+    """What every item must be; what was found stands in the report and is told by `cdl data run`."""
     labels: LabelConfig
     """The labels."""
     mask: list[str] = []

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from cdl.data.changes import last_labels
-from cdl.data.dataset import Items, training
+from cdl.data.dataset import Dataset, training
 from cdl.data.walk import walk
 from cdl.errors import ConfigError, Conflict
-from cdl.registry.records import Dataset, Source, short
+from cdl.registry import records
+from cdl.registry.records import Source, short
 from cdl.store import whole
 from cdl.store.tree import Tree
 from cdl.workflow.policy import require_role
@@ -71,7 +72,7 @@ def checkout(workspace: Workspace, identity: str, *, to: Path | None = None, for
     removes them.
     """
     require_role(workspace, ("data_engineer",), COMMAND)
-    record = workspace.registry.record(Dataset, identity)
+    record = workspace.registry.record(records.Dataset, identity)
     vault = workspace.vault(record.name, by="data")
     places = [
         _place(workspace.root, to, source, number, vault.tree(source.raw))
@@ -150,7 +151,7 @@ def export(workspace: Workspace, identity: str, to: Path, *, form: str = "files"
     return len(items)
 
 
-def _rows(items: Items) -> Iterator[dict[str, Any]]:
+def _rows(items: Dataset) -> Iterator[dict[str, Any]]:
     for identity, label, fields in zip(items.ids, items.labels, items.fields, strict=True):
         yield {"id": identity, "label": label, "fields": dict(fields)}
 

@@ -1,19 +1,27 @@
 """Items to work with: the training set for anybody, the test set for holders of the key who evaluate.
 
-    items = training(workspace, dataset_id, labels_id)
-    items.contents[3], items.labels[3]            bytes of an item, its class or None
+    data = cdl.open(".").data["digits"]               or: training(workspace, dataset_id, labels_id)
+    len(data), data.set, data.classes                 1437, 'train', ('0', ..., '9')
+    data.item(3)                                      Item(id, content, fields, label)
+    data.contents[3], data.labels[3]                  bytes of an item, its class or None
+    batch = data.take([3, 5])                         a Dataset of these two
+    batch.views()                                     their bytes without a copy
+    batch.arrays(), batch.targets()                   of npy items: (2, 8, 8) uint8; (2,) int64, -1 without a label
+    DataLoader(data, batch_size=256)                  torch; see `__getitem__`
 
 Masked fields are not there; a masked column of a table is not in the content either.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from blake3 import blake3
 
+from cdl.data import arrays
 from cdl.data import ledger as ledgers
 from cdl.data.labels import decode, resolve
 from cdl.data.process import open_values
@@ -22,44 +30,154 @@ from cdl.data.split import TEST, TRAIN, validating
 from cdl.errors import Corrupt, NotFound
 from cdl.jobs.closure import closure
 from cdl.jobs.environment import Environment
-from cdl.registry.records import Dataset, DatasetHead, Labels
+from cdl.registry import records
+from cdl.registry.records import DatasetHead, Labels
 from cdl.store.seal import Vault
 from cdl.store.tree import Tree
 from cdl.workflow.workspace import Workspace
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+BLOCK = 256  # items that are read at once
+
 
 @dataclass(frozen=True, kw_only=True)
-class Items:
-    """Items of one set, sorted by id; `labels` are classes, None where nobody labeled."""
+class Item:
+    """One item: its id, bytes, fields, and class or None."""
 
-    ids: tuple[str, ...]
-    contents: tuple[bytes, ...]
-    fields: tuple[Mapping[str, Any], ...]
-    labels: tuple[str | None, ...]
-    classes: tuple[str, ...]
+    id: str
+    content: bytes
+    fields: Mapping[str, Any]
+    label: str | None
+
+
+class Dataset:
+    """Items of one set, in order of their ids; contents and fields are read from the store when they are asked for.
+
+    `labels` are classes, None where nobody labeled; `classes` stand in the order of a model's outputs.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        places: "NDArray[np.int64]",
+        *,
+        set: str,  # noqa: A002  as everywhere: train or test
+        labels: Sequence[str | None],
+        classes: Sequence[str] = (),
+        mask: frozenset[str] = frozenset(),
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        """The items at some places of a tree, without the fields of `mask`."""
+        self.set = set
+        self.ids = tuple(tree.names[i] for i in places.tolist()) if ids is None else tuple(ids)
+        self.labels = tuple(labels)
+        self.classes = tuple(classes)
+        self._tree, self._places, self._mask = tree, places, mask
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def take(self, places: Iterable[int]) -> "Items":
-        """The items at some places."""
-        at = list(places)
-        return Items(
-            ids=tuple(self.ids[i] for i in at),
-            contents=tuple(self.contents[i] for i in at),
-            fields=tuple(self.fields[i] for i in at),
-            labels=tuple(self.labels[i] for i in at),
-            classes=self.classes,
+    @property
+    def contents(self) -> Sequence[bytes]:
+        """The bytes of each item, without masked columns where it is a row of a table."""
+        return Reading(self._places, self._contents)
+
+    @property
+    def fields(self) -> Sequence[Mapping[str, Any]]:
+        """What else is known of each item, without masked fields."""
+        return Reading(self._places, self._fields)
+
+    def item(self, place: int) -> Item:
+        """One item. IndexError."""
+        return Item(
+            id=self.ids[place], content=self.contents[place], fields=self.fields[place], label=self.labels[place]
         )
 
-    def labeled(self) -> "Items":
+    def take(self, places: Iterable[int]) -> "Dataset":
+        """The items at some places, in their order, each as often as it is named: a batch. IndexError."""
+        at = [int(place) for place in places]
+        return Dataset(
+            self._tree,
+            self._places[at],
+            set=self.set,
+            labels=[self.labels[i] for i in at],
+            classes=self.classes,
+            mask=self._mask,
+            ids=[self.ids[i] for i in at],
+        )
+
+    def labeled(self) -> "Dataset":
         """Only the items that have a label."""
         return self.take(i for i, label in enumerate(self.labels) if label is not None)
 
+    def views(self) -> list[memoryview]:
+        """The bytes of all items, read-only; without a copy unless columns are masked."""
+        return [memoryview(masked(bytes(v), self._mask)) for v in self._read()] if self._mask else self._read()
 
-def dataset_record(workspace: Workspace, identity: str) -> Dataset:
+    def arrays(self) -> "NDArray[Any]":
+        """Items that are npy arrays of one shape, stacked: (items, ...), with their dtype. ConfigError for others."""
+        found: NDArray[Any] = arrays.stacked(self.views())
+        return found
+
+    def targets(self) -> "NDArray[np.int64]":
+        """The place of each label in `classes`: (items,) int64; -1 where nobody labeled."""
+        at: dict[str | None, int] = {name: i for i, name in enumerate(self.classes)}
+        numpy = import_module("numpy")
+        found: NDArray[np.int64] = numpy.asarray([at.get(label, -1) for label in self.labels], dtype=numpy.int64)
+        return found
+
+    def __getitem__(self, place: int) -> "tuple[NDArray[Any] | bytes, int]":
+        """Input and target for torch's DataLoader: an item that is a npy array as that array, else its bytes; and `targets`."""
+        return self.__getitems__([place])[0]
+
+    def __getitems__(self, places: Sequence[int]) -> "list[tuple[NDArray[Any] | bytes, int]]":
+        """The same for a batch, as torch's DataLoader asks for it. IndexError."""
+        batch = self.take(places)
+        return list(zip(map(arrays.array_or_bytes, batch.views()), batch.targets().tolist(), strict=True))
+
+    def _read(self) -> list[memoryview]:
+        return self._tree.take(self._places.tolist())
+
+    def _contents(self, places: "NDArray[np.int64]") -> list[bytes]:
+        return [masked(bytes(data), self._mask) for data in self._tree.take(places.tolist())]
+
+    def _fields(self, places: "NDArray[np.int64]") -> list[Mapping[str, Any]]:
+        metas = map(self._tree.meta, places.tolist())
+        return [{k: v for k, v in meta.items() if k not in self._mask} for meta in metas]
+
+
+class Reading(Sequence[T]):
+    """A sequence that is read from a tree when it is asked for, a block at a time, and not kept."""
+
+    def __init__(self, places: "NDArray[np.int64]", read: "Callable[[NDArray[np.int64]], list[T]]") -> None:
+        self._places, self._read = places, read
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[T]:
+        for start in range(0, len(self), BLOCK):
+            yield from self._read(self._places[start : start + BLOCK])
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[T]: ...
+
+    def __getitem__(self, at: int | slice) -> T | list[T]:
+        if isinstance(at, slice):
+            return self._read(self._places[at])
+        return self._read(self._places[[at]])[0]
+
+
+def dataset_record(workspace: Workspace, identity: str) -> records.Dataset:
     """A dataset version. NotFound."""
-    return workspace.registry.record(Dataset, identity)
+    return workspace.registry.record(records.Dataset, identity)
 
 
 def labels_record(workspace: Workspace, identity: str) -> Labels:
@@ -69,23 +187,33 @@ def labels_record(workspace: Workspace, identity: str) -> Labels:
 
 def training(
     workspace: Workspace, dataset_id: str, labels_id: str | None, *, mask: frozenset[str] | None = None
-) -> Items:
+) -> Dataset:
     """The training set of a version with the labels of a snapshot, without the fields of `mask` (None: as in force).
 
     Needs no key.
     """
     record = dataset_record(workspace, dataset_id)
-    tree = workspace.store.tree(record.train)
-    order = sorted(range(len(tree)), key=tree.names.__getitem__)
     values, classes = _values(workspace, labels_id, TRAIN, None)
     mask = mask_in_force(workspace, record.name) if mask is None else mask
-    return Items(
-        ids=tuple(tree.names[i] for i in order),
-        contents=tuple(masked(bytes(data), mask) for data in tree.take(order)),
-        fields=tuple({k: v for k, v in tree.meta(i).items() if k not in mask} for i in order),
-        labels=tuple(values.get(tree.names[i]) for i in order),
-        classes=classes,
-    )
+    tree = workspace.store.tree(record.train)
+    return _dataset(tree, sorted(tree.names), TRAIN, values, classes, mask)
+
+
+def _dataset(
+    tree: Tree,
+    names: Sequence[str],
+    set_: str,
+    values: Mapping[str, str],
+    classes: tuple[str, ...],
+    mask: frozenset[str],
+) -> Dataset:
+    """Some items of a tree. NotFound where one of them was erased."""
+    numpy = import_module("numpy")
+    places = numpy.asarray([tree.places[name] for name in names], dtype=numpy.int64)
+    marked = tree.rows.columns.get("erased")
+    if marked is not None:
+        tree.take([int(p) for p in places if marked[p]][:1])
+    return Dataset(tree, places, set=set_, labels=[values.get(n) for n in names], classes=classes, mask=mask, ids=names)
 
 
 def class_counts(workspace: Workspace, dataset_id: str, labels_id: str) -> dict[str, int]:
@@ -96,7 +224,7 @@ def class_counts(workspace: Workspace, dataset_id: str, labels_id: str) -> dict[
     return {name: found[name] for name in classes}
 
 
-def current_items(workspace: Workspace, name: str) -> tuple[str, Items]:
+def current_items(workspace: Workspace, name: str) -> tuple[str, Dataset]:
     """The version of this branch and its training items, with labels where they were released. NotFound."""
     try:
         dataset_id, labels_id = released(workspace, name)
@@ -108,20 +236,13 @@ def current_items(workspace: Workspace, name: str) -> tuple[str, Items]:
         return head.version, training(workspace, head.version, None)
 
 
-def sealed_test(workspace: Workspace, dataset_id: str, labels_id: str, vault: Vault) -> Items:
+def sealed_test(workspace: Workspace, dataset_id: str, labels_id: str, vault: Vault) -> Dataset:
     """The labeled test items of a version, for an evaluation that holds the key."""
     record = dataset_record(workspace, dataset_id)
     tree = vault.tree(record.test)
     values, classes = _values(workspace, labels_id, TEST, vault)
-    mask = mask_in_force(workspace, record.name)
     names = sorted(n for n in tree.names if n in values)
-    return Items(
-        ids=tuple(names),
-        contents=tuple(masked(tree.get(n), mask) for n in names),
-        fields=tuple({k: v for k, v in tree.meta_of(n).items() if k not in mask} for n in names),
-        labels=tuple(values[n] for n in names),
-        classes=classes,
-    )
+    return _dataset(tree, names, TEST, values, classes, mask_in_force(workspace, record.name))
 
 
 def equal_items(workspace: Workspace, trained_on: str, tested_on: str, vault: Vault) -> dict[str, int]:
@@ -147,7 +268,9 @@ def _digests(tree: Tree) -> set[bytes]:
     return {blake3(data).digest() for data in tree.take(places)}
 
 
-def validation_part(workspace: Workspace, dataset: Dataset, items: Items, share: float, commit: str) -> list[bool]:
+def validation_part(
+    workspace: Workspace, dataset: records.Dataset, items: Dataset, share: float, commit: str
+) -> list[bool]:
     """Which training items validate: equal ones together, by the public key, so anyone gets the same parts.
 
     `commit` holds the code of `split.by`.
@@ -202,7 +325,7 @@ def _values(
     return values, tuple(record.values["classes"])
 
 
-def _equal(workspace: Workspace, by: str, items: Items, commit: str) -> list[bytes]:
+def _equal(workspace: Workspace, by: str, items: Dataset, commit: str) -> list[bytes]:
     """What `split.by` gives for each training item."""
     files = workspace.git.files(commit)
     code = closure(files, workspace.git.cat, [by], declared=(), section=by)

@@ -17,8 +17,8 @@ from cdl.config.schema import Config, DataConfig, Step
 from cdl.config.schema import Source as DeclaredSource
 from cdl.data import ledger as ledgers
 from cdl.data.files import Files
-from cdl.data.formats import Listed
 from cdl.data.ledger import ID_BYTES, Ledger
+from cdl.data.listed import Listed
 from cdl.data.looked import Looked
 from cdl.data.process import Rejected
 from cdl.data.split import CODES, TEST, TRAIN

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from cdl.config.requirement import judged, parse_requirement
-from cdl.data import labels
+from cdl.data import labels, validate
 from cdl.data.dataset import labels_record
 from cdl.data.ready import announce
 from cdl.data.submit import merge_offer, offered
@@ -30,17 +30,16 @@ def waiting(workspace: Workspace) -> list[Open]:
 def look(workspace: Workspace, subject: str) -> Sight:
     """What the gate sees: counts of items by set and of rejected ones, held against `require`. NotFound."""
     record = workspace.registry.record(Dataset, subject)
-    found = measures(record)
     config = workspace.config.data.get(record.name)
-    asked = config.require if config else []
+    asked = [parse_requirement(text) for text in config.require] if config else []
+    found = measures(record) | validate.measures(workspace, subject, [r.measure for r in asked])
     return Sight(
-        seen={"test": record.test, "source": offered(workspace, subject)},
-        requirements=judged(map(parse_requirement, asked), found, ""),
+        seen={"test": record.test, "source": offered(workspace, subject)}, requirements=judged(asked, found, "")
     )
 
 
 def measures(record: Dataset) -> dict[str, float]:
-    """What `require` may name: items, train, test, rejected, set_aside."""
+    """What `require` may name of a record: items, train, test, rejected, set_aside."""
     return {
         "items": sum(record.items.values()),
         "train": record.items["train"],

@@ -6,7 +6,7 @@ Equal sources, code, key and parent give the equal record, on any machine; nothi
 from collections import Counter
 from contextlib import ExitStack
 
-from cdl.data import looked, pending
+from cdl.data import looked, pending, validate
 from cdl.data.code import source_snapshot, tell_left_out
 from cdl.data.collect import as_seen, collect, look, seen, split
 from cdl.data.dataset import field_names
@@ -59,6 +59,8 @@ def _made(workspace: Workspace, name: str, answers: str | None, held: ExitStack)
             workspace.git.set_ref(DATA_REFS + identity, taken.commit)
         looked.write(workspace, draft.vault, record, seen(draft), draft.began)
     pending.note(workspace, name, taken.tree, [files.seen for files in draft.files if files.seen is not None])
+    if validate.asked(draft.config):
+        validate.tell(workspace, identity, draft.vault)
     return identity
 
 

@@ -125,7 +125,7 @@ def _entries(folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def _check_link(folder: Path, path: Path, where: str) -> None:
-    target = path.resolve()
+    target = Path(os.path.realpath(path))  # which a link to itself does not stop
     if not target.is_relative_to(folder.resolve()):
         raise ConfigError("a symbolic link leads out of the source", where=where, remedy="remove the link")
     if target.is_dir():

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdl import document
-from cdl.data.dataset import Items, dataset_record, equal_items, sealed_test
+from cdl.data.dataset import Dataset, dataset_record, equal_items, sealed_test
 from cdl.errors import JobFailed, Refused
 from cdl.jobs.closure import closure
 from cdl.jobs.environment import environment
@@ -163,7 +163,7 @@ def _judge(workspace: Workspace, model_id: str, model: Model, on: Target) -> dic
 def _cases(
     workspace: Workspace,
     model: Model,
-    items: Items,
+    items: Dataset,
     truth: NDArray[np.int64],
     predictor: Predictor,
     values: NDArray[np.float64],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from cdl.data.dataset import Items, dataset_record, training, validation_part
+from cdl.data.dataset import Dataset, dataset_record, training, validation_part
 from cdl.errors import ConfigError
 from cdl.jobs.closure import closure
 from cdl.jobs.job import Job
@@ -57,7 +57,7 @@ class Prepared:
     differs: Mapping[str, str] | None = None
 
 
-def parts(workspace: Workspace, code: ModelCode, data: Learned) -> tuple[Items, Items]:
+def parts(workspace: Workspace, code: ModelCode, data: Learned) -> tuple[Dataset, Dataset]:
     """The labeled training items, split into training and validation part by the public key."""
     items = training(workspace, data.dataset, data.labels, mask=data.mask).labeled()
     if not len(items):
@@ -134,13 +134,13 @@ def prepare(workspace: Workspace, code: ModelCode, data: Learned) -> Prepared:
     return Prepared(arrays=arrays, transformation=record, counts=counts, classes=first.classes, differs=done.differs)
 
 
-def _places(items: Items) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def _places(items: Dataset) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
     """The place of each label in the classes."""
     at = {name: i for i, name in enumerate(items.classes)}
     return np.asarray([at[label] for label in items.labels if label is not None], dtype=np.int64)
 
 
-def _stacked(items: Items) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+def _stacked(items: Dataset) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
     found = [array(c) for c in items.contents]
     if len({a.shape for a in found}) != 1:
         raise ConfigError(

@@ -4,34 +4,34 @@ Nothing sealed is opened: of test items, rejected ones and their labels only the
 fields are not there.
 """
 
-import io
 import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from cdl.data.dataset import Items, current_items, dataset_record, labels_record, training
+from cdl.data.dataset import Dataset, current_items, dataset_record, labels_record, training
 from cdl.data.gate import look
 from cdl.errors import NotFound
 from cdl.pages.changes import dataset_changes, rejected
+from cdl.pages.checks import checks
 from cdl.pages.decisions import history, made_on, open_decisions, requirements, say_waiting
+from cdl.pages.shown import brief, brief_text, picture
 from cdl.pages.written import REPORTS, dataset_name, made_line, model_name
+from cdl.registry import records
 from cdl.registry.names import Thing, numbers
-from cdl.registry.records import Dataset, Labels, Model, Source, short
+from cdl.registry.records import Labels, Model, Source, short
 from cdl.report import chart
 from cdl.report.page import Cell, Code, Figure, Link, Page, Section, several
 from cdl.report.write import write
 from cdl.workflow.workspace import Workspace
 
 SHOWN = 24  # examples on the page
-LONGEST_TEXT = 160  # characters of an example
 COLUMNS = 10  # of a table's rows among the examples
 FIELDS = 24  # of which there is a chart
 FREQUENT = 12  # values of a field in its chart
-PIXELS = 112  # of the longer side of a picture, twice what is shown
+MOST_READ = 20_000  # items whose fields are charted
 
 
 def analyze(workspace: Workspace, name: str) -> Path:
@@ -71,7 +71,7 @@ def labels_of(workspace: Workspace, name: str, dataset_id: str) -> str | None:
     return max(found)[1] if found else None
 
 
-def _overview(workspace: Workspace, page: Page, record: Dataset, labels_id: str | None) -> None:
+def _overview(workspace: Workspace, page: Page, record: records.Dataset, labels_id: str | None) -> None:
     section = page.section("At a glance")
     config = workspace.config.data.get(record.name)
     labels = labels_record(workspace, labels_id) if labels_id else None
@@ -96,7 +96,7 @@ def _overview(workspace: Workspace, page: Page, record: Dataset, labels_id: str 
     )
 
 
-def _pipeline(workspace: Workspace, page: Page, record: Dataset) -> None:
+def _pipeline(workspace: Workspace, page: Page, record: records.Dataset) -> None:
     """Where items come from, what each step left, and what was rejected."""
     section = page.section("Where it comes from")
     section.table(["source", "", "set"], [_source(s) for s in record.sources])
@@ -118,7 +118,7 @@ def _source(source: Source) -> list[Cell]:
     return [Code(source.path or ""), "path", source.set or "by the split"]
 
 
-def _parent(workspace: Workspace, page: Page, dataset_id: str, record: Dataset, labels_id: str | None) -> None:
+def _parent(workspace: Workspace, page: Page, dataset_id: str, record: records.Dataset, labels_id: str | None) -> None:
     if record.parent is None:
         return
     try:
@@ -130,30 +130,33 @@ def _parent(workspace: Workspace, page: Page, dataset_id: str, record: Dataset, 
 
 
 def _content(workspace: Workspace, page: Page, dataset_id: str, labels_id: str | None) -> None:
-    """The training set: classes, sizes, fields, examples."""
+    """The training set: classes, sizes, fields, examples, and what is wrong with it."""
     section = page.section("Training set")
     try:
         items = training(workspace, dataset_id, labels_id)
+        some = items.take(range(0, len(items), 1 + len(items) // MOST_READ))
+        rows = _columns(some)
+        counts = Counter(label for label in items.labels if label is not None)
+        constant, charts = _fields(rows)
+        section.figures(
+            chart.bars("items of each class", {c: counts[c] for c in items.classes}, what="training items")
+            if items.classes
+            else None,
+            chart.histogram("size of an item", [float(len(v)) for v in some.views()], unit="bytes"),
+            *charts,
+        )
+        if len(some) < len(items):
+            section.text(f"Sizes and fields are those of {len(some):,} of them, evenly taken.")
+        for text in constant:
+            section.text(text)
+        if len(items):
+            _examples(page.section("Examples"), some, rows)
+        checks(workspace, page, dataset_id, items)
     except NotFound:
         section.text("The items of this version are not in this clone: cdl sync brings them.")
-        return
-    counts = Counter(label for label in items.labels if label is not None)
-    rows = _columns(items)
-    constant, charts = _fields(rows)
-    section.figures(
-        chart.bars("items of each class", {c: counts[c] for c in items.classes}, what="training items")
-        if items.classes
-        else None,
-        chart.histogram("size of an item", [float(len(c)) for c in items.contents], unit="bytes"),
-        *charts,
-    )
-    for text in constant:
-        section.text(text)
-    if len(items):
-        _examples(page.section("Examples"), items, rows)
 
 
-def _columns(items: Items) -> list[Mapping[str, Any]]:
+def _columns(items: Dataset) -> list[Mapping[str, Any]]:
     """The fields of each item; where all items are rows of a table, their columns too, numbers as numbers."""
     found: list[Mapping[str, Any]] = []
     for content, fields in zip(items.contents, items.fields, strict=True):
@@ -196,49 +199,21 @@ def _fields(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Figure]]
     return constant, charts
 
 
-def _examples(section: Section, items: Items, rows: Sequence[Mapping[str, Any]]) -> None:
+def _examples(section: Section, items: Dataset, rows: Sequence[Mapping[str, Any]]) -> None:
     step = max(1, len(items) // SHOWN)
     places = range(0, len(items), step)[:SHOWN]
     shown = [(items.labels[i] or "?", items.contents[i]) for i in places]
-    pictures = [(label, png) for label, content in shown if (png := _picture(content)) is not None]
+    pictures = [(label, png) for label, content in shown if (png := picture(content)) is not None]
     if pictures:
         section.pictures(pictures)
         return
     names = list(rows[0])[:COLUMNS]
     if items.contents[0].startswith(b"{") and names:
         section.table(
-            ["label", *names], [[items.labels[i] or "?", *(_brief(rows[i].get(n)) for n in names)] for i in places]
+            ["label", *names], [[items.labels[i] or "?", *(brief(rows[i].get(n)) for n in names)] for i in places]
         )
         return
-    section.table(["label", "content"], [[label, _text(content)] for label, content in shown])
-
-
-def _brief(value: Any) -> Cell:
-    return value if isinstance(value, int | float) or value is None else _text(str(value).encode())
-
-
-def _picture(content: bytes) -> bytes | None:
-    """An item as PNG, where it is an image or a small array of two axes."""
-    images = import_module("PIL.Image")
-    try:
-        if content.startswith(b"\x93NUMPY"):
-            values = import_module("numpy").load(io.BytesIO(content), allow_pickle=False)
-            image = images.fromarray(values) if values.ndim == 2 and values.dtype == "uint8" else None
-        else:
-            image = images.open(io.BytesIO(content), formats=["PNG", "JPEG", "GIF", "BMP"])
-        if image is None:
-            return None
-        image.thumbnail((PIXELS, PIXELS))
-        buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "PNG")
-    except (OSError, ValueError, SyntaxError, images.DecompressionBombError):
-        return None
-    return buffer.getvalue()
-
-
-def _text(content: bytes) -> str:
-    text = " ".join(content.decode("utf-8", "replace").split())
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+    section.table(["label", "content"], [[label, brief_text(content)] for label, content in shown])
 
 
 def _uses(workspace: Workspace, page: Page, dataset_id: str) -> None:

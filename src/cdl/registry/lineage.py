@@ -174,7 +174,7 @@ def _item(registry: Registry, store: Store, prefix: str) -> str:
         return identity
     raise NotFound(
         f"no training item {prefix} in any dataset version whose tree is here",
-        remedy="an item's id stands in cdl.open('.').data[NAME].items().ids",
+        remedy="an item's id stands in cdl.open('.').data[NAME].ids",
     )
 
 

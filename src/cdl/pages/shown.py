@@ -1,0 +1,40 @@
+"""How an item stands on a page: as a small picture, or as the beginning of its text."""
+
+import io
+from importlib import import_module
+from typing import Any
+
+from cdl.report.page import Cell
+
+LONGEST_TEXT = 160  # characters of an example
+PIXELS = 112  # of the longer side of a picture, twice what is shown
+
+
+def brief(value: Any) -> Cell:
+    """A value of a column."""
+    return value if isinstance(value, int | float) or value is None else brief_text(str(value).encode())
+
+
+def picture(content: bytes) -> bytes | None:
+    """An item as PNG, where it is an image or a small array of two axes."""
+    images = import_module("PIL.Image")
+    try:
+        if content.startswith(b"\x93NUMPY"):
+            values = import_module("numpy").load(io.BytesIO(content), allow_pickle=False)
+            image = images.fromarray(values) if values.ndim == 2 and values.dtype == "uint8" else None
+        else:
+            image = images.open(io.BytesIO(content), formats=["PNG", "JPEG", "GIF", "BMP"])
+        if image is None:
+            return None
+        image.thumbnail((PIXELS, PIXELS))
+        buffer = io.BytesIO()
+        image.convert("RGB").save(buffer, "PNG")
+    except (OSError, ValueError, SyntaxError, images.DecompressionBombError):
+        return None
+    return buffer.getvalue()
+
+
+def brief_text(content: bytes) -> str:
+    """An item as text, cut short."""
+    text = " ".join(content.decode("utf-8", "replace").split())
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
