@@ -267,7 +267,7 @@ def test_files_with_the_same_bytes_go_too_and_are_left_out_next_time(
 
 @pytest.mark.parametrize("which", ["one", "other"])
 def test_chunks_that_another_item_needs_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
-    monkeypatch.setattr("cdl.store.builder.CHUNKED_BYTES", 2_000_000)
+    monkeypatch.setattr("cdl.store.chunk.CHUNKED_BYTES", 2_000_000)
     yaml = FILES.replace('{files: "*.json"}', '{files: "*.bin"}').replace(
         ", origin: {csv: {path: sides.csv, item: item, label: side}}", ""
     )

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from blake3 import blake3
 
-from cdl.store import builder as builders
 from cdl.store.builder import Builder
 from cdl.store.store import Store
 from cdl.store.tree import content_of, open_tree
@@ -91,7 +90,7 @@ class Reader:
 
 
 def test_another_reader_reads_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builders, "CHUNKED_BYTES", 4_000_000)
+    monkeypatch.setattr("cdl.store.chunk.CHUNKED_BYTES", 4_000_000)
     store, numbers = Store(tmp_path), random.Random(5)
     model: dict[str, tuple[bytes, dict[str, Any]]] = {
         f"{n:05d}/é": (numbers.randbytes(n % 700), {"n": n, "è": None} if n % 3 else {}) for n in range(2_500)

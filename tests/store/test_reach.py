@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cdl import document
 from cdl.journal import batch
-from cdl.store import builder, reach
+from cdl.store import reach
 from cdl.store.seal import Vault
 from cdl.store.store import Store, digest
 from cdl.store.table import Table
@@ -44,7 +44,7 @@ def test_content_is_not_looked_into(tmp_path: Path) -> None:
 
 
 def test_a_content_in_chunks_is_found_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builder, "CHUNKED_BYTES", 3_000_000)
+    monkeypatch.setattr("cdl.store.chunk.CHUNKED_BYTES", 3_000_000)
     store = Store(tmp_path)
     loose = store.put(b"nobody names it")
     tree = store.put_tree({"large": random.Random(1).randbytes(9_000_000), "small": b"x"})

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdl.errors import Corrupt, NotFound
-from cdl.store import builder as builders
 from cdl.store import chunk, table
 from cdl.store.builder import Builder
 from cdl.store.seal import Vault
@@ -136,7 +135,7 @@ def test_what_another_tree_has_is_not_stored_again(tmp_path: Path) -> None:
 
 
 def test_a_large_content_is_cut_where_its_bytes_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builders, "CHUNKED_BYTES", 5_000_000)
+    monkeypatch.setattr("cdl.store.chunk.CHUNKED_BYTES", 5_000_000)
     for box in boxes(tmp_path):
         store = Store(tmp_path)
         data = bytearray(random.Random(3).randbytes(30_000_000))

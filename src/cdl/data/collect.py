@@ -20,6 +20,7 @@ from cdl.data.columns import Column, as_bytes, column
 from cdl.data.draft import Draft, Fresh, closure_of, item_id
 from cdl.data.files import Files
 from cdl.data.formats import read_items, unfit
+from cdl.data.item import content_digest
 from cdl.data.ledger import EQUAL_BYTES, ID_BYTES, ITEM
 from cdl.data.process import Content, Rejected, equal_values
 from cdl.data.sources import check_names, fetched
@@ -28,6 +29,7 @@ from cdl.data.walk import Sight
 from cdl.errors import ConfigError, Refused
 from cdl.jobs.closure import Closure
 from cdl.registry.records import Split
+from cdl.store import chunk
 from cdl.store.erased import ITEMS, read_item
 
 COLLECT = "collect"  # the stage that rejects files which are no items
@@ -187,10 +189,13 @@ def _listed(draft: Draft, place: int, files: Files, there: dict[str, int], gathe
             continue
         large = files.large(name) if of_items else None
         identity = item_id(vault, number, name)
-        digest = vault.digest(listed.content(at)) if large is None else vault.digest_of(large)
+        cuts = chunk.cuts(large.windows()) if large is not None else None
+        digest = content_digest(vault, listed.content(at) if cuts is None else b"", cuts)
         if identity in erased.ids or digest in erased.digests:
             lost.append(name)
             continue
+        if cuts is not None:
+            draft.cuts[place, name] = cuts
         gathered.ids += bytes.fromhex(identity)
         gathered.digests += bytes.fromhex(digest)
         gathered.places.append(place)
@@ -212,7 +217,7 @@ def _set_unfit_aside(draft: Draft, place: int, files: Files, erased: _Erased, lo
     number = draft.numbers[place]
     for name, reason in unfit(files, draft.config.items).items():
         identity, data = item_id(draft.vault, number, name), files[name]
-        if identity in erased.ids or draft.vault.digest(data) in erased.digests:
+        if identity in erased.ids or content_digest(draft.vault, data) in erased.digests:
             lost.append(name)
             continue
         draft.unfit.append((identity, number, name))

@@ -25,7 +25,8 @@ from cdl.data.split import CODES, TEST, TRAIN
 from cdl.jobs.closure import Closure, closure
 from cdl.jobs.environment import Environment, environment
 from cdl.registry.records import Dataset, Source, Split, Stage
-from cdl.store.chunk import Windows
+from cdl.store import chunk
+from cdl.store.builder import Builder
 from cdl.store.seal import Vault
 from cdl.store.table import Box
 from cdl.store.tree import Tree
@@ -79,6 +80,7 @@ class Draft:
     listed: list[Listed | None] = field(default_factory=list)
     same: list[set[str]] = field(default_factory=list)
     left_out: dict[int, set[str]] = field(default_factory=dict)
+    cuts: dict[tuple[int, str], chunk.Cuts] = field(default_factory=dict)  # of large files, by source and name
     fresh: Fresh | None = None
     gone: Any = None
     unfit: list[tuple[str, int, str]] = field(default_factory=list)
@@ -109,12 +111,23 @@ class Draft:
         """The content of an item that is looked at."""
         return self._listed(row).content(self.fresh.at[row] if self.fresh else 0)
 
-    def large(self, row: int) -> Windows | None:
-        """Its content in pieces, where it is a large file."""
+    def add(self, builder: Builder, name: str, place: int, file: str) -> None:
+        """Adds a file of a source to a tree."""
+        large = self.files[place].large(file)
+        if large is None:
+            builder.add(name, self.files[place][file])
+        else:
+            builder.add_large(name, self.cuts.get((place, file)) or chunk.cuts(large.windows()), large.read)
+
+    def add_item(self, builder: Builder, name: str, row: int, *, once: bool) -> None:
+        """Adds an item that is looked at to a tree. `once`: no other has its content."""
         assert self.fresh is not None
-        if self.config.items.files is None:
-            return None
-        return self.files[self.fresh.places[row]].large(self._listed(row).names[self.fresh.at[row]])
+        place = self.fresh.places[row]
+        file = self._listed(row).names[self.fresh.at[row]]
+        if (place, file) in self.cuts:
+            self.add(builder, name, place, file)
+        else:
+            builder.add(name, self.content(row), self.fields(row), once=once)
 
     def fields(self, row: int) -> Mapping[str, Any]:
         """Its fields."""

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from cdl.data.walk import Seen, Sight, told_by
 from cdl.errors import ConfigError
-from cdl.store.chunk import Windows
+from cdl.store import chunk
 from cdl.store.tree import Tree
 
 KEPT_BYTES = 64_000_000  # of contents that were read once and will be read again
-LARGE_BYTES = 64_000_000  # a file of so many is read in pieces
 WINDOW_BYTES = 8_000_000  # of one piece
 OVERHEAD = 200  # bytes that keeping one takes beside it
 
@@ -26,8 +25,8 @@ class Files(Mapping[str, bytes]):
     seen: Sight | None = None
     in_place = False
 
-    def large(self, name: str) -> Windows | None:
-        """A large file in pieces, each of which is gone once the next one came; None for one that is read at once."""
+    def large(self, name: str) -> "Large | None":
+        """A file that is read in pieces; None for one that is read at once."""
         return None
 
 
@@ -64,10 +63,10 @@ class Folder(Files):
     def __contains__(self, name: object) -> bool:
         return self._found(name) is not None
 
-    def large(self, name: str) -> Windows | None:
-        """A large file in pieces."""
-        place = self._place(name)
-        return self._windows(name, place) if self.seen[place].size >= LARGE_BYTES else None
+    def large(self, name: str) -> "Large | None":
+        """A file that is read in pieces."""
+        seen = self.seen[self._place(name)]
+        return Large(self, seen) if seen.size >= chunk.CHUNKED_BYTES else None
 
     def _found(self, name: object) -> int | None:
         """Where a file stands among those that were seen."""
@@ -84,30 +83,18 @@ class Folder(Files):
     def _read(self, name: str, place: int) -> bytes:
         """The bytes of a file. ConfigError where it may not be read, or is another one than was seen."""
         seen = self.seen[place]
-        with self._opened(name, seen) as handle:
+        with self.opened(seen) as handle:
             data = _all(handle, seen.size)
             if len(data) != seen.size:
-                raise self._changed(name)
+                raise self.changed(seen)
         return data
 
-    def _windows(self, name: str, place: int) -> Iterator[memoryview]:
-        seen, left, buffer = self.seen[place], self.seen[place].size, bytearray(WINDOW_BYTES)
-        view = memoryview(buffer)
-        with self._opened(name, seen) as handle:
-            while count := os.readv(handle, [buffer]):
-                left -= count
-                if left < 0:
-                    break
-                yield view[:count]
-            if left:
-                raise self._changed(name)
-
     @contextmanager
-    def _opened(self, name: str, seen: Seen) -> Iterator[int]:
+    def opened(self, seen: Seen) -> Iterator[int]:
         """A file that is opened to be read, and afterwards is still the one that was seen."""
-        where = f"{self._shown}/{name}"
+        where = f"{self._shown}/{seen.name}"
         try:
-            handle = os.open(f"{self._root}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            handle = os.open(f"{self._root}/{seen.name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except PermissionError as error:
             raise ConfigError("it may not be read", where=where, remedy="chmod u+r, or leave it out") from error
         except FileNotFoundError as error:
@@ -115,13 +102,39 @@ class Folder(Files):
         try:
             yield handle
             if told_by(os.fstat(handle)) != seen[1:]:
-                raise self._changed(name)
+                raise self.changed(seen)
         finally:
             os.close(handle)
 
-    def _changed(self, name: str) -> ConfigError:
+    def changed(self, seen: Seen) -> ConfigError:
+        """That a file is not as it was seen any more."""
         what = "it changed while the source was read"
-        return ConfigError(what, where=f"{self._shown}/{name}", remedy="the command again")
+        return ConfigError(what, where=f"{self._shown}/{seen.name}", remedy="the command again")
+
+
+class Large:
+    """A file that is too large to be held in memory."""
+
+    def __init__(self, folder: Folder, seen: Seen) -> None:
+        self._folder = folder
+        self._seen = seen
+
+    def windows(self) -> Iterator[memoryview]:
+        """What it holds in pieces, each of which is gone once the next one came. ConfigError as for any file."""
+        left, buffer = self._seen.size, bytearray(WINDOW_BYTES)
+        view = memoryview(buffer)
+        with self._folder.opened(self._seen) as handle:
+            while (count := os.readv(handle, [buffer])) and left >= 0:
+                left -= count
+                yield view[:count]
+            if left:
+                raise self._folder.changed(self._seen)
+
+    def read(self, at: int, size: int) -> bytes:
+        """So many bytes, from a place on."""
+        with self._folder.opened(self._seen) as handle:
+            data = os.pread(handle, size, at)
+        return data
 
 
 def _all(handle: int, size: int) -> bytes:

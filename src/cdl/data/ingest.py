@@ -33,11 +33,7 @@ def ingest(draft: Draft) -> None:
         if draft.looked is not None and before is not None:
             builder.stay([place for place, name in enumerate(before.names) if name not in went])
         for row, identity in draft.fresh_of(side):
-            large = draft.large(row)
-            if large is not None:
-                builder.add_large(identity, large, draft.fields(row))
-            else:
-                builder.add(identity, draft.content(row), draft.fields(row), once=not repeated[row])
+            draft.add_item(builder, identity, row, once=not repeated[row])
         made[side] = builder.finish()
     note(draft, INGEST, made, None)
     if not draft.sources:
@@ -105,11 +101,7 @@ def _files(draft: Draft, place: int, builder: Builder, follows: Tree | None) -> 
             builder.keep(*item)
             item = next(items, None)
         elif name not in same and name not in left_out:
-            large = draft.files[place].large(name)
-            if large is not None:
-                builder.add_large(name, large)
-            else:
-                builder.add(name, draft.files[place][name])
+            draft.add(builder, name, place, name)
     return builder.finish()
 
 

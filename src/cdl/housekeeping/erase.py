@@ -17,6 +17,7 @@ from blake3 import blake3
 from cdl.config.schema import Items
 from cdl.data import ledger as ledgers
 from cdl.data.formats import read_items
+from cdl.data.item import content_digest
 from cdl.errors import CdlError, Conflict, NotFound
 from cdl.housekeeping.gc import collect
 from cdl.registry.records import Dataset, Labels, Model, Package
@@ -98,7 +99,7 @@ def plan(workspace: Workspace, dataset: str, what: str, *, because: str | None =
     _plan_sealed(trees, contents, made, also)
     _plan_ledgers(workspace, versions, made)
     vault = _vault(workspace, dataset, next(iter(versions.values())).data_key)
-    made.digests = sorted(vault.digest(c) for c in contents.values())
+    made.digests = sorted(content_digest(vault, c) for c in contents.values())
     made.also = sorted(also - {item})
     _plan_affected(workspace, every, made)
     before = workspace.store.claimed(f"{ITEMS}{dataset}/{item}")

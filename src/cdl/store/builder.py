@@ -22,7 +22,6 @@ from cdl.store import chunk
 from cdl.store.table import PACK, Box, Rows, grow, joined
 from cdl.store.tree import CHUNKED, EMPTY, HASH_BYTES, Tree, check_name, told
 
-CHUNKED_BYTES = 64_000_000  # one of so many is cut into chunks
 UNNAMED = ""  # the open pack, until it is full
 Place = tuple[int, int]  # slot of an object, first byte in it
 
@@ -74,8 +73,9 @@ class Builder:
 
     def add(self, name: str, data: bytes | memoryview, meta: Mapping[str, Any] = EMPTY, *, once: bool = False) -> None:
         """Adds a name with its content. `once`: no other name has it, so there is no need to remember it."""
-        if len(data) >= CHUNKED_BYTES:
-            self.add_large(name, [memoryview(data)], meta)
+        if len(data) >= chunk.CHUNKED_BYTES:
+            view = memoryview(data)
+            self.add_large(name, chunk.cuts([view]), lambda at, size: view[at : at + size], meta)
             return
         found = blake3(data).digest()
         row = self._stored.get(found)
@@ -89,13 +89,13 @@ class Builder:
             self._metas[len(self._names)] = meta
         self._row(name, found, len(data), place)
 
-    def add_large(self, name: str, windows: chunk.Windows, meta: Mapping[str, Any] = EMPTY) -> None:
-        """Adds a name with a content that comes in pieces and is cut into chunks: those that are there are not stored again."""
-        table, hash_, size = chunk.store(self._box, windows)
+    def add_large(self, name: str, cuts: chunk.Cuts, read: chunk.Read, meta: Mapping[str, Any] = EMPTY) -> None:
+        """Adds a name with a content that was cut into chunks; `read` gives those of them that are not there yet."""
+        table = chunk.store(self._box, cuts, read)
         self._tables.add(table)
         if meta:
             self._metas[len(self._names)] = meta
-        self._row(name, hash_, size, (self._slot(table), CHUNKED))
+        self._row(name, cuts.hash, sum(cuts.sizes), (self._slot(table), CHUNKED))
 
     def keep(self, name: str, tree: Tree, place: int) -> None:
         """Adds a name with the content that a tree has at a place, where it lies. The tree is `known`, and its maker trusted."""

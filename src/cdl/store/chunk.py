@@ -7,12 +7,14 @@ Systems", 2020).
 """
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from blake3 import blake3
 
+from cdl.errors import Corrupt
 from cdl.store.table import PACK, Box, Rows, Table, bounded, write
 
 CONTEXT = b"cdl-chunks-1"
@@ -20,15 +22,34 @@ SMALLEST, AVERAGE, LARGEST = 256 * 1024, 512 * 1024, 2 * 1024 * 1024  # bytes of
 NORMALIZED = 3  # how far cut points are pulled towards the average
 ENDS = 0  # a page of chunks ends with one whose hash begins with this byte
 HASH_BYTES = 32
+CHUNKED_BYTES = 64_000_000  # a content of so many is cut into chunks
 Windows = Iterable[memoryview]  # a content in pieces, each of which may be gone once the next one came
+Read = Callable[[int, int], bytes | memoryview]  # so many bytes of a content, from a place on
 
 
-def hashed(windows: Windows) -> bytes:
-    """The hash (32 bytes) of a content as a chunked one; stores nothing."""
-    total = blake3(CONTEXT)
+@dataclass(frozen=True)
+class Cuts:
+    """Where a content is cut: the hashes (32 bytes each) and sizes (bytes) of its chunks, in order."""
+
+    hashes: bytes | bytearray
+    sizes: Sequence[int]
+
+    @property
+    def hash(self) -> bytes:
+        """The content's own hash."""
+        total = blake3(CONTEXT)
+        for place, size in enumerate(self.sizes):
+            total.update(self.hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES] + size.to_bytes(8, "little"))
+        return total.digest()
+
+
+def cuts(windows: Windows) -> Cuts:
+    """Where a content is cut. Stores nothing."""
+    hashes, sizes = bytearray(), array("Q")
     for part in cut(windows):
-        total.update(blake3(part).digest() + len(part).to_bytes(8, "little"))
-    return total.digest()
+        hashes += blake3(part).digest()
+        sizes.append(len(part))
+    return Cuts(hashes, sizes)
 
 
 def cut(windows: Windows) -> Iterator[memoryview]:
@@ -51,24 +72,32 @@ def cut(windows: Windows) -> Iterator[memoryview]:
             yield memoryview(left)[found.offset : found.offset + found.length]
 
 
-def store(box: Box, windows: Windows) -> tuple[str, bytes, int]:
-    """Stores a content in chunks: the name of the table of these, its hash and its size."""
+def store(box: Box, found: Cuts, read_: Read) -> str:
+    """Stores a content in chunks, of which those that are there are not read; the name of the table of these.
+
+    Corrupt where it is not what was cut.
+    """
     numpy = import_module("numpy")
-    total, hashes, sizes, needs, packs = blake3(CONTEXT), bytearray(), array("Q"), dict[str, int](), array("Q")
-    for part in cut(windows):
-        hash_ = blake3(part).digest()
-        packs.append(needs.setdefault(box.keep(part, hash_), len(needs)))
-        total.update(hash_ + len(part).to_bytes(8, "little"))
-        hashes += hash_
-        sizes.append(len(part))
+    needs, packs, at = dict[str, int](), array("Q"), 0
+    for place, size in enumerate(found.sizes):
+        hash_ = bytes(found.hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES])
+        name = box.known(hash_) or box.keep(_checked(read_(at, size), hash_), hash_)
+        packs.append(needs.setdefault(name, len(needs)))
+        at += size
     columns: dict[str, Any] = {
-        "hash": numpy.frombuffer(bytes(hashes), dtype="|u1").reshape(-1, HASH_BYTES),
-        "size": numpy.array(sizes, dtype="<u8"),
+        "hash": numpy.frombuffer(bytes(found.hashes), dtype="|u1").reshape(-1, HASH_BYTES),
+        "size": numpy.array(found.sizes, dtype="<u8"),
         PACK: numpy.array(packs, dtype="<u4"),
         "at": numpy.zeros(len(packs), dtype="<u8"),
     }
-    pages = bounded(Rows(columns, tuple(needs)), lambda place: hashes[place * HASH_BYTES] == ENDS)
-    return write(box, list(pages)), total.digest(), sum(sizes)
+    pages = bounded(Rows(columns, tuple(needs)), lambda place: found.hashes[place * HASH_BYTES] == ENDS)
+    return write(box, list(pages))
+
+
+def _checked(data: bytes | memoryview, hash_: bytes) -> bytes | memoryview:
+    if blake3(data).digest() != hash_:
+        raise Corrupt("a content changed while it was stored", remedy="the command again")
+    return data
 
 
 def read(box: Box, table: str) -> memoryview:

@@ -8,7 +8,7 @@ digest of the whole; no name, label, size or plain hash. Items lie in packs, so 
 and moving sealed objects needs no key.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -54,13 +54,6 @@ class Vault:
     def digest(self, data: bytes | bytearray) -> str:
         """A keyed digest (64 hex digits): equal bytes are recognised by holders of the key only."""
         return blake3(data, key=self._identity).hexdigest()
-
-    def digest_of(self, windows: Iterable[memoryview]) -> str:
-        """The same of bytes that come in pieces."""
-        total = blake3(key=self._identity)
-        for window in windows:
-            total.update(window)
-        return total.hexdigest()
 
     def put(self, data: bytes) -> str:
         """Seals bytes; equal bytes under the same key give the equal name. Unavailable without that key."""
@@ -125,6 +118,10 @@ class Vault:
     def keep(self, data: bytes | memoryview, hash_: bytes | None = None) -> str:
         """Seals bytes; the name."""
         return self.put(bytes(data))
+
+    def known(self, hash_: bytes) -> str | None:
+        """Nothing: a sealed object has another name than what is in it."""
+        return None
 
     def keep_root(self, data: bytes) -> str:
         """Stores a root as it is."""

@@ -199,6 +199,11 @@ class Store:
         """Stores bytes; their name. They are not hashed again where `hash_` is known."""
         return self.put(data, name=hash_.hex() if hash_ is not None else None)
 
+    def known(self, hash_: bytes) -> str | None:
+        """The name of the object with that hash, made young."""
+        name = hash_.hex()
+        return name if self.freshen(name) else None
+
     def keep_root(self, data: bytes) -> str:
         """Stores a root."""
         return self.put(data)

@@ -49,6 +49,9 @@ class Box(Protocol):
     def keep(self, data: bytes | memoryview, hash_: bytes | None = None) -> str:
         """Stores bytes; the name of the object, which equal bytes share. `hash_` is their blake3 where it is known already."""
 
+    def known(self, hash_: bytes) -> str | None:
+        """The name of the object of bytes with that blake3, made young; None where none is, or names tell nothing."""
+
     def keep_root(self, data: bytes) -> str:
         """Stores a root, which anybody may read; its name."""
 
