@@ -95,6 +95,8 @@ def test_gate_labels_key_and_disk(toy: Toy) -> None:
     assert not status(toy)["pipeline"]  # what decides is as it is in force
     toy.write("cdl.yaml", FILES.replace("require:", "steps: [{same: {run: [cat]}}]\n    require:") + ROLES)
     assert status(toy)["pipeline"] and "code of its steps changed" in toy.cdl(DATA, "data", "status")
+    toy.write("cdl.yaml", FILES.replace("require:", "steps: [{same: {run: 'no.where:f'}}]\n    require:") + ROLES)
+    assert "no module 'no.where'" in status(toy)["trouble"] and "no.where" in toy.cdl(DATA, "data", "status")
     (toy.root.parent / "keyring").unlink()
     assert not status(toy)["key"] and "not held" in toy.cdl(DATA, "data", "status")
 

@@ -56,6 +56,7 @@ def _source(found: Standing) -> list[str]:
         lines = [] if differing.unknown else lines
     if found.pipeline:
         lines.append("its section of cdl.yaml or the code of its steps changed since")
+    lines += found.trouble.splitlines() if found.trouble else []
     lines += [f"{what}: not looked at, {why}" for what, why in differing.unknown.items()]
     if differing.count or found.pipeline:
         lines.append("next: cdl data run")

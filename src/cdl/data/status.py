@@ -7,6 +7,7 @@ from cdl.data import pending
 from cdl.data.gate import measures
 from cdl.data.ready import ready
 from cdl.data.seen import Differing, compare
+from cdl.errors import ConfigError
 from cdl.registry.records import Dataset, DatasetHead, Labels, LabelsHead
 from cdl.store import reach
 from cdl.store.store import SEALED
@@ -18,9 +19,9 @@ from cdl.workflow.workspace import Workspace
 class Standing:
     """A dataset in this work tree.
 
-    `pipeline`: nothing changed in the sources, and yet the pipeline has something to do. `coverage` is that of the labels
-    released for this version, by set; `classes` how many cdl.yaml names, None where it says nothing of labels. `bytes` and
-    `every` are what this version and all versions of any branch take in the store.
+    `pipeline`: nothing changed in the sources, and yet the pipeline has something to do; `trouble`: why it could not do it.
+    `coverage` is that of the labels released for this version, by set; `classes` how many cdl.yaml names, None where it says
+    nothing of labels. `bytes` and `every` are what this version and all versions of any branch take in the store.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Standing:
     counts: Mapping[str, float]
     source: Differing
     pipeline: bool
+    trouble: str | None
     verdict: str | None
     coverage: Mapping[str, float] | None
     classes: int | None
@@ -46,12 +48,14 @@ def standing(workspace: Workspace, name: str) -> Standing:
     source = compare(workspace, name, version)
     labels = workspace.config.data[name].labels
     good = ready(workspace, name)
+    pipeline, trouble = _pending(workspace, name) if record is not None and not source.count else (False, None)
     return Standing(
         name=name,
         version=version,
         counts=measures(record) if record else {},
         source=source,
-        pipeline=not source.count and record is not None and pending.pending(workspace, name),
+        pipeline=pipeline,
+        trouble=trouble,
         verdict=verdict_on(workspace, "data", version) if version else None,
         coverage=_coverage(workspace, name, version),
         classes=len(labels.classes) if labels else None,
@@ -60,6 +64,14 @@ def standing(workspace: Workspace, name: str) -> Standing:
         bytes=taken(workspace, [record] if record else []),
         every=taken(workspace, [r for _, r in registry.all(Dataset, name)]),
     )
+
+
+def _pending(workspace: Workspace, name: str) -> tuple[bool, str | None]:
+    """Whether the pipeline has something to do, or why it could not: its code or cdl.yaml is broken."""
+    try:
+        return pending.pending(workspace, name), None
+    except ConfigError as error:
+        return False, str(error)
 
 
 def taken(workspace: Workspace, records: Iterable[Dataset]) -> int:
