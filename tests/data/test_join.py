@@ -251,6 +251,14 @@ def test_steps_with_other_code_are_left_to_the_next_run() -> None:
         assert sum(done.record.items.values()) == 2
 
 
+def test_a_step_over_a_whole_set_is_left_to_the_next_run() -> None:
+    with desk() as at:
+        base = at.version({"a1": "p"})
+        ours, theirs = at.version({"a1": "p", "a2": "q"}, base), at.version({"a1": "p", "a3": "s"}, base)
+        for single, again in ((None, []), ({"clean"}, []), (set[str](), ["clean"])):
+            assert join(ours, theirs, base, single=single).again == again
+
+
 def test_sources_that_each_added_cannot_be_joined() -> None:
     with desk() as at:
         ours, theirs = at.version({"a1": "p"}, path="here"), at.version({"a1": "p"}, path="there")

@@ -143,7 +143,7 @@ def test_steps_of_other_code_run_after_the_merge(toy: Toy) -> None:
     toy.cdl(DATA, "data", "run")
     git(toy).call("merge", "--no-edit", "theirs")
     said = toy.cdl(DATA, "data", "merge")
-    assert "not joined, since their code differs: same" in said and "then cdl data run" in said
+    assert "not joined, left to the next run: same" in said and "then cdl data run" in said
     git(toy).run("commit", "--quiet", "--no-edit")
     assert json.loads(toy.cdl(DATA, "data", "show", "--json"))["skipped"] == ["same"]
     toy.cdl(DATA, "data", "run")

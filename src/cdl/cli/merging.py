@@ -43,7 +43,7 @@ def _said(done: Merged) -> list[str]:
     lines += _files(done.written, "written into the source") + _files(done.removed, "removed from the source")
     lines += [f"  {source}: left alone, {why}" for source, why in done.away.items()]
     if done.again:
-        lines.append(f"  not joined, since their code differs: {', '.join(done.again)}")
+        lines.append(f"  not joined, left to the next run: {', '.join(done.again)}")
     lines.append("next: git commit" + ("; then cdl data run" if done.again or done.away else ""))
     if done.labels:
         lines.append(f"the head of its labels conflicts too: git checkout --ours -- {done.labels}, git add it;")

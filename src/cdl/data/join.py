@@ -10,7 +10,7 @@ Two items that are equal, one in the training set of ours and one in the test se
 Steps with other code on either side, and those behind them, are left out: the next run of the pipeline works them on everything.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, TypeVar
@@ -59,9 +59,10 @@ class Outcome:
     again: list[str] = field(default_factory=list)
 
 
-def join(ours: Version, theirs: Version, base: Version) -> Outcome:
+def join(ours: Version, theirs: Version, base: Version, *, single: Container[str] | None = None) -> Outcome:
     """A version, following `ours`, with what `theirs` did since `base`. Nothing is stored where there are clashes.
 
+    `single` are the steps that work each item alone (None: every one); others see a whole set, which is another one now.
     Conflict where the two cannot be joined at all: they split in different ways, or declare their sources differently.
     """
     done = Outcome()
@@ -81,7 +82,8 @@ def join(ours: Version, theirs: Version, base: Version) -> Outcome:
     both = [name for _, clashing in files.values() for name in clashing if name not in known]
     done.clashes += [Clash(what="changed on both sides, differently", name=name) for name in sorted(both)]
     if not done.clashes:
-        _make(done, ours, theirs, base, sources, numbers, {source: taken for source, (taken, _) in files.items()})
+        taken = {source: taken for source, (taken, _) in files.items()}
+        _make(done, ours, theirs, base, sources, numbers, taken, single)
     return done
 
 
@@ -159,6 +161,7 @@ def _make(
     sources: Mapping[str, Source],
     numbers: Sequence[str],
     files: Mapping[str, set[str]],
+    single: Container[str] | None,
 ) -> None:
     """Stores the joined version, and notes its record."""
     if ours.record is None or theirs.record is None:
@@ -172,7 +175,7 @@ def _make(
     origins = {i: o for i, o in ours.ledger.origins.items() if i not in done.taken}
     origins |= {i: o for i, o in theirs.ledger.origins.items() if i in done.taken and theirs.state(i) is not None}
     done.aside = _set_aside(done, ours, theirs, rows, origins)
-    common = [a for a, _ in takewhile(lambda pair: _alike(*pair), zip(mine.steps, other.steps, strict=False))]
+    common = [a for a, _ in takewhile(lambda pair: _alike(*pair, single), zip(mine.steps, other.steps, strict=False))]
     done.again = list(
         dict.fromkeys(s.name for s in [*mine.steps, *other.steps] if s.name not in {c.name for c in common})
     )
@@ -222,9 +225,10 @@ def _lines(
         yield SOURCE, NOTHING, NOTHING, None, None, number, called, None
 
 
-def _alike(first: Stage, second: Stage) -> bool:
-    """Whether two stages did the same."""
-    return (first.name, first.code, first.environment) == (second.name, second.code, second.environment)
+def _alike(first: Stage, second: Stage, single: Container[str] | None) -> bool:
+    """Whether two stages did the same with each item."""
+    alone = first.code is None or single is None or first.name in single
+    return alone and (first.name, first.code, first.environment) == (second.name, second.code, second.environment)
 
 
 def _rows(ours: Version, theirs: Version, base: Version) -> dict[tuple[str, str], Row]:

@@ -83,7 +83,7 @@ def remade(workspace: Workspace, identity: str, record: Dataset) -> bool | None:
     vault = workspace.vault(record.name, by="data", data_key=record.data_key)
     ids = (record.parent, record.joined.theirs, record.joined.base)
     ours, theirs, base = (_opened(workspace, vault, each) for each in ids)
-    again = join(ours, theirs, base).record
+    again = join(ours, theirs, base, single={stage.name for stage in record.steps}).record
     return again is not None and encode(again)[0] == identity
 
 
@@ -132,7 +132,9 @@ def _joined(workspace: Workspace, name: str, theirs: str) -> tuple[Merged, Outco
         newer = mine if base.id == other.id else other
         outcome = Outcome(record=newer.record)
     else:
-        outcome = join(mine, other, base)
+        config = workspace.config.data.get(name)
+        single = {step_name for step_name, step in config.named_steps() if step.per == "item"} if config else None
+        outcome = join(mine, other, base, single=single)
         if outcome.record is not None and mine.record is not None and same(mine.record, outcome.record):
             outcome.record = mine.record
     labels = head_path(LabelsHead, name)
