@@ -3,6 +3,7 @@
 Names and sizes are those of the version itself, times those that the run which made it here noted (looked.py): it takes the key.
 """
 
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -72,9 +73,9 @@ def _compare(
     found: Differing, path: str, now: Sight, held: Mapping[str, int], seen: Sight | None, *, alone: bool
 ) -> None:
     if alone and held and [*held] != now.names:
-        if seen is None:
+        if not _times(seen or Sight([], array("q"))):
             found.unknown[path] = "an archive, and not the one that this clone saw last"
-        elif _times(seen) != _times(now):
+        elif seen is not None and _times(seen) != _times(now):
             found.changed.append(path)
         return
     times = _times(seen) if seen is not None else {}
@@ -87,7 +88,8 @@ def _compare(
 
 
 def _times(sight: Sight) -> Told:
-    return {seen.name: (seen.size, seen.changed) for seen in sight}
+    """Size and time of each file, but of those that were noted without."""
+    return {seen.name: (seen.size, seen.changed) for seen in sight if seen.size >= 0}
 
 
 def _paths(path: str, names: Iterable[str], *, alone: bool) -> list[str]:
