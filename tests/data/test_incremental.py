@@ -276,7 +276,9 @@ def test_a_large_file_is_read_in_pieces_and_its_change_stores_a_chunk_or_two(
     monkeypatch.setattr("cdl.data.files.LARGE_BYTES", 5_000_000)
     monkeypatch.setattr("cdl.store.builder.CHUNKED_BYTES", 5_000_000)
     declare(toy, source="{path: incoming, set: train}")
-    toy.write("data/steps.py", "def upper(content):\n    return content[:5]\n\ndef short(content):\n    return content\n")
+    toy.write(
+        "data/steps.py", "def upper(content):\n    return content[:5]\n\ndef short(content):\n    return content\n"
+    )
     data = bytearray(random.Random(1).randbytes(20_000_000))
     fill(toy, {"large.txt": bytes(data), "small.txt": b"small"})
     first = toy.become(DATA).registry.record(Dataset, versions.make(toy.become(DATA), "points"))

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from cdl.data.formats import read_array
+from cdl.data.arrays import read_array
 from cdl.data.walk import walk
 from cdl.errors import ConfigError
 
