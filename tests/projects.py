@@ -1,5 +1,6 @@
 """Small projects for tests: a toy model of ten lines on rows of numbers, and people who work on it."""
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -62,6 +63,9 @@ model:
 deploy:
   toy: {model: side, stages: {staging: {}, production: {}}, window: 20}
 """
+FILES = YAML.replace("{rows: {format: csv, id: id, label: side}}", '{files: "*.json"}').replace(
+    "origin: {source: true}", "origin: {csv: {path: sides.csv, item: item, label: side}}"
+)  # the same points, a file each
 SIDE = '''
 """Logistic regression by plain gradient steps."""
 
@@ -126,6 +130,16 @@ def table(count: int, *, first: int = 0, shift: float = 0.0) -> str:
         right = (x - shift - y / 4 > 0) != (i % 19 == 0)
         lines.append(f"p{i},{x:.3f},{y:.3f},{'right' if right else 'left'}")
     return "\n".join(lines) + "\n"
+
+
+def write_files(toy: "Toy", count: int) -> None:
+    """Points as files in three folders, and a table of their sides: the sources of FILES."""
+    lines = ["item,side"]
+    for n, row in enumerate(table(count).splitlines()[1:]):
+        _, x, y, side = row.split(",")
+        toy.write(f"incoming/{n % 3}/{n:03d}.json", json.dumps({"x": x, "y": y}))
+        lines.append(f"{n % 3}/{n:03d}.json,{side}")
+    toy.write("sides.csv", "\n".join(lines) + "\n")
 
 
 class Toy:

@@ -74,6 +74,15 @@ def write(value: Any) -> bytes:
     return (_flat(value) + "\n").encode("utf-8")
 
 
+def flow(value: Any) -> str:
+    """YAML in one line, as a person writes it: {path: incoming}."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_text(key)}: {flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    return _flat(value)
+
+
 def _block(value: Any, indent: str) -> list[str]:
     lines = []
     pairs = [(f"{_text(k)}:", v) for k, v in value.items()] if isinstance(value, Mapping) else [("-", v) for v in value]

@@ -53,6 +53,8 @@ def test_every_reading_command_leaves_hostile_code_alone(tmp_path: Path, monkeyp
         ["events"],
         ["request", "list"],
         ["data", "list"],
+        ["data", "status"],
+        ["data", "show"],
         ["data", "rejected"],
         ["data", "analyze"],
         ["trial", "list"],

@@ -29,7 +29,8 @@ model:
 
 def test_a_good_file_is_read_as_written() -> None:
     config = parse(GOOD.encode(), where="cdl.yaml")
-    assert config.data["words"].labels.classes == ["no", "on", "0777123"]
+    labels = config.data["words"].labels
+    assert labels is not None and labels.classes == ["no", "on", "0777123"]
     assert [name for name, _ in config.data["words"].named_steps()] == ["clean", "check"]
     assert config.branches.integration == "main"
 

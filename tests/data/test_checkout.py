@@ -1,34 +1,30 @@
 """A version's data as files: the source as it was, the training set by id; nothing that stands there is lost unasked."""
 
+import errno
+import fcntl
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from cdl.data import reflink
 from cdl.data.dataset import training
 from cdl.errors import ConfigError, Conflict, Refused, Unavailable
 from cdl.registry.records import Dataset, DatasetHead
 from cdl.store.table import Table
-from tests.projects import DATA, ROLES, SCIENCE, YAML, Toy, make_toy, table
-
-FILES = YAML.replace("{rows: {format: csv, id: id, label: side}}", '{files: "*.json"}').replace(
-    "origin: {source: true}", "origin: {csv: {path: sides.csv, item: item, label: side}}"
-)
+from tests.projects import DATA, FILES, ROLES, SCIENCE, YAML, Toy, make_toy, table, write_files
 
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     """Two versions of 60 files in folders, of which the second changes one, adds one and removes one."""
     made = make_toy(tmp_path / "toy", monkeypatch, tmp_path / "keyring", yaml=FILES, roles=True)
-    lines = ["item,side"]
-    for n, row in enumerate(table(60).splitlines()[1:]):
-        _, x, y, side = row.split(",")
-        made.write(f"incoming/{n % 3}/{n:03d}.json", json.dumps({"x": x, "y": y}))
-        lines.append(f"{n % 3}/{n:03d}.json,{side}")
-    made.write("sides.csv", "\n".join(lines) + "\n")
+    write_files(made, 60)
     made.cdl(DATA, "data", "run")
     made.write("incoming/0/003.json", json.dumps({"x": "9", "y": "9"}))
     made.write("incoming/new.json", json.dumps({"x": "8", "y": "8"}))
@@ -150,3 +146,59 @@ def failing(toy: Toy, *command: str) -> str:
     done = subprocess.run([sys.executable, "-m", "cdl", *command], cwd=toy.root, capture_output=True, check=False)
     assert done.returncode == 5, done.stderr
     return done.stdout.decode()
+
+
+def test_large_files_are_copied_or_linked_and_small_ones_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cloned: list[Path]
+) -> None:
+    yaml = FILES.replace("split: {test: 0.3}", "split: {test: 0.0}").replace('"*.json"', '"*"')
+    toy = make_toy(tmp_path / "toy", monkeypatch, tmp_path / "keyring", yaml=yaml)
+    write_files(toy, 12)
+    large = b"0123456789abcdef" * 100_000
+    (toy.root / "incoming/large.bin").write_bytes(large)
+    toy.cdl(DATA, "data", "run")
+    shutil.rmtree(toy.root / "incoming")
+    said = toy.cdl(DATA, "data", "checkout")
+    place = toy.root / "incoming/large.bin"
+    assert place.read_bytes() == large and place.stat().st_nlink == 1 and place.stat().st_mode & 0o777 == 0o644
+    assert cloned == [place] and "13 files written" in said and "1 of them share" in said
+    place.unlink()
+    said = toy.cdl(DATA, "data", "checkout", "--link", "--to", str(tmp_path / "out"))
+    linked = tmp_path / "out/incoming/large.bin"
+    assert linked.read_bytes() == large and linked.stat().st_mode & 0o222 == 0 and linked.stat().st_nlink == 2
+    assert (tmp_path / "out/incoming/0/000.json").stat().st_nlink == 1 and "1 of them are links" in said
+    assert "0 faults" in toy.cdl(DATA, "data", "verify")
+
+
+@pytest.fixture
+def cloned(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What a file system that shares blocks would be asked for, on one that copies."""
+    found: list[Path] = []
+    place = reflink.place
+
+    def told(source: Path, target: Path, *, mode: int) -> bool:
+        place(source, target, mode=mode)
+        found.append(target)
+        return True
+
+    monkeypatch.setattr(reflink, "place", told)
+    return found
+
+
+def test_a_file_system_that_shares_no_blocks_gets_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = tmp_path / "a", tmp_path / "deep/er/b"
+    source.write_bytes(b"x" * 3_000_000)
+    for error in (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL):
+        asked: list[int] = []
+
+        def refused(new: int, what: int, old: int, error: int = error, asked: list[int] = asked) -> None:
+            asked.append(what)
+            raise OSError(error, os.strerror(error))
+
+        monkeypatch.setattr(fcntl, "ioctl", refused)
+        assert not reflink.place(source, target, mode=0o600) and asked == [0x40049409]
+        assert target.read_bytes() == source.read_bytes() and target.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setattr(fcntl, "ioctl", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError, match="full"):
+        reflink.place(source, target, mode=0o600)
+    assert target.read_bytes() == source.read_bytes() and [p.name for p in target.parent.iterdir()] == ["b"]

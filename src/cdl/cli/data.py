@@ -5,11 +5,14 @@ import sys
 import click
 import msgspec
 
+from cdl.cli.adding import add, ingest, run_pipeline
 from cdl.cli.after import after
+from cdl.cli.contents import show_version, status
+from cdl.cli.merging import merge_versions
 from cdl.cli.output import confirmed, here, json_option, say, show, table
 from cdl.cli.sharing import raise_faults, sync_workspace
 from cdl.cli.versions import check_out, diff, export_items, log, verify
-from cdl.data import ledger, steps
+from cdl.data import ledger
 from cdl.data.gate import measures
 from cdl.data.submit import submit
 from cdl.data.work import rejections
@@ -21,8 +24,6 @@ from cdl.monitoring.select import bring_back
 from cdl.pages.dataset import analyze
 from cdl.project import open_workspace
 from cdl.registry.records import Dataset, DatasetHead, short
-from cdl.workflow.request import request_id
-from cdl.workflow.step import Work
 from cdl.workflow.workspace import named
 
 NEXT = (
@@ -35,12 +36,15 @@ NEXT = (
 @click.group(invoke_without_command=True)
 @click.pass_context
 def data(ctx: click.Context) -> None:
-    """Datasets: run, list, log, diff, checkout, export, verify, rejected, logs, analyze, submit, collect, erase."""
+    """Datasets: add, ingest, run, list, status, show, log, diff, merge, checkout, export, verify.
+
+    Also: rejected, logs, analyze, submit, collect, erase.
+    """
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_datasets)
 
 
-for command in (log, diff, check_out, export_items, verify):
+for command in (add, ingest, status, show_version, log, diff, merge_versions, check_out, export_items, verify):
     data.add_command(command)
 
 
@@ -65,18 +69,7 @@ def run(name: str | None, answers: str | None, as_json: bool) -> None:
     """Collect, split, ingest, clean and validate; commits a new version where anything changed."""
     workspace = open_workspace(here(), tell=say)
     dataset = named(workspace.config.data, "dataset", name)
-    request = request_id(workspace, answers) if answers else None
-    before = workspace.registry.head(DatasetHead, dataset)
-    work = Work(step="collection", subject=dataset, line="", options={"answers": request} if request else {})
-    made = steps.make(workspace, work)
-    record = workspace.registry.record(Dataset, made)
-    found = measures(record)
-    counts = f"{found['items']:,} items: train {found['train']:,}, test {found['test']:,}"
-    lines = [f"{dataset} {short(made)}, {counts}; {found['rejected']} rejected, {found['set_aside']} set aside"]
-    lines += [f"  {count} {reason!r}" for reason, count in record.rejected["reasons"].items()]
-    lines += ["nothing changed"] if before and before.version == made else [f"waits for you: cdl approve {short(made)}"]
-    show({"version": made, **found, "reasons": record.rejected["reasons"]}, lambda: lines, as_json=as_json)
-    after(workspace)
+    run_pipeline(workspace, dataset, answers, as_json=as_json)
 
 
 @data.command()

@@ -34,7 +34,7 @@ def next_items(name: str | None, count: int | None, as_json: bool) -> None:
     """Show items that nobody labeled, one after another, and ask for their class. With --json: only show them."""
     workspace = open_workspace(here(), tell=say)
     dataset = named(workspace.config.data, "dataset", name)
-    classes = workspace.config.data[dataset].labels.classes
+    classes = labels.labeling(workspace, dataset).classes
     todo = labels.unlabeled(workspace, dataset)[: count or None]
     if as_json:
         found = [{"item": i, "content": base64.b64encode(content).decode()} for i, content in todo]

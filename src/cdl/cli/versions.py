@@ -61,8 +61,8 @@ def diff(first: str | None, second: str | None, name: str | None, every: bool, a
     in the source, else the training items by id.
     """
     workspace = open_workspace(here(), tell=say)
-    two = _version(workspace, second, name)
-    one = _version(workspace, first, name) if first else workspace.registry.record(Dataset, two).parent
+    two = meant_version(workspace, second, name)
+    one = meant_version(workspace, first, name) if first else workspace.registry.record(Dataset, two).parent
     if one is None:
         raise NotFound(f"{short(two)} is the first version", remedy="cdl data log")
     if first and second is None:
@@ -101,18 +101,21 @@ def _differences(found: Compared, every: bool) -> list[str]:
 @click.option("--of", "name", metavar="DATASET", help="The dataset, where there are several.")
 @click.option("--to", type=click.Path(path_type=Path), help="Write below this folder, not where cdl.yaml declares it.")
 @click.option("--force", is_flag=True, help="Remove files that are in the way, and put changed ones as they were.")
+@click.option("--link", is_flag=True, help="Large files as the store's own, read-only: nothing is copied.")
 @json_option
-def check_out(version: str | None, name: str | None, to: Path | None, force: bool, as_json: bool) -> None:
+def check_out(version: str | None, name: str | None, to: Path | None, force: bool, link: bool, as_json: bool) -> None:
     """Write the source files of a version, the current one if none is named; for the data engineer, who has the key.
 
     What stands there as it should be is not touched. To have the data of another commit: check that out in git, then this.
     """
     workspace = open_workspace(here(), tell=say)
-    identity = _version(workspace, version, name)
-    done = checkout(workspace, identity, to=here() / to if to else None, force=force)
+    identity = meant_version(workspace, version, name)
+    done = checkout(workspace, identity, to=here() / to if to else None, force=force, link=link)
     lines = [
         f"{short(identity)}: {done.written:,} files written ({done.bytes / 1e6:,.1f} MB), {done.same:,} stood there"
     ]
+    lines += [f"{done.shared:,} of them share their blocks with the store"] if done.shared else []
+    lines += [f"{done.linked:,} of them are links to the store, read-only"] if done.linked else []
     lines += [f"{done.removed:,} in the way removed"] if done.removed else []
     show({"version": identity, **asdict(done)}, lambda: lines, as_json=as_json)
 
@@ -128,7 +131,7 @@ def check_out(version: str | None, name: str | None, to: Path | None, force: boo
 def export_items(folder: Path, version: str | None, name: str | None, form: str, as_json: bool) -> None:
     """Write the training items of a version with their labels into a new FOLDER, called by their ids; masked fields left out."""
     workspace = open_workspace(here(), tell=say)
-    identity = _version(workspace, version, name)
+    identity = meant_version(workspace, version, name)
     count = export(workspace, identity, here() / folder, form=form)
     lines = [f"{count:,} training items of {short(identity)} written into {folder}"]
     show({"version": identity, "items": count, "folder": str(folder)}, lambda: lines, as_json=as_json)
@@ -146,7 +149,7 @@ def verify(version: str | None, name: str | None, as_json: bool) -> None:
     Exit code 5 where something is missing or broken.
     """
     workspace = open_workspace(here(), tell=say)
-    identity = _version(workspace, version, name)
+    identity = meant_version(workspace, version, name)
     record = workspace.registry.record(Dataset, identity)
     read = reach.check(workspace.store, (found.removeprefix(SEALED) for found in of_record(record)))
     if not read.faults:
@@ -169,7 +172,7 @@ def _current(workspace: Workspace, name: str) -> str:
     return head.version
 
 
-def _version(workspace: Workspace, what: str | None, name: str | None) -> str:
+def meant_version(workspace: Workspace, what: str | None, name: str | None) -> str:
     """A dataset version by what was typed; the current one of the dataset for None."""
     if what is None:
         return _current(workspace, named(workspace.config.data, "dataset", name))

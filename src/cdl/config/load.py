@@ -227,7 +227,8 @@ def _check_data(name: str, data: DataConfig, place: Callable[..., str]) -> None:
         for called, step in named.items():
             _check_step(step, partial(place, "data", name, "steps", number, called))
     _within(data.split.test, 0, 1, place("data", name, "split", "test"))
-    _within(data.labels.coverage, 0, 1, place("data", name, "labels", "coverage"))
+    if data.labels is not None:
+        _within(data.labels.coverage, 0, 1, place("data", name, "labels", "coverage"))
 
 
 def _check_step(step: Step, place: Callable[[str], str]) -> None:

@@ -204,8 +204,8 @@ class DataConfig(Section, frozen=True, kw_only=True):
     """What the data gate checks: items, train, test, rejected, set_aside; invalid, duplicates, alike, leaked."""
     validate: Validate = Validate()
     """What every item must be; what was found stands in the report and is told by `cdl data run`."""
-    labels: LabelConfig
-    """The labels."""
+    labels: LabelConfig | None = None
+    """The labels; left out, none yet: such a dataset has versions, and nothing learns from it."""
     mask: list[str] = []
     """Fields that analysis and training do not see."""
 
@@ -216,10 +216,14 @@ class DataConfig(Section, frozen=True, kw_only=True):
     def paths(self) -> list[str]:
         """The files and folders that hold items or labels, relative to cdl.yaml."""
         found = [s.path for s in self.sources() if s.path]
-        origin = self.labels.origin
+        origin = self.origin()
         if origin is not None:
             found += [p for p in (origin.label_studio, origin.csv.path if origin.csv else None) if p]
         return found
+
+    def origin(self) -> LabelSource | None:
+        """Where labels come from; None for people, and where there are none yet."""
+        return self.labels.origin if self.labels is not None else None
 
     def named_steps(self) -> list[tuple[str, Step]]:
         """The steps as (name, step)."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cdl.data import reflink
 from cdl.data.changes import last_labels
 from cdl.data.dataset import Dataset, training
 from cdl.data.walk import walk
@@ -18,27 +19,36 @@ from cdl.errors import ConfigError, Conflict
 from cdl.registry import records
 from cdl.registry.records import Source, short
 from cdl.store import whole
+from cdl.store.store import SEALED, Store
+from cdl.store.table import PACK
 from cdl.store.tree import Tree
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
 COMMAND = "data checkout"
 SHOWN = 5
+MODE = 0o644
 FORMATS = ("files", "jsonl")
 
 
 @dataclass(kw_only=True)
 class Written:
-    """How many files were written, stood there already, and went."""
+    """How many files were written, stood there already, and went.
+
+    Of those written: `shared` take no room of their own on disk, since they share their blocks with the store, and `linked` are
+    the store's files under another name, read-only.
+    """
 
     written: int = 0
     same: int = 0
     removed: int = 0
     bytes: int = 0
+    shared: int = 0
+    linked: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Place:
+class Place:
     """Where the files of a source go: below a folder, or, of a source that is a file, that one `alone`."""
 
     tree: Tree
@@ -65,8 +75,12 @@ class _Place:
         return [seen.name for seen in walk(self.folder, str(self.folder))] if self.folder.is_dir() else []
 
 
-def checkout(workspace: Workspace, identity: str, *, to: Path | None = None, force: bool = False) -> Written:
+def checkout(
+    workspace: Workspace, identity: str, *, to: Path | None = None, force: bool = False, link: bool = False
+) -> Written:
     """Writes the source files of a dataset version, by id, below the project or the folder `to`.
+
+    What is a file of its own in the store shares its blocks with it where the file system can; with `link` it is that file.
 
     Refused for another role, Unavailable without the key; Conflict where other files stand in the way, unless `force`, which
     removes them.
@@ -75,7 +89,7 @@ def checkout(workspace: Workspace, identity: str, *, to: Path | None = None, for
     record = workspace.registry.record(records.Dataset, identity)
     vault = workspace.vault(record.name, by="data")
     places = [
-        _place(workspace.root, to, source, number, vault.tree(source.raw))
+        place_of_source(workspace.root, to, source, number, vault.tree(source.raw))
         for number, source in enumerate(record.sources)
     ]
     standing = [place.standing() for place in places]
@@ -89,11 +103,30 @@ def checkout(workspace: Workspace, identity: str, *, to: Path | None = None, for
         done.same += len(there)
         for name, row in place.tree.places.items():
             if name not in there and not place.tree.erased(row):
-                data = place.tree.view(row)
-                whole.write(place.folder / name, data, mode=0o644)
                 done.written += 1
-                done.bytes += len(data)
+                done.bytes += int(place.tree.rows.columns["size"][row])
+                _put(workspace.store, place.tree, row, place.folder / name, done, link=link)
     return done
+
+
+def _put(store: Store, tree: Tree, row: int, target: Path, done: Written, *, link: bool) -> None:
+    """Writes a file of a tree."""
+    own = _own_file(store, tree, row)
+    if own is not None and link and reflink.link(own, target):
+        done.linked += 1
+    elif own is not None:
+        done.shared += reflink.place(own, target, mode=MODE)
+    else:
+        whole.write(target, tree.view(row), mode=MODE)
+
+
+def _own_file(store: Store, tree: Tree, row: int) -> Path | None:
+    """The file in the store that is what a tree has at a place and nothing else; None for a sealed or packed content."""
+    columns = tree.rows.columns
+    name = tree.rows.needs[int(columns[PACK][row])]
+    if name.startswith(SEALED) or int(columns["at"][row]) != 0 or store.erased(name) is not None:
+        return None
+    return store.path(name) if store.size(name) == int(columns["size"][row]) else None
 
 
 def _in_the_way(workspace: Workspace, identity: str, wrong: Sequence[Path]) -> Conflict:
@@ -108,21 +141,21 @@ def _in_the_way(workspace: Workspace, identity: str, wrong: Sequence[Path]) -> C
     )
 
 
-def _place(root: Path, to: Path | None, source: Source, number: int, tree: Tree) -> _Place:
+def place_of_source(root: Path, to: Path | None, source: Source, number: int, tree: Tree) -> Place:
     """Where a source goes. ConfigError where there is no place for it in the project."""
     declared = Path(source.path) if source.path else None
     within = declared is not None and not declared.is_absolute() and ".." not in declared.parts
     if declared is None or not within:
         if to is not None:
-            return _Place(tree=tree, folder=to / f"source-{number + 1}", alone=False)
+            return Place(tree=tree, folder=to / f"source-{number + 1}", alone=False)
         what = source.path or source.url or " ".join(source.command or [])
         raise ConfigError("this source is no folder of the project", where=what, remedy="cdl data checkout --to DIR")
     target = (to or root) / declared
     if list(tree.names) == [declared.name] and not target.is_dir():
-        return _Place(tree=tree, folder=target.parent, alone=True)
+        return Place(tree=tree, folder=target.parent, alone=True)
     if to is None and target.is_file():
         raise ConfigError("this source is an archive", where=source.path, remedy="cdl data checkout --to DIR")
-    return _Place(tree=tree, folder=target, alone=False)
+    return Place(tree=tree, folder=target, alone=False)
 
 
 def _same(path: Path, tree: Tree, place: int) -> bool:
@@ -144,7 +177,7 @@ def export(workspace: Workspace, identity: str, to: Path, *, form: str = "files"
     rows = list(_rows(items))
     if form == "files":
         for row, content in zip(rows, items.contents, strict=True):
-            whole.write(to / str(row["id"]), content, mode=0o644)
+            whole.write(to / str(row["id"]), content, mode=MODE)
         _lines(to / "labels.jsonl", rows)
     else:
         _lines(to / "items.jsonl", [row | _content(c) for row, c in zip(rows, items.contents, strict=True)])
@@ -158,7 +191,7 @@ def _rows(items: Dataset) -> Iterator[dict[str, Any]]:
 
 def _lines(path: Path, rows: list[dict[str, Any]]) -> None:
     text = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
-    whole.write(path, text.encode(), mode=0o644)
+    whole.write(path, text.encode(), mode=MODE)
 
 
 def _content(data: bytes) -> dict[str, str]:

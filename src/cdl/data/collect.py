@@ -76,7 +76,7 @@ def _sight(files: Files) -> Sight:
 
 def _section(draft: Draft) -> str:
     """A digest of what an item is and what makes items equal, as declared, and of what was erased."""
-    origin, code = draft.config.labels.origin, _equal_by(draft)
+    origin, code = draft.config.origin(), _equal_by(draft)
     folder = bool(origin and origin.folder)
     return looked.digest([msgspec.to_builtins(draft.config.items), code.id if code else None, folder, _erasures(draft)])
 
@@ -175,7 +175,7 @@ def _listed(draft: Draft, place: int, files: Files, there: dict[str, int], gathe
     """Lists the items of a source, and gathers those to be looked at; how many stay. What stays is taken out of `there`."""
     config, vault, number = draft.config, draft.vault, draft.numbers[place]
     check_names(config.sources()[place], files)
-    origin = config.labels.origin
+    origin = config.origin()
     listed = read_items(files, config.items, folder_is_label=bool(origin and origin.folder))
     same = _unchanged(draft, place, files)
     draft.listed.append(listed)

@@ -216,6 +216,11 @@ def _dataset(
     return Dataset(tree, places, set=set_, labels=[values.get(n) for n in names], classes=classes, mask=mask, ids=names)
 
 
+def training_labels(workspace: Workspace, labels_id: str | None) -> dict[str, str]:
+    """The class of each training item in a snapshot, by id. Needs no key."""
+    return _values(workspace, labels_id, TRAIN, None)[0]
+
+
 def class_counts(workspace: Workspace, dataset_id: str, labels_id: str) -> dict[str, int]:
     """How many training items of a version have each class of a snapshot, in the order of the classes. Needs no key."""
     names = {*workspace.store.tree(dataset_record(workspace, dataset_id).train).names}

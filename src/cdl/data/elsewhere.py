@@ -32,6 +32,7 @@ def export(workspace: Workspace, name: str, path: Path, *, every: bool = False) 
     Refused for another role than a labeler's or data engineer's, and for a file that git would keep.
     """
     require_role(workspace, ROLES, "label export")
+    classes = labels.labeling(workspace, name).classes
     place = path.resolve()
     inside = place.is_relative_to(workspace.root.resolve())
     if inside and not workspace.git.run("check-ignore", "--", str(place), check=False):
@@ -40,7 +41,7 @@ def export(workspace: Workspace, name: str, path: Path, *, every: bool = False) 
     items = labels.unlabeled(workspace, name, every=every)
     _write(place, label_studio.tasks(items))
     picture = bool(items) and label_studio.is_picture(items[0][1])
-    return Written(len(items), label_studio.interface(workspace.config.data[name].labels.classes, picture=picture))
+    return Written(len(items), label_studio.interface(classes, picture=picture))
 
 
 def take_in(workspace: Workspace, name: str, path: Path) -> tuple[int, int]:

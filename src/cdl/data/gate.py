@@ -71,7 +71,7 @@ def unreleased(workspace: Workspace) -> list[Work]:
     found = []
     for name, config in workspace.config.data.items():
         head, released = workspace.registry.head(DatasetHead, name), workspace.registry.head(LabelsHead, name)
-        if head is None or config.labels.origin is None or not workspace.holds_key(name):
+        if head is None or config.origin() is None or not workspace.holds_key(name):
             continue
         known = released is not None and labels_record(workspace, released.version).dataset == head.version
         if known or workspace.store.claimed(f"{LOOKED_AT}/{head.version}") is not None:
@@ -103,7 +103,7 @@ def _given(workspace: Workspace, subject: str) -> tuple[Dataset, dict[str, str]]
     head = workspace.registry.head(DatasetHead, record.name)
     if head is None or head.version != subject:
         return None
-    origin = workspace.config.data[record.name].labels.origin
+    origin = workspace.config.data[record.name].origin()
     if origin is None or not workspace.holds_key(record.name):
         return None
     table = origin.table()

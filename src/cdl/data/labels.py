@@ -57,6 +57,15 @@ def current(workspace: Workspace, name: str) -> tuple[str, Dataset]:
     return head.version, workspace.registry.record(Dataset, head.version)
 
 
+def labeling(workspace: Workspace, name: str) -> LabelConfig:
+    """What cdl.yaml says of a dataset's labels. ConfigError where it says nothing."""
+    found = workspace.config.data[name].labels
+    if found is None:
+        remedy = "labels: {classes: [...]} there; commit it, then: cdl approve policy"
+        raise ConfigError(f"{name} has no labels yet", where=f"cdl.yaml: data.{name}", remedy=remedy)
+    return found
+
+
 def sides(workspace: Workspace, record: Dataset) -> dict[str, Side]:
     """The side of each item of a version. Needs the key."""
     train = dict.fromkeys(workspace.store.tree(record.train).names, TRAIN)
@@ -92,7 +101,7 @@ class Session:
 
     def keep(self, rows: Sequence[Row], *, by: str = PERSON) -> None:
         """Keeps rows, acknowledged on return. ConfigError for an unknown item or class; nothing is kept then."""
-        classes = self.workspace.config.data[self.name].labels.classes
+        classes = labeling(self.workspace, self.name).classes
         for row in rows:
             if row.item not in self.known:
                 wrong = f"no item {row.item[:12]} in {short(self.dataset_id)}"
@@ -186,7 +195,7 @@ def resolve(found: Iterable[Row], rule: str) -> tuple[dict[str, str], list[str]]
 def from_source(workspace: Workspace, name: str) -> dict[str, str]:
     """Labels that came with the source, by item id of the current version. ConfigError for an unknown class or item."""
     _, dataset = current(workspace, name)
-    config = workspace.config.data[name].labels
+    config = labeling(workspace, name)
     origins = ledgers.read(workspace.vault(name, by="labeling"), dataset.split.ledger).origins
     known = sides(workspace, dataset)
     by_name = {origin.name: identity for identity, origin in origins.items()}
@@ -218,7 +227,7 @@ def release(workspace: Workspace, name: str, *, command: str = "label release") 
     """
     require_role(workspace, ROLES, command)
     dataset_id, _ = current(workspace, name)
-    config = workspace.config.data[name].labels
+    config = labeling(workspace, name)
     found = {side: rows(workspace, name, side) for side in (TRAIN, TEST)}
     values = {"kind": config.kind, "classes": list(config.classes)}
     record_, conflicts = snapshot(workspace, dataset_id, found, resolve_by=config.resolve, values=values)

@@ -178,6 +178,15 @@ def write(
     return grow(vault, before.table, keep, _ordered(added))
 
 
+def follow(vault: Vault, before: Ledger, lines: Iterable[Line]) -> str:
+    """Seals a ledger that says exactly some lines, following another one; its name."""
+    wanted, there = set(lines), list(before.lines())
+    keep = import_module("numpy").array([line in wanted for line in there], dtype=bool)
+    if before.table is None or before.table.root["data_key"] != vault.about["data_key"]:
+        return grow(vault, None, None, _ordered(_rows([*wanted])))
+    return grow(vault, before.table, keep, _ordered(_rows([*(wanted - {*there})])))
+
+
 def resealed(vault: Vault, name: str) -> str:
     """Seals a ledger with the data key in use; its name."""
     return grow(vault, None, None, _ordered(read(vault, name).rows))

@@ -22,8 +22,9 @@ def ready(workspace: Workspace, name: str) -> tuple[str, str] | None:
     labels = registry.record(Labels, released.version)
     if labels.dataset != data.version:
         return None
-    asked = workspace.config.data[name].labels.coverage
-    return (data.version, released.version) if min(labels.coverage.values()) >= asked else None
+    config = workspace.config.data[name].labels
+    enough = config is not None and min(labels.coverage.values()) >= config.coverage
+    return (data.version, released.version) if enough else None
 
 
 def released(workspace: Workspace, name: str, *, at: str | None = None) -> tuple[str, str]:
@@ -36,6 +37,9 @@ def released(workspace: Workspace, name: str, *, at: str | None = None) -> tuple
     if head is None:
         data = registry.head(DatasetHead, name, at=at)
         remedy = "cdl label release" if data else "cdl data run, cdl approve, cdl label release"
+        config = workspace.config.data.get(name)
+        if config is not None and config.labels is None:
+            remedy = f"say which classes there are (cdl.yaml: data.{name}.labels), then: cdl label next"
         raise NotFound(f"{name} has no released labels on this branch", remedy=remedy)
     return registry.record(Labels, head.version).dataset, head.version
 

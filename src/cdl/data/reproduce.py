@@ -17,10 +17,11 @@ from cdl.data import ledger as ledgers
 from cdl.data.dataset import dataset_record, labels_record
 from cdl.data.draft import begin, begin_open
 from cdl.data.files import Stored
+from cdl.data.merge import remade
 from cdl.data.split import TEST, TRAIN
 from cdl.data.versions import DATA_REFS
 from cdl.errors import NotFound
-from cdl.registry.records import Dataset, Labels, encode, short
+from cdl.registry.records import Dataset, Joined, Labels, encode, short
 from cdl.registry.records import Split as SplitRecord
 from cdl.store.erased import ITEMS, read_item
 from cdl.store.seal import Vault
@@ -53,6 +54,14 @@ def reproduce_data(workspace: Workspace, identity: str) -> list[Same]:
     name = short(identity)
     if (why := erased_from(workspace, identity)) is not None:
         return [Same(what="data", name=name, identical=None, why=why)]
+    if isinstance(record.joined, Joined):
+        held = workspace.holds_key(record.name)
+        why = None if held else workspace.lacking(record.name)
+        return [
+            Same(
+                what="data, joined", name=name, identical=remade(workspace, identity, record) if held else None, why=why
+            )
+        ]
     commit = workspace.git.resolve(DATA_REFS + identity)
     if commit is None:
         raise NotFound(

@@ -58,9 +58,7 @@ def of_record(record: AnyRecord) -> Iterable[str]:
     """The objects that a record names."""
     match record:
         case Dataset():
-            trees = [name for stage in record.steps for name in (stage.train, stage.test)]
-            aside = [record.split.set_aside.get("tree"), record.rejected.get("tree")]
-            found = [*trees, *(s.raw for s in record.sources), record.split.ledger, *aside]
+            found: list[str | None] = [*record.objects]
         case Labels():
             found = list(record.rows.values())
         case Transformation():

@@ -69,6 +69,13 @@ class Stage(Part, frozen=True, kw_only=True):
     environment: str | None = None
 
 
+class Joined(Part, frozen=True, kw_only=True):
+    """That a version joins the one before it with another one, and what both came from."""
+
+    theirs: str
+    base: str | None = None
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
     """What all records share."""
 
@@ -91,6 +98,7 @@ class Dataset(Record, tag="dataset", frozen=True, kw_only=True):
     skipped: list[str] = []
     data_key: str
     rejected: Json
+    joined: Joined | msgspec.UnsetType = msgspec.UNSET  # not written where it is not there, as in records before it
 
     @property
     def train(self) -> str:
@@ -101,6 +109,13 @@ class Dataset(Record, tag="dataset", frozen=True, kw_only=True):
     def test(self) -> str:
         """The sealed tree of the test set after the last step."""
         return self.steps[-1].test
+
+    @property
+    def objects(self) -> list[str]:
+        """The trees and the ledger that it names."""
+        stages = [name for stage in self.steps for name in (stage.train, stage.test)]
+        aside = [self.split.set_aside.get("tree"), self.rejected.get("tree")]
+        return [*stages, *(s.raw for s in self.sources), self.split.ledger, *(name for name in aside if name)]
 
 
 class Labels(Record, tag="labels", frozen=True, kw_only=True):
