@@ -5,6 +5,7 @@ kept that is an item itself. Tables are read by tables.py, arrays by arrays.py.
 """
 
 import fnmatch
+import re
 from collections.abc import Mapping
 
 from cdl.config.schema import Items
@@ -35,7 +36,8 @@ class Files(Listed):
 
     def __init__(self, files: Mapping[str, bytes], pattern: str, *, folder_is_label: bool) -> None:
         self._files = files
-        named = sorted(name for name in files if fnmatch.fnmatchcase(name, pattern))
+        fits = re.compile(fnmatch.translate(pattern)).match
+        named = sorted(name for name in files if fits(name))
         super().__init__(named, [_folder(name) for name in named] if folder_is_label else None)
 
     def _content(self, at: int) -> bytes:

@@ -6,8 +6,11 @@ of FastCDC with normalized chunking (Xia et al., "The Design of Fast Content-Def
 Systems", 2020).
 """
 
+import os
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -22,6 +25,8 @@ SMALLEST, AVERAGE, LARGEST = 256 * 1024, 512 * 1024, 2 * 1024 * 1024  # bytes of
 NORMALIZED = 3  # how far cut points are pulled towards the average
 ENDS = 0  # a page of chunks ends with one whose hash begins with this byte
 HASH_BYTES = 32
+THREADS = 4  # that seal and write chunks, at most
+AHEAD = 16  # chunks under way, at most
 CHUNKED_BYTES = 64_000_000  # a content of so many is cut into chunks
 Windows = Iterable[memoryview]  # a content in pieces, each of which may be gone once the next one came
 Read = Callable[[int, int], bytes | memoryview]  # so many bytes of a content, from a place on
@@ -78,12 +83,9 @@ def store(box: Box, found: Cuts, read_: Read) -> str:
     Corrupt where it is not what was cut.
     """
     numpy = import_module("numpy")
-    needs, packs, at = dict[str, int](), array("Q"), 0
-    for place, size in enumerate(found.sizes):
-        hash_ = bytes(found.hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES])
-        name = box.known(hash_) or box.keep(_checked(read_(at, size), hash_), hash_)
+    needs, packs = dict[str, int](), array("Q")
+    for name in _named(box, found, read_):
         packs.append(needs.setdefault(name, len(needs)))
-        at += size
     columns: dict[str, Any] = {
         "hash": numpy.frombuffer(bytes(found.hashes), dtype="|u1").reshape(-1, HASH_BYTES),
         "size": numpy.array(found.sizes, dtype="<u8"),
@@ -92,6 +94,24 @@ def store(box: Box, found: Cuts, read_: Read) -> str:
     }
     pages = bounded(Rows(columns, tuple(needs)), lambda place: found.hashes[place * HASH_BYTES] == ENDS)
     return write(box, list(pages))
+
+
+def _named(box: Box, found: Cuts, read_: Read) -> Iterator[str]:
+    """The object of each chunk, in order; sealing and writing them take what processors there are."""
+
+    def put(at: int, size: int, hash_: bytes) -> str:
+        return box.known(hash_) or box.keep(_checked(read_(at, size), hash_), hash_)
+
+    under_way, at = deque[Future[str]](), 0
+    with ThreadPoolExecutor(max_workers=min(THREADS, os.cpu_count() or 1)) as pool:
+        for place, size in enumerate(found.sizes):
+            hash_ = bytes(found.hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES])
+            under_way.append(pool.submit(put, at, size, hash_))
+            at += size
+            if len(under_way) == AHEAD:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
 
 
 def _checked(data: bytes | memoryview, hash_: bytes) -> bytes | memoryview:
