@@ -292,3 +292,25 @@ def test_a_large_file_is_read_in_pieces_and_its_change_stores_a_chunk_or_two(
     assert sorted(map(len, tree.contents().values())) == [5, 20_000_000] and data in tree.contents().values()
     raw = toy.become(DATA).vault("points", by="data").tree(second.sources[0].raw)
     assert raw.get("large.txt") == data and raw.unfit() == [] and first != second
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_edits_of_a_table_make_the_version_that_reading_everything_makes(toy: Toy, seed: int) -> None:
+    drawn = random.Random(seed)
+    declare(toy, items="{rows: {format: csv, id: id, text: text, label: label}}")
+    rows = {n: (f"text {drawn.randrange(30)}", drawn.choice("ab"), drawn.randrange(3)) for n in range(40)}
+    for _ in range(5):
+        lines = [f"{n},{text},{label},{other}\n" for n, (text, label, other) in rows.items()]
+        fill(toy, {"t.csv": ("id,text,label,other\n" + "".join(lines)).encode()})
+        whole = without_looking_back(toy)
+        assert drafted(toy.become(DATA)) == whole
+        versions.make(toy.become(DATA), "points")
+        for n in drawn.sample(sorted(rows), 6):
+            text, label, other = rows.pop(n)
+            what = drawn.choice(["remove", "text", "label", "other", "rename"])
+            if what != "remove":
+                changed = (f"text {drawn.randrange(30)}" if what == "text" else text, drawn.choice("ab"), other)
+                rows[drawn.randrange(100, 999) if what == "rename" else n] = (
+                    *changed[:2],
+                    drawn.randrange(3) if what == "other" else other,
+                )

@@ -16,6 +16,7 @@ import msgspec
 from cdl.config.schema import Source as DeclaredSource
 from cdl.data import ledger as ledgers
 from cdl.data import looked
+from cdl.data.alike import Alike
 from cdl.data.columns import Column, as_bytes, column
 from cdl.data.draft import Draft, Fresh, closure_of, item_id
 from cdl.data.files import Files
@@ -180,6 +181,7 @@ def _listed(draft: Draft, place: int, files: Files, there: dict[str, int], gathe
     same = _unchanged(draft, place, files)
     draft.listed.append(listed)
     draft.same.append(same)
+    alike = Alike(draft)
     of_items, sides, lost, stays = config.items.files is not None, draft.before.columns["side"], [], 0
     for at, name in enumerate(listed.names):
         row = there.get(name)
@@ -193,6 +195,10 @@ def _listed(draft: Draft, place: int, files: Files, there: dict[str, int], gathe
         digest = content_digest(vault, listed.content(at) if cuts is None else b"", cuts)
         if identity in erased.ids or digest in erased.digests:
             lost.append(name)
+            continue
+        if row is not None and alike(row, identity, bytes.fromhex(digest), listed.labels[at], listed.fields(at)):
+            del there[name]
+            stays += 1
             continue
         if cuts is not None:
             draft.cuts[place, name] = cuts
