@@ -30,7 +30,6 @@ from cdl.data.walk import Sight
 from cdl.errors import ConfigError, Refused
 from cdl.jobs.closure import Closure
 from cdl.registry.records import Split
-from cdl.store import chunk
 from cdl.store.erased import ITEMS, read_item
 
 COLLECT = "collect"  # the stage that rejects files which are no items
@@ -191,7 +190,7 @@ def _listed(draft: Draft, place: int, files: Files, there: dict[str, int], gathe
             continue
         large = files.large(name) if of_items else None
         identity = item_id(vault, number, name)
-        cuts = chunk.cuts(large.windows()) if large is not None else None
+        cuts = large.cuts() if large is not None else None
         digest = content_digest(vault, listed.content(at) if cuts is None else b"", cuts)
         if identity in erased.ids or digest in erased.digests:
             lost.append(name)

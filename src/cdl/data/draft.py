@@ -117,7 +117,7 @@ class Draft:
         if large is None:
             builder.add(name, self.files[place][file])
         else:
-            builder.add_large(name, self.cuts.get((place, file)) or chunk.cuts(large.windows()), large.read)
+            builder.add_large(name, self.cuts.get((place, file)) or large.cuts(), large.read)
 
     def add_item(self, builder: Builder, name: str, row: int, *, once: bool) -> None:
         """Adds an item that is looked at to a tree. `once`: no other has its content."""

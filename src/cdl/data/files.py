@@ -12,7 +12,6 @@ from cdl.store import chunk
 from cdl.store.tree import Tree
 
 KEPT_BYTES = 64_000_000  # of contents that were read once and will be read again
-WINDOW_BYTES = 8_000_000  # of one piece
 OVERHEAD = 200  # bytes that keeping one takes beside it
 
 
@@ -119,16 +118,13 @@ class Large:
         self._folder = folder
         self._seen = seen
 
-    def windows(self) -> Iterator[memoryview]:
-        """What it holds in pieces, each of which is gone once the next one came. ConfigError as for any file."""
-        left, buffer = self._seen.size, bytearray(WINDOW_BYTES)
-        view = memoryview(buffer)
+    def cuts(self) -> chunk.Cuts:
+        """Where it is cut into chunks; reads all of it. ConfigError as for any file."""
         with self._folder.opened(self._seen) as handle:
-            while (count := os.readv(handle, [buffer])) and left >= 0:
-                left -= count
-                yield view[:count]
-            if left:
-                raise self._folder.changed(self._seen)
+            found = chunk.cuts(lambda room: os.readv(handle, [room]))
+        if sum(found.sizes) != self._seen.size:
+            raise self._folder.changed(self._seen)
+        return found
 
     def read(self, at: int, size: int) -> bytes:
         """So many bytes, from a place on."""

@@ -36,5 +36,5 @@ def key(vault: Vault, item: Content) -> str:
 def content_digest(vault: Vault, data: bytes | memoryview, cuts: chunk.Cuts | None = None) -> str:
     """What equal contents have in common: a keyed digest of the bytes; of a large one, of the hash that its `cuts` give."""
     if cuts is None and len(data) >= chunk.CHUNKED_BYTES:
-        cuts = chunk.cuts([memoryview(data)])
+        cuts = chunk.cuts(data)
     return vault.digest(bytes(data) if cuts is None else chunk.CONTEXT + cuts.hash)

@@ -75,7 +75,7 @@ class Builder:
         """Adds a name with its content. `once`: no other name has it, so there is no need to remember it."""
         if len(data) >= chunk.CHUNKED_BYTES:
             view = memoryview(data)
-            self.add_large(name, chunk.cuts([view]), lambda at, size: view[at : at + size], meta)
+            self.add_large(name, chunk.cuts(view), lambda at, size: view[at : at + size], meta)
             return
         found = blake3(data).digest()
         row = self._stored.get(found)

@@ -9,7 +9,7 @@ Systems", 2020).
 import os
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
@@ -28,7 +28,8 @@ HASH_BYTES = 32
 THREADS = 4  # that seal and write chunks, at most
 AHEAD = 16  # chunks under way, at most
 CHUNKED_BYTES = 64_000_000  # a content of so many is cut into chunks
-Windows = Iterable[memoryview]  # a content in pieces, each of which may be gone once the next one came
+WINDOW_BYTES = 8_000_000  # of a content that is read piece by piece
+Fill = Callable[[memoryview], int]  # puts what comes next of a content into some room; how many bytes, 0 at its end
 Read = Callable[[int, int], bytes | memoryview]  # so many bytes of a content, from a place on
 
 
@@ -48,33 +49,41 @@ class Cuts:
         return total.digest()
 
 
-def cuts(windows: Windows) -> Cuts:
+def cuts(content: bytes | memoryview | Fill) -> Cuts:
     """Where a content is cut. Stores nothing."""
     hashes, sizes = bytearray(), array("Q")
-    for part in cut(windows):
+    for part in cut(content):
         hashes += blake3(part).digest()
         sizes.append(len(part))
     return Cuts(hashes, sizes)
 
 
-def cut(windows: Windows) -> Iterator[memoryview]:
-    """The chunks of a content, in order; each may be gone once the next one came. Where windows end makes no difference."""
+def cut(content: bytes | memoryview | Fill) -> Iterator[memoryview]:
+    """The chunks of a content, in order; of one that is read piece by piece each is gone once the next one came.
+
+    In which pieces it comes makes no difference.
+    """
     cutter = import_module("pyfastcdc").FastCDC(
         avg_size=AVERAGE, min_size=SMALLEST, max_size=LARGEST, normalized_chunking=NORMALIZED
     )
-    left = b""
-    for window in windows:
-        whole = memoryview(b"".join((left, window))) if left else window
+    if not callable(content):
+        view = memoryview(content)
+        yield from (view[found.offset : found.offset + found.length] for found in cutter.cut_buf(view))
+        return
+    room = memoryview(bytearray(WINDOW_BYTES + LARGEST))
+    filled, more = 0, True
+    while more or filled:
+        while more and filled < len(room):
+            count = content(room[filled:])
+            more, filled = count > 0, filled + count
         at = 0
-        for found in cutter.cut_buf(whole):
-            if found.offset + LARGEST > len(whole):
+        for found in cutter.cut_buf(room[:filled]) if filled else ():
+            if more and found.offset + LARGEST > filled:
                 break  # what comes next may belong to it
-            yield whole[found.offset : found.offset + found.length]
+            yield room[found.offset : found.offset + found.length]
             at = found.offset + found.length
-        left = bytes(whole[at:])
-    if left:
-        for found in cutter.cut_buf(left):
-            yield memoryview(left)[found.offset : found.offset + found.length]
+        room[: filled - at] = bytes(room[at:filled])
+        filled -= at
 
 
 def store(box: Box, found: Cuts, read_: Read) -> str:

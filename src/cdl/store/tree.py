@@ -96,7 +96,7 @@ class Tree:
         for place, name in enumerate(self.names):
             if not self.erased(place):
                 data = self.view(place)
-                told = chunk.cuts([data]).hash if starts[place] == CHUNKED else blake3(data).digest()
+                told = chunk.cuts(data).hash if starts[place] == CHUNKED else blake3(data).digest()
                 found += [name] if told != self.hash(place) else []
         return found
 
