@@ -46,6 +46,7 @@ def short(content, fields):
         raise Reject("longer than 12")
     return content[:6], fields
 """
+Worked = list[tuple[str, bytes]]
 FILES = '{files: "*.txt"}'
 
 
@@ -114,9 +115,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def worked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bytes]]:
+def worked(monkeypatch: pytest.MonkeyPatch) -> Worked:
     """The items that are worked: step and content."""
-    found: list[tuple[str, bytes]] = []
+    found: Worked = []
     real: Callable[..., object] = process.process
 
     def noted(*arguments: object, **named: object) -> object:
@@ -165,7 +166,7 @@ def test_any_edits_make_the_version_that_reading_everything_makes(toy: Toy, seed
         files = edited(files, drawn)
 
 
-def test_only_what_changed_is_read_and_worked(toy: Toy, reads: list[str], worked: list[tuple[str, bytes]]) -> None:
+def test_only_what_changed_is_read_and_worked(toy: Toy, reads: list[str], worked: Worked) -> None:
     declare(toy)
     files = {f"a/{n}.txt": f"text {n}".encode() for n in range(50)}
     fill(toy, files)
@@ -243,7 +244,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(toy: Toy, monkeypatch:
 
 
 def test_an_unchanged_table_is_not_read_and_a_changed_one_is_worked_where_it_differs(
-    toy: Toy, reads: list[str], worked: list[tuple[str, bytes]]
+    toy: Toy, reads: list[str], worked: Worked
 ) -> None:
     declare(toy, items="{rows: {format: csv, id: id, text: text}}")
     rows = [f"{n},text {n}\n" for n in range(40)]
@@ -255,7 +256,6 @@ def test_an_unchanged_table_is_not_read_and_a_changed_one_is_worked_where_it_dif
     rows[4] = "4,other\n"
     fill(toy, {"t.csv": ("id,text\n" + "".join(rows)).encode()})
     assert drafted(toy.become(DATA)) == without_looking_back(toy)
-    worked.clear()
     versions.make(toy.become(DATA), "points")
     assert sorted(worked) == [("short", b"OTHER"), ("upper", b"other")] and {*reads} == {"t.csv"}
 

@@ -1,15 +1,19 @@
 """One data step over both sets: only what is new or changed is worked, the rest is as the version before found it.
 
 An item is as it was where the tree that the step is given holds the same under its id; what the same step made of it stays where
-it lies. An item with another id but the same content and fields has the same outcome too.
+it lies. An item with another id but the same content and fields has the same outcome too, and one that any run of the same step
+met, on another branch or elsewhere (outcomes.py).
 """
 
 import collections
 import contextlib
+import dataclasses
 import heapq
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from cdl.config.schema import Step
@@ -17,9 +21,10 @@ from cdl.data.draft import Draft, closure_of, environment_id
 from cdl.data.hand import FAILED
 from cdl.data.ingest import note, tree_before
 from cdl.data.item import Content, Outcome, Rejected
+from cdl.data.outcomes import Found, Notes, Shelf, identity_of
 from cdl.data.process import process
 from cdl.data.split import TEST, TRAIN
-from cdl.errors import ConfigError
+from cdl.errors import ConfigError, JobFailed
 from cdl.jobs.closure import Closure
 from cdl.registry.records import Dataset
 from cdl.store.builder import Builder
@@ -37,6 +42,8 @@ def work(draft: Draft, name: str, step: Step) -> None:
     was = _was(draft, name, code)
     whole, made = step.per == "all", dict[str, str]()
     plans = {side: plan(draft.trees[side], was.get(side), whole=whole) for side in (TRAIN, TEST)}
+    if not draft.again:
+        plans = {side: _looked_up(plans[side], _shelf(draft, side, code), draft.trees[side]) for side in plans}
     for sides in ((TRAIN,), (TEST,)) if whole else ((TRAIN, TEST),):
         outcomes = process(
             draft.workspace.jobs,
@@ -60,15 +67,40 @@ def _made(
     """The tree of what a step made of a set; what it rejected is noted."""
     builder = Builder(draft.box(side), before=tree_before(draft, name, side), known=[draft.trees[side]])
     rejected = dict(plan_.rejected)
-    for identity, outcome in _outcomes(plan_, builder, outcomes):
-        if isinstance(outcome, Rejected):
-            rejected[identity] = outcome
-        else:
-            builder.add(identity, outcome.data, outcome.fields)
+    notes = Notes(shelf=_shelf(draft, side, code), builder=builder, names=plan_.names)
+    try:
+        for identity, outcome in _outcomes(plan_, draft.trees[side], builder, outcomes):
+            if isinstance(outcome, Rejected):
+                rejected[identity] = outcome
+                if not outcome.reason.startswith(FAILED):
+                    notes.rejected(identity, outcome.reason)
+            else:
+                builder.add(identity, outcome.data, outcome.fields)
+                notes.made(identity)
+    except (JobFailed, KeyboardInterrupt):
+        notes.keep()
+        raise
     draft.rejected |= {identity: (name, outcome) for identity, outcome in rejected.items()}
     said = {outcome.reason for outcome in rejected.values()}
     draft.sayable |= said if side == TRAIN else _literal(draft, code, said)
-    return builder.finish()
+    made = builder.finish()
+    notes.finish()
+    return made
+
+
+def _shelf(draft: Draft, side: str, code: Closure) -> Shelf:
+    """Where a step's outcomes are kept for the next time."""
+    identity = identity_of(code.id, environment_id(draft.environment))
+    return Shelf(store=draft.workspace.store, box=draft.box(side), dataset=draft.name, side=side, identity=identity)
+
+
+def _looked_up(plan_: "Plan", shelf: Shelf, now: Tree) -> "Plan":
+    """The plan without the work that was done before, elsewhere."""
+    pieces = [*plan_.pieces()]
+    names = {i: n for piece in pieces for i, n in zip(piece, shelf.names(now, piece), strict=True)}
+    found = shelf.find(names, pieces)
+    left = {i: n for i, n in names.items() if i not in found}
+    return dataclasses.replace(plan_, work=tuple(left), names=left, known={**plan_.known, **found})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +111,7 @@ class Was:
     made: Tree
     rejected: Mapping[str, Rejected]
 
-    def of(self, hash_: bytes, fields: Mapping[str, object]) -> Outcome | None:
+    def of(self, hash_: bytes, fields: Mapping[str, object]) -> "Known | None":
         """The outcome of an item with that content and these fields."""
         place = self.given.find(hash_)
         if place is None or self.given.meta(place) != fields:
@@ -88,21 +120,45 @@ class Was:
         at = self.made.places.get(identity)
         if at is None or self.made.erased(at):
             return self.rejected.get(identity)
-        return Content(bytes(self.made.view(at)), self.made.meta(at))
+        return at
+
+
+Known = int | Rejected | Found  # an outcome: a place in what the step made before, or in an outcome tree
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to do with the items of one set: work them (`ids`, in order), or take what was found before.
+    """What to do with the items of one set: work them (`work`, ids in order), or take what was found before.
 
     `known` are outcomes of items that an equal one had; of the others the content `made` before stays (places), or the rejection.
+    `names` are those of what is worked among outcomes that are kept; where there are none, none are.
     """
 
     work: tuple[str, ...]
-    known: Mapping[str, Outcome]
+    whole: bool
+    known: Mapping[str, Known]
+    names: Mapping[str, str] = field(default_factory=dict)
     made: Tree | None
     stays: tuple[int, ...]
     rejected: Mapping[str, Rejected]
+
+    def pieces(self) -> Iterator[tuple[str, ...]]:
+        """What is to be worked, by what is worked together."""
+        if not self.whole:
+            yield from ((identity,) for identity in self.work)
+        elif self.work:
+            yield self.work
+
+    def told(self, now: Tree) -> Iterator[tuple[str, Outcome]]:
+        """What is known, in order."""
+        for identity, known in sorted(self.known.items(), key=itemgetter(0)):
+            if isinstance(known, int):
+                assert self.made is not None
+                yield identity, Content(bytes(self.made.view(known)), self.made.meta(known))
+            elif isinstance(known, Found):
+                yield identity, known.read(partial(_item, now, identity))
+            else:
+                yield identity, known
 
     def kept(self) -> Iterator[tuple[str, Outcome]]:
         """What stays, as contents: for where it cannot stay, since another key sealed it."""
@@ -113,7 +169,7 @@ class Plan:
 
 def plan(now: Tree, was: Was | None, *, whole: bool = False) -> Plan:
     """What is to be worked of a set, and what is known; all or nothing where the set is worked as a `whole`."""
-    everything = Plan(work=tuple(sorted(now.names)), known={}, made=None, stays=(), rejected={})
+    everything = Plan(work=tuple(sorted(now.names)), whole=whole, known={}, made=None, stays=(), rejected={})
     if was is None:
         return everything
     differ = changes(was.given, now)
@@ -124,30 +180,38 @@ def plan(now: Tree, was: Was | None, *, whole: bool = False) -> Plan:
         fresh |= {*now.names} - {was.made.names[p] for p in stays} - rejected.keys()
     if whole and (fresh or went):
         return everything
-    known = {}
+    known = dict[str, Known]()
     for identity in fresh:
         place = now.places[identity]
         outcome = was.of(now.hash(place), now.meta(place))
         if outcome is not None:
             known[identity] = outcome
-    return Plan(work=tuple(sorted(fresh - known.keys())), known=known, made=was.made, stays=stays, rejected=rejected)
+    work_ = tuple(sorted(fresh - known.keys()))
+    return Plan(work=work_, whole=whole, known=known, made=was.made, stays=stays, rejected=rejected)
 
 
 def _to_work(now: Tree, plan_: Plan) -> Iterator[tuple[str, Content]]:
     """The items that are to be worked, in order, read as they are asked for."""
     for identity in plan_.work:
-        place = now.places[identity]
-        yield identity, Content(bytes(now.view(place)), now.meta(place))
+        yield identity, _item(now, identity)
 
 
-def _outcomes(plan_: Plan, builder: Builder, worked: Iterator[tuple[str, Outcome]]) -> Iterator[tuple[str, Outcome]]:
+def _item(now: Tree, identity: str) -> Content:
+    """An item that a step is given."""
+    place = now.places[identity]
+    return Content(bytes(now.view(place)), now.meta(place))
+
+
+def _outcomes(
+    plan_: Plan, now: Tree, builder: Builder, worked: Iterator[tuple[str, Outcome]]
+) -> Iterator[tuple[str, Outcome]]:
     """What the builder has to be given, in order; what stays is told to it."""
-    parts = [((next(worked)) for _ in plan_.work), iter(sorted(plan_.known.items(), key=lambda pair: pair[0]))]
+    parts = [((next(worked)) for _ in plan_.work), plan_.told(now)]
     if builder.follows and plan_.stays:
         builder.stay(list(plan_.stays))
     elif plan_.stays:
         parts.append(plan_.kept())
-    return heapq.merge(*parts, key=lambda pair: pair[0])
+    return heapq.merge(*parts, key=itemgetter(0))
 
 
 def _was(draft: Draft, name: str, code: Closure) -> dict[str, Was]:

@@ -8,7 +8,7 @@ the item and is named by nothing goes too. A version that held the item stays re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import msgspec
@@ -20,7 +20,9 @@ from cdl.data.formats import read_items
 from cdl.data.item import content_digest
 from cdl.errors import CdlError, Conflict, NotFound
 from cdl.housekeeping.gc import collect
+from cdl.housekeeping.outcomes import Inputs, follow, kept_outcomes
 from cdl.registry.records import Dataset, Labels, Model, Package
+from cdl.sharing.parcel import WORK
 from cdl.sharing.place import object_name
 from cdl.sharing.signed import content
 from cdl.store.erased import ERASED, ITEMS, ErasedItem, Tombstone, encode, read_item
@@ -93,10 +95,15 @@ def plan(workspace: Workspace, dataset: str, what: str, *, because: str | None =
     every = {i: d for i, d in workspace.registry.all(Dataset)}
     made.closed = sorted({d.name for d in every.values() if not workspace.holds_key(d.name)})
     trees = _trees(workspace, [d for d in every.values() if d.name not in made.closed])
-    contents = _contents(workspace, dataset, versions, item, trees)
+    contents, inputs = _contents(workspace, dataset, versions, item, trees)
+    outcomes = kept_outcomes(workspace, partial(_vault, workspace))
+    follow(outcomes, contents, inputs)
     also: set[str] = set()
     _plan_open(workspace, every.values(), contents, made, also)
     _plan_sealed(trees, contents, made, also)
+    for each in outcomes:
+        if names := each.lost(contents, inputs):
+            (made.open if each.box is workspace.store else made.sealed)[each.kept.tree] = names
     _plan_ledgers(workspace, versions, made)
     vault = _vault(workspace, dataset, next(iter(versions.values())).data_key)
     made.digests = sorted(content_digest(vault, c) for c in contents.values())
@@ -132,6 +139,8 @@ def erase(workspace: Workspace, made: Plan) -> int:
         count += _entomb(workspace, made, old, instead)
     for name in made.objects:
         count += _entomb(workspace, made, name, None)
+    for claim in workspace.store.claims(WORK):  # a run that ended in no version may have met the item too
+        workspace.store.unclaim(claim)
     done = collect(workspace.clone, remove=True, older_than=0, incomplete=True)
     workspace.journal.append(
         "item.erased", who=workspace.person.email, dataset=made.dataset, item=made.item, objects=count
@@ -171,9 +180,9 @@ def _trees(workspace: Workspace, records: Iterable[Dataset]) -> _Trees:
 
 def _contents(
     workspace: Workspace, dataset: str, versions: dict[str, Dataset], item: str, trees: _Trees
-) -> dict[bytes, bytes]:
-    """The bytes that the item has at any stage of any version, by their hash."""
-    store, found = workspace.store, dict[bytes, bytes]()
+) -> tuple[dict[bytes, bytes], Inputs]:
+    """The bytes that the item has at any stage of any version, by their hash; and with its fields, as steps are given it."""
+    store, found, inputs = workspace.store, dict[bytes, bytes](), Inputs()
     for record in versions.values():
         aside = [record.split.set_aside.get("tree"), record.rejected.get("tree")]
         sealed = [trees.sealed[name].tree(name) for name in [*(s.test for s in record.steps), *aside] if name]
@@ -181,7 +190,8 @@ def _contents(
             place = tree.places.get(item)
             if place is not None and not tree.erased(place):
                 found[tree.hash(place)] = bytes(tree.view(place))
-    return found
+                inputs.add(tree.hash(place), tree.meta(place))
+    return found, inputs
 
 
 def _plan_open(
@@ -278,9 +288,12 @@ def _replacements(workspace: Workspace, made: Plan) -> Iterator[Replaced]:
     """Objects that held more than the item, each with what stands in its place, one after the other."""
     store = workspace.store
     records = {name: d for _, d in workspace.registry.all(Dataset) for name in _sealed_of(d)}
-    vaults = {tree: _vault(workspace, records[tree].name, records[tree].data_key) for tree in made.sealed}
+    vaults: dict[str, Box] = {
+        tree: _vault(workspace, d.name, d.data_key) for tree, d in records.items() if tree in made.sealed
+    }
+    vaults |= {o.kept.tree: o.box for o in kept_outcomes(workspace, partial(_vault, workspace))}
     boxes: list[tuple[Box, str, list[str]]] = [(store, tree, lost) for tree, lost in made.open.items()]
-    boxes += [(vaults[tree], tree, lost) for tree, lost in made.sealed.items()]
+    boxes += [(vaults[tree], tree, lost) for tree, lost in made.sealed.items() if tree in vaults]
     for box, tree, lost in boxes:
         yield from unlisted(store, box, open_tree(box, tree), set(lost))
     kept = cache(lambda: _kept_chunks(workspace, made))  # every version is looked at, where a chunk is to go

@@ -15,13 +15,14 @@ from pathlib import Path
 from cdl.errors import Conflict, NotFound
 from cdl.git.repository import Git
 from cdl.housekeeping.needed import missing
-from cdl.housekeeping.roots import Roots, job_claims, roots
+from cdl.housekeeping.roots import Roots, job_claims, outcome_claims, roots
 from cdl.sharing.clone import Clone
 from cdl.store import whole
 
 DAY = 86_400.0  # seconds
 SAY_SECONDS = 1.0
 RESULTS, LOGS, TRIALS, UNNAMED = "results of jobs", "logs of jobs", "weights and checkpoints of trials", "unnamed"
+OUTCOMES = "outcomes of data steps"
 LEFT = "files that killed commands left"
 NOTES = "notes of trainings that nobody went on with"
 PACKAGES = "packages that no service runs"
@@ -47,7 +48,7 @@ class Amount:
 
 @dataclass(kw_only=True)
 class Collected:
-    """What goes or went by kind, what stays by reason, the claims of jobs that go with their outputs, and what is missing."""
+    """What goes or went by kind, what stays by reason, the claims that go with what they name, and what is missing."""
 
     gone: dict[str, Amount] = field(default_factory=dict)
     kept: dict[str, Amount] = field(default_factory=dict)
@@ -58,7 +59,7 @@ class Collected:
 
 @dataclass(kw_only=True)
 class _Plan:
-    """What is to go: objects with their kind, claims of jobs, files and folders."""
+    """What is to go: objects with their kind, claims of jobs and data steps, files and folders."""
 
     objects: dict[str, str] = field(default_factory=dict)
     claims: list[str] = field(default_factory=list)
@@ -102,6 +103,8 @@ def _planned(clone: Clone, found: Roots, before: float, done: Collected) -> _Pla
     for _, outputs, log in claims:
         kinds |= {name: RESULTS for name in outputs if name not in kinds}
         kinds |= {log.removeprefix("s:"): LOGS} if log else {}
+    outcomes = list(outcome_claims(clone))
+    kinds |= dict.fromkeys((tree for _, tree, _ in outcomes), OUTCOMES)
     for name in clone.store.names():
         try:
             size, changed = clone.store.size(name), clone.store.changed(name)
@@ -118,6 +121,7 @@ def _planned(clone: Clone, found: Roots, before: float, done: Collected) -> _Pla
         needs = outputs or ({log.removeprefix("s:")} if log else set())
         if any(name in plan.objects or not clone.store.has(name) for name in needs):
             plan.claims.append(claim)
+    plan.claims += [claim for claim, tree, stays in outcomes if not stays or not clone.store.has(tree)]
     done.claims = len(plan.claims)
     for kind, path in [
         *((NOTES, p) for p in found.stale),

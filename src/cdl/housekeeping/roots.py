@@ -1,22 +1,27 @@
 """From where gc begins: everything that is named by records of any ref, by events, by claims, and by work under way.
 
-Results of jobs are no beginning: what only a job's claim names is kept for the next time, and may go. With `trials` also weights
-and checkpoints of trials that nobody registered may; what else a trial left stays.
+Results of jobs are no beginning: what only a job's claim names is kept for the next time, and may go. Outcomes of data
+steps are one for OUTCOME_SECONDS after they were found or used last, and of one step and set the OUTCOME_TREES used last. With
+`trials` also weights and checkpoints of trials that nobody registered may; what else a trial left stays.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cdl.data.outcomes import claims, used
 from cdl.journal import stream
 from cdl.registry.records import Model, encode
 from cdl.sharing.clone import Clone
+from cdl.sharing.parcel import JOBS, WORK
 from cdl.store import reach
 from cdl.store.hold import held
-from cdl.store.store import NAME
+from cdl.store.store import NAME, SEALED
 
-JOBS = "jobs/"
+OUTCOME_SECONDS = 30 * 86_400.0
+OUTCOME_TREES = 32
 HEAVY = ("weights", "checkpoint")  # of a trial
 
 
@@ -62,10 +67,21 @@ def shared_roots(clone: Clone, *, trials: bool) -> Roots:
         for number in stream.segments(clone.folder, name):
             found.names |= reach.names(stream.segment_path(clone.folder, name, number).read_bytes())
     for claim in clone.store.claims(""):
-        if not claim.startswith(JOBS):
+        if not claim.startswith((JOBS, WORK)):
             found.names |= reach.names(claim.encode()) | reach.names(clone.store.claimed(claim) or b"")
+    found.names |= {tree for _, tree, stays in outcome_claims(clone) if stays}
     _add_trials(clone, found, models, lighten=trials)
     return found
+
+
+def outcome_claims(clone: Clone) -> Iterator[tuple[str, str, bool]]:
+    """Each claim of outcomes of a data step, with the tree that it names, bare, and whether it stays."""
+    told = [(used(clone.store, kept.tree), claim, kept) for claim, kept in claims(clone.store)]
+    oldest, count = clone.store.now() - OUTCOME_SECONDS, Counter[tuple[str, str, str]]()
+    for when, claim, kept in sorted(told, key=lambda each: each[:2], reverse=True):
+        of = claim.rpartition("/")[0], kept.dataset, kept.set
+        count[of] += 1
+        yield claim, kept.tree.removeprefix(SEALED), when >= oldest and count[of] <= OUTCOME_TREES
 
 
 def job_claims(clone: Clone) -> Iterator[tuple[str, set[str], str | None]]:

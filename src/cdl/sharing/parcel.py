@@ -22,7 +22,8 @@ from cdl.store.tree import check_name
 
 FORMAT = "cdl-parcel-1"
 LOCAL = "shared"  # the folder below `.cdl`
-CLAIMS = ("jobs/", "evaluations/", "comparisons/", "revisions/", "counted/", "trained/", "triggers/", ERASED, ITEMS)
+JOBS, WORK = "jobs/", "work/"  # claims of what is only kept for the next time: their outputs may go
+CLAIMS = (JOBS, WORK, "evaluations/", "comparisons/", "revisions/", "counted/", "trained/", "triggers/", ERASED, ITEMS)
 CLAIM = re.compile(r"[^\x00-\x1f\x7f]{1,300}")
 
 

@@ -12,14 +12,13 @@ from cdl.errors import Corrupt
 from cdl.journal import stream
 from cdl.sharing import parcel
 from cdl.sharing.clone import Clone, Progress
-from cdl.sharing.parcel import Parcel
+from cdl.sharing.parcel import JOBS, WORK, Parcel
 from cdl.sharing.place import Moved, gone, object_name, together
 from cdl.sharing.signed import genuine
 from cdl.store import reach
 from cdl.store.remote import Remote
 from cdl.store.store import digest
 
-JOBS = "jobs/"
 ABSENT = "is not there"
 
 
@@ -77,11 +76,11 @@ def refill(clone: Clone, remote: Remote) -> Moved:
 
 
 def _claim(clone: Clone, remote: Remote, found: Parcel, moved: Moved) -> None:
-    """Takes over what a parcel says was claimed; of jobs only those whose outputs are here, of tombstones the signed ones."""
+    """Takes over what a parcel says was claimed: of jobs and steps where the outputs are here, of tombstones the signed ones."""
     for claim, payload in found.claims.items():
         if not genuine(clone, claim, payload):
             moved.faults.append(f"{remote.place}: {claim[:24]}: no key of its dataset signed this tombstone")
-        elif not claim.startswith(JOBS) or _whole(clone, payload):
+        elif not claim.startswith((JOBS, WORK)) or _whole(clone, payload):
             clone.store.claim(claim, payload)
 
 

@@ -12,6 +12,7 @@ stored, nothing names.
 
 from array import array
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +25,16 @@ from cdl.store.tree import CHUNKED, EMPTY, HASH_BYTES, Tree, check_name, told
 
 UNNAMED = ""  # the open pack, until it is full
 Place = tuple[int, int]  # slot of an object, first byte in it
+
+
+@dataclass(frozen=True, slots=True)
+class Lies:
+    """A content: its hash (32 bytes) and size, the object that it lies in, and its first byte there, or CHUNKED."""
+
+    hash: bytes
+    size: int
+    object: str
+    at: int
 
 
 class Builder:
@@ -54,6 +65,10 @@ class Builder:
         self._stored: dict[bytes, int] = {}  # a row with that hash
         self._pack: list[bytes | memoryview] = []
         self._open = self._filled = 0  # its slot, its bytes so far
+        self._spare: list[
+            tuple[int, str]
+        ] = []  # objects that hold what the open pack has so far, with their first bytes
+        self._spared = 0  # where in the open pack the last of them ends
 
     @property
     def follows(self) -> bool:
@@ -101,6 +116,35 @@ class Builder:
         """Adds a name with the content that a tree has at a place, where it lies. The tree is `known`, and its maker trusted."""
         columns = tree.rows.columns
         self._row(name, bytes(columns["hash"][place]), int(columns["size"][place]), self._of_tree(tree, place))
+
+    @property
+    def count(self) -> int:
+        """How many rows were added."""
+        return len(self._names)
+
+    def meta(self, row: int) -> Mapping[str, Any]:
+        """What was said of a row that was added."""
+        return self._metas.get(row, EMPTY)
+
+    def lies(self, row: int) -> Lies:
+        """Where a content that was added lies. One that waits in the open pack is stored aside, until the pack is."""
+        slot, at, size = self._slot_of_row[row], self._starts[row], self._sizes[row]
+        name = self._slots[slot]
+        if name == UNNAMED:
+            if not self._spare or at + size > self._spared:
+                self._spare.append((self._spared, self._box.keep(b"".join(self._pack)[self._spared :])))
+                self._spared = self._filled
+            start, name = next(found for found in reversed(self._spare) if found[0] <= at)
+            at -= start
+        return Lies(bytes(self._hashes[row * HASH_BYTES : (row + 1) * HASH_BYTES]), size, name, at)
+
+    def lay(self, name: str, content: Lies, meta: Mapping[str, Any] = EMPTY) -> None:
+        """Adds a name with a content that lies in this box already."""
+        if content.at == CHUNKED:
+            self._tables.add(content.object)
+        if meta:
+            self._metas[len(self._names)] = meta
+        self._row(name, content.hash, content.size, (self._slot(content.object), content.at))
 
     def finish(self) -> str:
         """Stores the tree; its name. Corrupt for a name that could leave a folder, or one given twice."""
@@ -206,6 +250,7 @@ class Builder:
         if self._pack:
             self._slots[self._open] = self._box.keep(b"".join(self._pack))
             self._pack, self._filled = [], 0
+            self._spare, self._spared = [], 0
 
 
 def _same_key(tree: Tree, box: Box) -> bool:
