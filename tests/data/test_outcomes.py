@@ -46,6 +46,16 @@ def upper(items):
 def short(content):
     return content
 """
+OTHER = """
+def upper(content):
+    return b"from " + content
+
+def short(content):
+    return b"short of " + content
+
+def fails(content):
+    raise ValueError
+"""
 KILLED = """
 from cdl.cli.main import cli
 from cdl.data import outcomes
@@ -62,9 +72,9 @@ def on_branch(toy: Toy, name: str, files: dict[str, bytes]) -> str:
     return versions.make(toy.become(DATA), "points")
 
 
-def begun(toy: Toy, code: str = CODE, how: str = "") -> None:
+def begun(toy: Toy, code: str = CODE, how: str = "", source: str = "{path: incoming}") -> None:
     """The first version on main, with its code."""
-    declare(toy)
+    declare(toy, source=source)
     toy.write("cdl.yaml", (toy.root / "cdl.yaml").read_text().replace('steps:upper"', f'steps:upper"{how}'))
     toy.write("data/steps.py", code)
     fill(toy, FIRST)
@@ -133,12 +143,13 @@ def test_two_clones_that_share_a_store_work_new_items_once(team: Team, tmp_path:
     team.a.commit(team.a.become(DATA), "a step")
     team.a.become(DATA).git.run("push", "--quiet", "origin", "data/one")
     team.a.write("incoming/points.csv", table(140))
+    before = team.a.become(DATA).git.resolve("HEAD")
     first = versions.make(team.a.become(DATA), "points")
     assert len(worked) == 140
     team.a.cdl(DATA, "sync")
     shutil.copytree(tmp_path / "keys-a", tmp_path / "keys-c")
     c = team.another(tmp_path / "c", DATA)
-    c.become(DATA).git.run("switch", "--quiet", "-C", "data/two", "origin/data/one")
+    c.become(DATA).git.run("switch", "--quiet", "-C", "data/two", str(before))
     c.write("incoming/points.csv", table(141))
     worked.clear()
     assert versions.make(c.become(DATA), "points") != first
@@ -146,7 +157,7 @@ def test_two_clones_that_share_a_store_work_new_items_once(team: Team, tmp_path:
 
 
 def test_a_killed_run_goes_on_where_it_was(toy: Toy, worked: Worked) -> None:
-    begun(toy, SLOW)
+    begun(toy, SLOW, source="{path: incoming, set: train}")
     files = FIRST | {f"b/{n}.txt": f"slow {n}".encode() for n in range(150)}
     fill(toy, files)
     store = toy.become(DATA).store
@@ -160,7 +171,7 @@ def test_a_killed_run_goes_on_where_it_was(toy: Toy, worked: Worked) -> None:
     worked.clear()
     made = versions.make(toy.become(DATA), "points")
     slow = [content for step, content in worked if step == "upper"]
-    assert 0 < len(slow) < 150
+    assert 0 < len(slow) < 150  # in the middle of the first step
     worked.clear()
     toy.become(DATA).git.run("switch", "--quiet", "-C", "again", "main~1")
     assert versions.make(toy.become(DATA), "points") == made and worked == []  # both parts of it are found
@@ -203,22 +214,23 @@ def test_an_erased_item_is_gone_from_what_is_kept(toy: Toy) -> None:
 def test_what_only_another_run_made_of_an_erased_item_goes_too(toy: Toy) -> None:
     """A run that failed later on had worked the item with other code."""
     begun(toy)
-    toy.write(
-        "data/steps.py", CODE.replace("content.upper()", "b'from ' + content").replace("content[:6]", "content[0 / 0:]")
-    )
+    more = '    - short: {run: "data.steps:short"}\n    - fails: {run: "data.steps:fails"}\n'
+    toy.write("cdl.yaml", (toy.root / "cdl.yaml").read_text().replace('    - short: {run: "data.steps:short"}\n', more))
+    toy.write("data/steps.py", OTHER)
     toy.commit(toy.become(DATA), "other")
     with pytest.raises(JobFailed):
         versions.make(toy.become(DATA), "points")
     workspace = toy.become(DATA)
     record = workspace.registry.all(Dataset)[-1][1]
     tree = workspace.store.tree(record.steps[0].train)
-    item, data = tree.names[3], b"from " + bytes(tree.view(3))
-    held = [n for n in workspace.store.names() if data in bytes(workspace.store.view(n))]
-    assert held
+    item, data = tree.names[3], bytes(tree.view(3))
+    made = [b"from " + data, b"short of from " + data]
+    held = {n for n in workspace.store.names() for what in made if what in bytes(workspace.store.view(n))}
+    assert len(held) >= 2
     erase(workspace, plan(workspace, "points", item))
     store = toy.become(DATA).store
-    assert not [n for n in store.names() if data in bytes(store.view(n))]
-    assert any(store.erased(n) for n in held)  # wherever else they are
+    assert not [n for n in store.names() if made[0] in bytes(store.view(n))]
+    assert all(store.erased(n) for n in held)  # so they go wherever else they are
 
 
 def test_gc_keeps_what_was_used_last_and_removes_the_rest(
