@@ -1,5 +1,6 @@
 """What a step found once is found again: on another branch, in another clone, after a run that was killed."""
 
+import json
 import os
 import shutil
 import signal
@@ -231,6 +232,19 @@ def test_what_only_another_run_made_of_an_erased_item_goes_too(toy: Toy) -> None
     store = toy.become(DATA).store
     assert not [n for n in store.names() if made[0] in bytes(store.view(n))]
     assert all(store.erased(n) for n in held)  # so they go wherever else they are
+
+
+def test_the_logs_of_the_last_run_are_listed_and_read(toy: Toy) -> None:
+    begun(toy, CODE + "\nprint('opened')\n")
+    listed = toy.cdl(DATA, "data", "logs").splitlines()
+    assert {line.split()[0] for line in listed[1:]} == {"upper", "short"}
+    assert toy.cdl(DATA, "data", "logs", listed[1].split()[-1]).strip() == "opened"
+    toy.write("data/steps.py", "def upper(content):\n    raise KeyError(content)\n\nshort = upper\n")
+    with pytest.raises(JobFailed):
+        versions.make(toy.become(DATA), "points")
+    [failed] = json.loads(toy.cdl(DATA, "data", "logs", "--json"))
+    assert (failed["step"], failed["failed"]) == ("upper", "KeyError")
+    assert "KeyError: b't 0" in toy.cdl(DATA, "data", "logs", failed["log"])
 
 
 def test_gc_keeps_what_was_used_last_and_removes_the_rest(

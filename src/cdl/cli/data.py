@@ -14,6 +14,7 @@ from cdl.cli.sharing import raise_faults, sync_workspace
 from cdl.cli.versions import check_out, diff, export_items, log, verify
 from cdl.data import ledger
 from cdl.data.gate import measures
+from cdl.data.logs import last
 from cdl.data.submit import submit
 from cdl.data.work import rejections
 from cdl.errors import NotFound, Refused
@@ -93,15 +94,22 @@ def rejected(name: str | None, as_json: bool) -> None:
 
 
 @data.command()
-@click.argument("log")
+@click.argument("log", required=False)
 @click.option("--of", "name", metavar="DATASET", help="The dataset, where there are several.")
-def logs(log: str, name: str | None) -> None:
-    """What a job printed that saw test items: its log is sealed, and opening it needs the key."""
+@json_option
+def logs(log: str | None, name: str | None, as_json: bool) -> None:
+    """The logs of a dataset's last run here, or what stands in one: they are sealed, and opening them needs the key."""
     workspace = open_workspace(here(), tell=say)
-    vault = workspace.vault(named(workspace.config.data, "dataset", name), by="data")
+    dataset = named(workspace.config.data, "dataset", name)
+    if log is None:
+        rows = [msgspec.to_builtins(line) for line in last(workspace.folder, dataset)]
+        columns = ["step", "seconds", "failed", "log"]
+        show(rows, lambda: table(rows, columns) if rows else ["no worker ran in the last run here"], as_json=as_json)
+        return
+    vault = workspace.vault(dataset, by="data")
     lines = vault.get(log).decode("utf-8", "replace").splitlines()
     workspace.journal.append("sealed.opened", who=workspace.person.email, tree=log, by="data", items=0)
-    show(None, lambda: lines or ["it printed nothing"], as_json=False)
+    show(lines, lambda: lines or ["it printed nothing"], as_json=as_json)
 
 
 @data.command("analyze")

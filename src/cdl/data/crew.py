@@ -15,6 +15,7 @@ from cdl.config.schema import Resources, Step
 from cdl.data.batches import START_SECONDS, Batch, Queue
 from cdl.data.hand import Hand, Task
 from cdl.data.item import Content, Outcome
+from cdl.data.logs import Line
 from cdl.jobs.closure import Closure
 from cdl.jobs.environment import Environment
 from cdl.jobs.local import SEALED_LOG, Jobs
@@ -38,6 +39,7 @@ class Crew:
         code: Closure,
         environment: Environment,
         tell: Tell = silent,
+        logged: Callable[[Line], None] = lambda line: None,
     ) -> None:
         need = None if step.resources is None else _need(name, step.resources)
         self._most = 1 if step.per == "all" else jobs.slots.most(need or _need(name, Resources())) or 1
@@ -51,6 +53,7 @@ class Crew:
             environment=environment,
             need=need,
             tell=tell,
+            logged=logged,
         )
         self._hands: list[_Thread] = []
 

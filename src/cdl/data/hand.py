@@ -8,7 +8,7 @@ an error. Then each of its items is tried alone, so that only the guilty one fai
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from cdl.config.schema import Step
 from cdl.data.batches import Attempt, Queue
 from cdl.data.folders import FAULTS
 from cdl.data.item import Content, Outcome, Rejected, key
+from cdl.data.logs import Line
 from cdl.errors import JobFailed
 from cdl.jobs.closure import Closure
 from cdl.jobs.environment import Environment
@@ -33,7 +34,7 @@ FAILED = "failed: "  # begins the reason of an item that was set aside by an err
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What all workers of a step share. `aside` gets the logs that tell of items which an error set aside."""
+    """What all workers of a step share. `aside` gets the logs that tell of items set aside by an error, `logged` every log."""
 
     jobs: Jobs
     vault: Vault
@@ -44,6 +45,7 @@ class Task:
     need: Need | None
     tell: Tell
     aside: list[str] = field(default_factory=list)
+    logged: Callable[[Line], None] = lambda line: None
 
 
 class Hand:
@@ -64,16 +66,22 @@ class Hand:
             try:
                 done = jobs.run(self._job(attempt), self._drive, vault=task.vault, fresh=True, tell=task.tell)
                 log = done.log
+                self._logged(log, seconds=done.seconds)
             except JobFailed as error:
+                log = (error.remedy or "").removeprefix(SEALED_LOG)
+                self._logged(log, failed=error.message)
                 if (lost := self._out) is None or self._queue.ended:
                     raise
                 self._out = None
                 self._broken(lost, error)
                 self._queue.changed()
-                log = (error.remedy or "").removeprefix(SEALED_LOG)
             if log and self._failures:
                 task.aside.append(log)
                 self._failures = 0
+
+    def _logged(self, log: str | None, *, seconds: float | None = None, failed: str | None = None) -> None:
+        if log:
+            self._task.logged(Line(step=self._task.name, log=log, seconds=seconds, failed=failed))
 
     def _next(self) -> Attempt | None:
         """What is to be tried next."""

@@ -4,12 +4,13 @@ A step's workers see test items, so their logs are sealed. How many there are an
 """
 
 import itertools
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 
 from cdl.config.schema import Step
 from cdl.data.crew import Crew
 from cdl.data.hand import LOOP
 from cdl.data.item import Content, Outcome, Rejected, key
+from cdl.data.logs import Line
 from cdl.jobs.closure import Closure
 from cdl.jobs.environment import Environment
 from cdl.jobs.job import Job
@@ -34,12 +35,13 @@ def process(
     environment: Environment,
     items: Iterable[tuple[str, Content]],
     tell: Tell = silent,
+    logged: Callable[[Line], None] = lambda line: None,
 ) -> Generator[tuple[str, Outcome]]:
     """The outcome of each item, in the order given. No item: no worker. Closing it ends the workers.
 
     Items are drawn in the caller's thread, a bounded number of batches ahead. JobFailed when the code fails.
     """
-    crew = Crew(jobs, vault, name=name, step=step, code=code, environment=environment, tell=tell)
+    crew = Crew(jobs, vault, name=name, step=step, code=code, environment=environment, tell=tell, logged=logged)
     yield from crew.outcomes(items)
 
 

@@ -6,7 +6,7 @@ Equal sources, code, key and parent give the equal record, on any machine; nothi
 from collections import Counter
 from contextlib import ExitStack
 
-from cdl.data import looked, pending, validate
+from cdl.data import logs, looked, pending, validate
 from cdl.data.code import source_snapshot, tell_left_out
 from cdl.data.collect import as_seen, collect, look, seen, split
 from cdl.data.dataset import field_names
@@ -52,6 +52,7 @@ def _made(workspace: Workspace, name: str, answers: str | None, held: ExitStack)
     if head is not None and nothing_new(draft, answers):
         identity = head.version
     else:
+        logs.begin(workspace.folder, name)
         pipeline(draft)
         record = finish(draft, head.version if head else None, answers)
         identity = commit(workspace, record, head)

@@ -17,6 +17,7 @@ from operator import itemgetter
 from typing import Any
 
 from cdl.config.schema import Step
+from cdl.data import logs
 from cdl.data.draft import Draft, closure_of, environment_id
 from cdl.data.hand import FAILED
 from cdl.data.ingest import note, tree_before
@@ -54,6 +55,7 @@ def work(draft: Draft, name: str, step: Step) -> None:
             environment=draft.environment,
             items=(item for side in sides for item in _to_work(draft.trees[side], plans[side])),
             tell=draft.workspace.tell,
+            logged=partial(logs.note, draft.workspace.folder, draft.name),
         )
         with contextlib.closing(outcomes):
             made |= {side: _made(draft, name, side, code, plans[side], outcomes) for side in sides}
