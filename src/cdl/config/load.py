@@ -245,10 +245,13 @@ def _check_step(step: Step, place: Callable[[str], str]) -> None:
         _within(step.resources.gpus, 0, None, place("resources"))
     if step.io == "folders" and isinstance(step.run, str):
         raise ConfigError("a function has no folders", where=place("io"), remedy="leave it out, or run a program")
-    if step.batch != Step(run="").batch and (step.io != "folders" or step.per == "all"):
+    if (step.per == "group") != (step.group is not None):
+        remedy = "`group` names a field, with `per: group`"
+        raise ConfigError("one of `per: group` and `group` is missing", where=place("group"), remedy=remedy)
+    if step.batch != Step(run="").batch and (step.io != "folders" or step.per != "item"):
         remedy = "io: folders" if step.per == "item" else "leave it out"
         raise ConfigError("only a program with folders gets batches", where=place("batch"), remedy=remedy)
-    if step.per == "all" and step.io == "stdio" and not isinstance(step.run, str):
+    if step.per != "item" and step.io == "stdio" and not isinstance(step.run, str):
         raise ConfigError("standard input holds one item", where=place("per"), remedy="io: folders")
     if step.per == "all" and step.on_error == "aside":
         raise ConfigError("it would set all aside", where=place("on_error"), remedy="leave it out")

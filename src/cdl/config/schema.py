@@ -124,8 +124,11 @@ class Step(Section, frozen=True, kw_only=True):
     """How a program gets items: one a process, on standard input, answering on standard output; or many, as files in folders."""
     batch: int = 100
     """The most items that a program with `io: folders` gets at a time."""
-    per: Literal["item", "all"] = "item"
-    """What one piece of work is: an item; or all items of a set (training and test apart), again whenever one changed."""
+    per: Literal["item", "group", "all"] = "item"
+    """What one piece of work is: an item; or the items of a group, or all, of a set (training and test apart), again whenever one
+    of them changed, came or went."""
+    group: str | None = None
+    """The field, or the column of a row, whose equal values make a group, with `per: group`."""
     parameters: dict[str, Any] = {}
     """What the function is given by name beside the item; a program finds them as JSON in the file that CDL_PARAMETERS names."""
     retries: int = 0
@@ -143,7 +146,8 @@ class Step(Section, frozen=True, kw_only=True):
 
     def identity(self) -> dict[str, Any]:
         """What it computes, as plain values: nothing of how it is worked."""
-        return {key: value for key, value in msgspec.to_builtins(self).items() if key not in HOW}
+        plain = {key: value for key, value in msgspec.to_builtins(self).items() if key not in HOW}
+        return plain if self.group is not None else {key: value for key, value in plain.items() if key != "group"}
 
 
 class LabelTable(Section, frozen=True, kw_only=True):

@@ -62,12 +62,16 @@ class Attempt:
 
 
 class Queue:
-    """Where batches wait for a worker. Any thread may call; one draws and gives."""
+    """Where batches wait for a worker. Any thread may call; one draws and gives.
 
-    def __init__(self, step: Step) -> None:
+    `sizes` are those of the batches where items are worked together; left out, all are.
+    """
+
+    def __init__(self, step: Step, sizes: Iterator[int]) -> None:
         self._step = step
-        self._whole = step.per == "all"
-        self._size = sys.maxsize if self._whole else step.batch if step.io == "folders" else 1
+        self._whole = step.per != "item"
+        self._sizes = sizes
+        self._size = step.batch if step.io == "folders" else 1
         self._waiting: deque[Batch] = deque()
         self._change = threading.Condition()
         self._opened = False  # the code, by some worker
@@ -76,7 +80,9 @@ class Queue:
 
     def draw(self, items: Iterator[tuple[str, Content]]) -> Batch:
         """The next batch; without an item where there is none any more."""
-        batch, size, most = Batch(), self._size, sys.maxsize if self._whole else BATCH_BYTES
+        batch, size, most = Batch(), self._size, BATCH_BYTES
+        if self._whole:
+            size, most = next(self._sizes, sys.maxsize), sys.maxsize
         while len(batch.items) < size and batch.bytes < most and (found := next(items, None)) is not None:
             batch.add(*found)
         return batch

@@ -38,12 +38,13 @@ class Crew:
         step: Step,
         code: Closure,
         environment: Environment,
+        sizes: Iterable[int] = (),
         tell: Tell = silent,
         logged: Callable[[Line], None] = lambda line: None,
     ) -> None:
         need = None if step.resources is None else _need(name, step.resources)
         self._most = 1 if step.per == "all" else jobs.slots.most(need or _need(name, Resources())) or 1
-        self._queue = Queue(step)
+        self._queue = Queue(step, iter(sizes))
         self._task = Task(
             jobs=jobs.apart(),
             vault=vault,

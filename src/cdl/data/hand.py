@@ -164,7 +164,7 @@ class Hand:
 
     def _broken(self, attempt: Attempt, error: JobFailed) -> None:
         """A whole attempt failed: of several items each is tried alone."""
-        if len(attempt.places) == 1 or self._task.step.per == "all":
+        if len(attempt.places) == 1 or self._task.step.per != "item":
             self._failed(attempt, error)
         else:
             self._todo.extend(Attempt(attempt.batch, (place,)) for place in attempt.places)

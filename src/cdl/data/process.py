@@ -34,14 +34,19 @@ def process(
     code: Closure,
     environment: Environment,
     items: Iterable[tuple[str, Content]],
+    sizes: Iterable[int] = (),
     tell: Tell = silent,
     logged: Callable[[Line], None] = lambda line: None,
 ) -> Generator[tuple[str, Outcome]]:
     """The outcome of each item, in the order given. No item: no worker. Closing it ends the workers.
 
+    Of a step that works items together `sizes` says how many each time; left out, all.
+
     Items are drawn in the caller's thread, a bounded number of batches ahead. JobFailed when the code fails.
     """
-    crew = Crew(jobs, vault, name=name, step=step, code=code, environment=environment, tell=tell, logged=logged)
+    crew = Crew(
+        jobs, vault, name=name, step=step, code=code, environment=environment, sizes=sizes, tell=tell, logged=logged
+    )
     yield from crew.outcomes(items)
 
 

@@ -11,7 +11,6 @@ import dataclasses
 import heapq
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -22,7 +21,8 @@ from cdl.data.draft import Draft, closure_of, environment_id
 from cdl.data.hand import FAILED
 from cdl.data.ingest import note, tree_before
 from cdl.data.item import Content, Outcome, Rejected
-from cdl.data.outcomes import Found, Notes, Shelf, identity_of
+from cdl.data.outcomes import Notes, Shelf, identity_of
+from cdl.data.plan import Of, Plan, Was, by_field, item, plan, together
 from cdl.data.process import process
 from cdl.data.split import TEST, TRAIN
 from cdl.errors import ConfigError, JobFailed
@@ -30,7 +30,7 @@ from cdl.jobs.closure import Closure
 from cdl.registry.records import Dataset
 from cdl.store.builder import Builder
 from cdl.store.seal import Vault
-from cdl.store.tree import Tree, changes, open_tree
+from cdl.store.tree import Tree, open_tree
 
 
 def work(draft: Draft, name: str, step: Step) -> None:
@@ -38,14 +38,14 @@ def work(draft: Draft, name: str, step: Step) -> None:
     if step.off:
         draft.skipped.append(name)
         return
-    check_program(step, f"cdl.yaml: data.{draft.name}.steps: {name}")
+    where = f"cdl.yaml: data.{draft.name}.steps: {name}"
+    check_program(step, where)
     code = closure_of(draft.workspace, draft.code, step.run, step.files, step)
-    was = _was(draft, name, code)
-    whole, made = step.per == "all", dict[str, str]()
-    plans = {side: plan(draft.trees[side], was.get(side), whole=whole) for side in (TRAIN, TEST)}
+    was, of, made = _was(draft, name, code), _of(step, where), dict[str, str]()
+    plans = {side: plan(draft.trees[side], was.get(side), of) for side in (TRAIN, TEST)}
     if not draft.again:
         plans = {side: _looked_up(plans[side], _shelf(draft, side, code), draft.trees[side]) for side in plans}
-    for sides in ((TRAIN,), (TEST,)) if whole else ((TRAIN, TEST),):
+    for sides in ((TRAIN,), (TEST,)) if step.per == "all" else ((TRAIN, TEST),):
         outcomes = process(
             draft.workspace.jobs,
             draft.vault,
@@ -53,7 +53,8 @@ def work(draft: Draft, name: str, step: Step) -> None:
             step=step,
             code=code,
             environment=draft.environment,
-            items=(item for side in sides for item in _to_work(draft.trees[side], plans[side])),
+            items=((i, item(draft.trees[side], i)) for side in sides for i in plans[side].work),
+            sizes=(size for side in sides for size in plans[side].sizes()),
             tell=draft.workspace.tell,
             logged=partial(logs.note, draft.workspace.folder, draft.name),
         )
@@ -64,7 +65,7 @@ def work(draft: Draft, name: str, step: Step) -> None:
 
 
 def _made(
-    draft: Draft, name: str, side: str, code: Closure, plan_: "Plan", outcomes: Iterator[tuple[str, Outcome]]
+    draft: Draft, name: str, side: str, code: Closure, plan_: Plan, outcomes: Iterator[tuple[str, Outcome]]
 ) -> str:
     """The tree of what a step made of a set; what it rejected is noted."""
     builder = Builder(draft.box(side), before=tree_before(draft, name, side), known=[draft.trees[side]])
@@ -90,130 +91,39 @@ def _made(
     return made
 
 
+def _of(step: Step, where: str) -> Of | None:
+    """What items are worked together by."""
+    if step.per == "item":
+        return None
+    return together if step.group is None else by_field(step.group, f"{where}.group")
+
+
 def _shelf(draft: Draft, side: str, code: Closure) -> Shelf:
     """Where a step's outcomes are kept for the next time."""
     identity = identity_of(code.id, environment_id(draft.environment))
     return Shelf(store=draft.workspace.store, box=draft.box(side), dataset=draft.name, side=side, identity=identity)
 
 
-def _looked_up(plan_: "Plan", shelf: Shelf, now: Tree) -> "Plan":
+def _looked_up(plan_: Plan, shelf: Shelf, now: Tree) -> Plan:
     """The plan without the work that was done before, elsewhere."""
-    pieces = [*plan_.pieces()]
+    pieces = [(identity,) for identity in plan_.work] if plan_.pieces is None else plan_.pieces
     names = {i: n for piece in pieces for i, n in zip(piece, shelf.names(now, piece), strict=True)}
     found = shelf.find(names, pieces)
     left = {i: n for i, n in names.items() if i not in found}
     return dataclasses.replace(plan_, work=tuple(left), names=left, known={**plan_.known, **found})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Was:
-    """What a step was given in the version before, what it made of it, and what it rejected; of one set."""
-
-    given: Tree
-    made: Tree
-    rejected: Mapping[str, Rejected]
-
-    def of(self, hash_: bytes, fields: Mapping[str, object]) -> "Known | None":
-        """The outcome of an item with that content and these fields."""
-        place = self.given.find(hash_)
-        if place is None or self.given.meta(place) != fields:
-            return None
-        identity = self.given.names[place]
-        at = self.made.places.get(identity)
-        if at is None or self.made.erased(at):
-            return self.rejected.get(identity)
-        return at
-
-
-Known = int | Rejected | Found  # an outcome: a place in what the step made before, or in an outcome tree
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What to do with the items of one set: work them (`work`, ids in order), or take what was found before.
-
-    `known` are outcomes of items that an equal one had; of the others the content `made` before stays (places), or the rejection.
-    `names` are those of what is worked among outcomes that are kept; where there are none, none are.
-    """
-
-    work: tuple[str, ...]
-    whole: bool
-    known: Mapping[str, Known]
-    names: Mapping[str, str] = field(default_factory=dict)
-    made: Tree | None
-    stays: tuple[int, ...]
-    rejected: Mapping[str, Rejected]
-
-    def pieces(self) -> Iterator[tuple[str, ...]]:
-        """What is to be worked, by what is worked together."""
-        if not self.whole:
-            yield from ((identity,) for identity in self.work)
-        elif self.work:
-            yield self.work
-
-    def told(self, now: Tree) -> Iterator[tuple[str, Outcome]]:
-        """What is known, in order."""
-        for identity, known in sorted(self.known.items(), key=itemgetter(0)):
-            if isinstance(known, int):
-                assert self.made is not None
-                yield identity, Content(bytes(self.made.view(known)), self.made.meta(known))
-            elif isinstance(known, Found):
-                yield identity, known.read(partial(_item, now, identity))
-            else:
-                yield identity, known
-
-    def kept(self) -> Iterator[tuple[str, Outcome]]:
-        """What stays, as contents: for where it cannot stay, since another key sealed it."""
-        assert self.made is not None
-        found = sorted((self.made.names[place], place) for place in self.stays)
-        return ((n, Content(bytes(self.made.view(p)), self.made.meta(p))) for n, p in found)
-
-
-def plan(now: Tree, was: Was | None, *, whole: bool = False) -> Plan:
-    """What is to be worked of a set, and what is known; all or nothing where the set is worked as a `whole`."""
-    everything = Plan(work=tuple(sorted(now.names)), whole=whole, known={}, made=None, stays=(), rejected={})
-    if was is None:
-        return everything
-    differ = changes(was.given, now)
-    fresh, went = {*differ.added, *differ.changed}, {*differ.removed, *differ.changed}
-    stays = tuple(p for p, name in enumerate(was.made.names) if name not in went and not was.made.erased(p))
-    rejected = {i: o for i, o in was.rejected.items() if i not in went and i in was.given.places}
-    if len(stays) + len(rejected) + len(fresh) != len(now):  # something was erased, or was never known
-        fresh |= {*now.names} - {was.made.names[p] for p in stays} - rejected.keys()
-    if whole and (fresh or went):
-        return everything
-    known = dict[str, Known]()
-    for identity in fresh:
-        place = now.places[identity]
-        outcome = was.of(now.hash(place), now.meta(place))
-        if outcome is not None:
-            known[identity] = outcome
-    work_ = tuple(sorted(fresh - known.keys()))
-    return Plan(work=work_, whole=whole, known=known, made=was.made, stays=stays, rejected=rejected)
-
-
-def _to_work(now: Tree, plan_: Plan) -> Iterator[tuple[str, Content]]:
-    """The items that are to be worked, in order, read as they are asked for."""
-    for identity in plan_.work:
-        yield identity, _item(now, identity)
-
-
-def _item(now: Tree, identity: str) -> Content:
-    """An item that a step is given."""
-    place = now.places[identity]
-    return Content(bytes(now.view(place)), now.meta(place))
-
-
 def _outcomes(
     plan_: Plan, now: Tree, builder: Builder, worked: Iterator[tuple[str, Outcome]]
 ) -> Iterator[tuple[str, Outcome]]:
     """What the builder has to be given, in order; what stays is told to it."""
-    parts = [((next(worked)) for _ in plan_.work), plan_.told(now)]
-    if builder.follows and plan_.stays:
-        builder.stay(list(plan_.stays))
-    elif plan_.stays:
-        parts.append(plan_.kept())
-    return heapq.merge(*parts, key=itemgetter(0))
+    found = ((i, plan_.told(now, i)) if i in plan_.known else next(worked) for i in plan_.order())
+    if not plan_.stays:
+        return found
+    if not builder.follows:
+        return heapq.merge(found, plan_.kept(), key=itemgetter(0))
+    builder.stay(list(plan_.stays))
+    return found
 
 
 def _was(draft: Draft, name: str, code: Closure) -> dict[str, Was]:

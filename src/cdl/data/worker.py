@@ -1,6 +1,6 @@
 """The worker's side of a data step: one function or command, many items.
 
-    {op: open, run: "module:function" | [program, ...], parameters: {...}, io: stdio | folders, per: item | all} -> {ready: true}
+    {op: open, run: "module:function" | [program, ...], parameters: {...}, io: stdio | folders, per: item | ...} -> {ready: true}
     {op: items, items: [[content, fields], ...]}   -> {results: [[content, fields] | {reject: reason} | {failed: error}, ...]}
                                                     | {broken: error}             where nobody knows whose fault it was
     {op: items, items: [...], more: true}          -> {ready: true}               the next message holds more of them
@@ -9,9 +9,9 @@
                                                                                               for `split.by`
 
 A function takes (content, fields) and its parameters by name and gives bytes, or (bytes, fields), or raises Reject; with
-`per: all` it takes a list of (content, fields) and gives as many of these, or Reject(reason) in the place of one. A command
-gets an item on standard input and answers on standard output; exit code 3 rejects with the first line of its standard error.
-One with folders gets many at a time (folders.py). What an item raises is told of it alone and stands whole in the log.
+`per: group` or `all` it takes a list of (content, fields) and gives as many of these, or Reject(reason) in the place of one. A
+command gets an item on standard input and answers on standard output; exit code 3 rejects with the first line of its standard
+error. One with folders gets many at a time (folders.py). What an item raises is told of it alone and stands whole in the log.
 """
 
 import inspect
@@ -78,7 +78,7 @@ def _opened(message: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[st
     if message.get("values"):
         function = _function(run, {})
         return lambda said: {"values": [_value(function(item, {})) for item in said["items"]]}
-    if isinstance(run, str) and message.get("per") == "all":
+    if isinstance(run, str) and message.get("per") in ("group", "all"):
         return _Parts(partial(_together, partial(_named(run), **parameters)))
     if isinstance(run, str):
         return _Parts(partial(_each, _function(run, parameters)))
