@@ -162,7 +162,8 @@ def verify(version: str | None, name: str | None, as_json: bool) -> None:
     )
     show({"version": identity, **asdict(read)}, lambda: lines, as_json=as_json)
     if read.faults:
-        raise Corrupt(f"{len(read.faults)} faults in {short(identity)}", remedy="cdl doctor --mend")
+        remedy = f"cdl doctor --full --mend, then: cdl data run {record.name}"
+        raise Corrupt(f"{len(read.faults)} faults in {short(identity)}", remedy=remedy)
 
 
 def _current(workspace: Workspace, name: str) -> str:
