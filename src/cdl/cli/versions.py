@@ -9,9 +9,9 @@ from cdl.cli.output import here, json_option, say, show, table
 from cdl.data.changes import Compared, compare
 from cdl.data.checkout import FORMATS, checkout, export
 from cdl.errors import ConfigError, Corrupt, NotFound
-from cdl.housekeeping.needed import of_record
 from cdl.project import open_workspace
 from cdl.registry.names import find
+from cdl.registry.objects import of_record
 from cdl.registry.records import Dataset, DatasetHead, short
 from cdl.store import reach
 from cdl.store.store import SEALED, Fault

@@ -84,7 +84,9 @@ def lacking(store: Store, tree: str) -> list[str]:
     try:
         data = store.view(name)
         root = read_root(data, where=name) if is_root(data) else {"needs": [], "pages": [], "tables": []}
-    except (NotFound, Corrupt):
+    except NotFound:
+        return [name] if store.erased(name) is None else []
+    except Corrupt:
         return [name]
     below = {str(found).removeprefix(SEALED) for found in (*root["needs"], *(page for _, page in root["pages"]))}
     gone = [found for found in sorted(below) if not store.has(found) and store.erased(found) is None]
