@@ -8,6 +8,6 @@
 | change_byte | one byte in the middle of a file of 2 GB that was added before; and what that stores |
 | read_batches | items a second of CPU, at random, in batches of 256, of what `add` stored |
 
-Others have names of their own: `rows: add`, `one array: add`, `1,000,000 files: add`, `python step: first run`. CPU is that of a command
-and all it starts, the peak of memory that of the largest of these processes.
+Others have names of their own: `rows: add`, `one array: add`, `1,000,000 files: add`, `python step: first run`. CPU is that of a
+command and all it starts, the peak of memory that of the largest of these processes.
 """

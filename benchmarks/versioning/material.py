@@ -5,6 +5,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+MANY = 1_000_000
 FOLDERS = 100
 WINDOW = 1_000_000  # bytes written at once
 SIDE = 28  # pixels of an image

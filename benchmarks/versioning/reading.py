@@ -42,4 +42,9 @@ def read_batches(found: Found, system: str, root: Path, batches: int) -> None:
     """Reads batches of what lies in a system's folder, where it can."""
     if system in READERS:
         python, code = READERS[system]
-        found.note("read_batches", system, "items/s of CPU", json.loads(run(root, python, "-c", code, str(BATCH), str(batches))))
+        found.note(
+            "read_batches",
+            system,
+            "items/s of CPU",
+            json.loads(run(root, python, "-c", code, str(BATCH), str(batches))),
+        )

@@ -105,6 +105,14 @@ def there(*but: str) -> list[System]:
     return [system for system in SYSTEMS if system.there and system.name not in but]
 
 
+def versions() -> list[str]:
+    """The versions of the peers that are installed."""
+    lance = "import lance; print('lance', lance.__version__)"
+    asked = {"dvc": [DVC, "--version"], "lance": [LANCE, "-c", lance], "git": ["git", "--version"]}
+    found = {name: run(PEERS.parent, *asked[name]).split()[-1] for name in asked if BY_NAME[name].there}
+    return [f"{name} {version}" for name, version in found.items()]
+
+
 def declare(root: Path, section: str) -> None:
     """A project of cdl with a dataset that is declared by hand."""
     _cdl(root)

@@ -1,12 +1,23 @@
 """What a command takes: CPU and wall seconds of it and all it starts, and the memory of the largest of these processes."""
 
-import os
+import json
 import subprocess
-import time
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+LAUNCH = """
+import json, os, sys, time
+said = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+start = time.perf_counter()
+child = os.posix_spawnp(sys.argv[3], sys.argv[3:], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, said, n) for n in (1, 2)])
+_, status, used = os.wait4(child, 0)
+wall = time.perf_counter() - start
+taken = {"cpu": used.ru_utime + used.ru_stime, "wall": wall, "peak": used.ru_maxrss * 1024}
+open(sys.argv[2], "w").write(json.dumps(taken))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""  # from a small process: a child's peak is never less than what its parent held when it began
 Key = tuple[str, str, str]  # work, system, unit
 
 
@@ -39,16 +50,12 @@ class Found:
 
 def take(root: Path, command: list[str]) -> Taken:
     """Runs a command in a folder. CalledProcessError with what it said where it fails."""
-    said, start = root.parent / "said.txt", time.perf_counter()
-    with said.open("w+") as out:
-        process = subprocess.Popen(command, cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-        _, status, used = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            out.seek(0)
-            raise subprocess.CalledProcessError(process.returncode, command, out.read())
-    return Taken(used.ru_utime + used.ru_stime, wall, used.ru_maxrss * 1024)
+    said, used = root.parent / "said.txt", root.parent / "used.json"
+    launch = [sys.executable, "-I", "-S", "-c", LAUNCH, str(said), str(used), *command]
+    code = subprocess.run(launch, cwd=root, stdin=subprocess.DEVNULL).returncode
+    if code:
+        raise subprocess.CalledProcessError(code, command, said.read_text(errors="replace"))
+    return Taken(**json.loads(used.read_text()))
 
 
 def run(folder: Path, *command: str) -> str:

@@ -136,5 +136,3 @@ def _root(folder: Path, system: System, *, begin: bool = True) -> Iterator[Path]
         yield root
     finally:
         shutil.rmtree(root)
-
-

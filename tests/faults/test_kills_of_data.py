@@ -1,7 +1,7 @@
 """The kill campaign of data: add, run (first, and with what was looked at before), ingest, merge, sync and gc, ended by SIGKILL.
 
 The next command goes on, or says what to type, and that is typed. Then every version that was ever acknowledged holds what a
-dictionary says, the current one is what a run makes that looks at everything, and `cdl data verify` and `cdl doctor` find nothing.
+dictionary says, the current one is what a run makes that looks at everything, and verify and doctor find nothing.
 
 CDL_KILLS=4711 .venv/bin/python -m pytest -q -s tests/faults/test_kills_of_data.py -k fifty       repeats one by its seed
 """
