@@ -16,12 +16,16 @@ from pathlib import Path
 
 import news
 import syncs
-import versioning
 from service import service as service_at_load
 from starts import Trials
+from versioning import page, systems
+from versioning.material import MANY, Sizes
+from versioning.measure import measure
 
 CDL = str(Path(sys.executable).with_name("cdl"))
 REQUESTS = 50  # records of a project that is not new
+DOCS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+DOCS_HELP = "of data: where its section is written; left out, docs/benchmarks.md, unless --quick or --scale"
 
 
 def timed(command: list[str], folder: Path, runs: int) -> tuple[list[float], list[float]]:
@@ -151,9 +155,12 @@ def sharing(runs: int) -> list[dict[str, object]]:
     return [record(*found) for found in syncs.measure(max(3, runs // 3))]
 
 
-def data(runs: int) -> list[dict[str, object]]:
-    """Versioning of many small files and of a large one, beside DVC, git, a copy and Lance, where they are installed."""
-    return [record(*found) for found in versioning.measure(1 if runs == 3 else 3)]
+def data(sizes: Sizes, docs: Path | None) -> list[dict[str, object]]:
+    """Versioning and an incremental pipeline, beside DVC, git, a copy and Lance, where they are installed."""
+    found = list(measure(sizes))
+    if docs is not None:
+        page.write(docs, found, sizes)
+    return [record(*each) for each in found]
 
 
 def main() -> None:
@@ -161,8 +168,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=["startup", "digits", "news", "trials", "service", "sharing", "data"])
     parser.add_argument(
-        "--quick", action="store_true", help="three runs instead of eleven; of news three keys instead of five"
+        "--quick",
+        action="store_true",
+        help="three runs instead of eleven; of news three keys instead of five; of data a hundredth of it, once",
     )
+    parser.add_argument("--scale", type=float, metavar="SHARE", help="of data only such a share, once")
+    parser.add_argument("--full", action="store_true", help="of data 1,000,000 files too")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help=DOCS_HELP)
     parser.add_argument("--json", metavar="FILE", help="write the records there too")
     parser.add_argument(
         "--install-peers",
@@ -171,8 +183,11 @@ def main() -> None:
     )
     given = parser.parse_args()
     runs = 3 if given.quick else 5 if given.name == "news" else 11
+    share = given.scale or (0.01 if given.quick else None)
+    sizes = Sizes(many=MANY if given.full else 0)
+    sizes = sizes if share is None else sizes.scaled(share)
     if given.install_peers:
-        versioning.install()
+        systems.install()
     works = {
         "startup": startup,
         "digits": digits,
@@ -180,7 +195,7 @@ def main() -> None:
         "trials": trials,
         "service": service,
         "sharing": sharing,
-        "data": data,
+        "data": lambda _: data(sizes, given.docs or (DOCS if share is None else None)),
     }
     found = works[given.name](runs)
     for row in found:

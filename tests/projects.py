@@ -14,6 +14,7 @@ from cdl.cli.main import cli
 from cdl.config.load import load
 from cdl.cycle import CYCLE
 from cdl.data import versions
+from cdl.errors import CdlError
 from cdl.git.repository import Git
 from cdl.keys import Keyring
 from cdl.model.evaluate import evaluate
@@ -162,6 +163,14 @@ class Toy:
         self._patch.chdir(self.root)
         done = CliRunner().invoke(cli, arguments, input=given, catch_exceptions=False, standalone_mode=False)
         return done.stdout
+
+    def refused(self, email: str, *arguments: str) -> tuple[str, CdlError]:
+        """A command that ends with an error: what it prints, and the error."""
+        self.sign(email)
+        self._patch.chdir(self.root)
+        done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+        assert isinstance(done.exception, CdlError), done.output
+        return done.stdout, done.exception
 
     def sign(self, email: str) -> None:
         """What follows is done by somebody."""

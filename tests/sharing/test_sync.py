@@ -52,6 +52,19 @@ def test_what_one_did_the_other_has_and_can_build_on(team: Team) -> None:
     assert [e.id for e in b.journal.events()] == [e.id for e in team.a.become(DATA).journal.events()]
 
 
+def test_a_clone_that_has_a_record_before_its_objects_keeps_nobody_from_sending_them(team: Team) -> None:
+    """The record came by git; its objects are sent afterwards by the clone that made them."""
+    team.a.write("incoming/points.csv", table(140))
+    version = versions.make(team.a.become(DATA), "points")
+    team.a.become(DATA).git.run("push", "--quiet", "origin", "main")
+    git = team.b.become(SCIENCE).git
+    git.run("pull", "--quiet", "origin", "main")
+    team.b.become(SCIENCE).journal.append("experiment.created", who=SCIENCE, name="any", commit=git.head())
+    for toy, who in ((team.b, SCIENCE), (team.a, DATA), (team.b, SCIENCE)):
+        toy.cdl(who, "sync")
+    assert " 0 faults" in team.b.cdl(SCIENCE, "data", "verify", version)
+
+
 def test_both_decide_at_once_and_both_decisions_stand_in_one_line(team: Team) -> None:
     first, second = trained(team.a, SCIENCE, "exp/a"), trained(team.b, SCIENCE, "exp/b")
     for toy in (team.b, team.a):

@@ -30,7 +30,7 @@ def verify(as_json: bool) -> None:
     lines = [f"{f.object}: {f.what}" for f in faults] or [f"{count} objects, each what its name says"]
     show({"objects": count, "faults": [vars(f) for f in faults]}, lambda: lines, as_json=as_json)
     if faults:
-        raise Corrupt(f"{len(faults)} of {count} objects are broken", remedy="restore them from a backup of the store")
+        raise Corrupt(f"{len(faults)} of {count} objects are broken", remedy="cdl doctor --full --mend")
 
 
 @click.group()

@@ -9,9 +9,9 @@ from cdl.cli.output import here, json_option, say, show, table
 from cdl.data.changes import Compared, compare
 from cdl.data.checkout import FORMATS, checkout, export
 from cdl.errors import ConfigError, Corrupt, NotFound
-from cdl.housekeeping.needed import of_record
 from cdl.project import open_workspace
 from cdl.registry.names import find
+from cdl.registry.objects import of_record
 from cdl.registry.records import Dataset, DatasetHead, short
 from cdl.store import reach
 from cdl.store.store import SEALED, Fault
@@ -162,7 +162,8 @@ def verify(version: str | None, name: str | None, as_json: bool) -> None:
     )
     show({"version": identity, **asdict(read)}, lambda: lines, as_json=as_json)
     if read.faults:
-        raise Corrupt(f"{len(read.faults)} faults in {short(identity)}", remedy="cdl doctor --mend")
+        remedy = f"cdl doctor --full --mend, then: cdl data run {record.name}"
+        raise Corrupt(f"{len(read.faults)} faults in {short(identity)}", remedy=remedy)
 
 
 def _current(workspace: Workspace, name: str) -> str:

@@ -39,7 +39,7 @@ class Added:
 
 
 def declare(workspace: Workspace, place: Path, *, name: str | None = None, asked: Asked | None = None) -> Added:
-    """Declares the folder or file at a place as a dataset.
+    """Declares the folder or file at a place as a dataset; one that is declared so and has no version is taken up again.
 
     Refused for another role, for what lies outside of the project, and for what git tracks; Conflict where the name is taken;
     ConfigError where it does not show what an item is. Nothing is written then.
@@ -47,19 +47,20 @@ def declare(workspace: Workspace, place: Path, *, name: str | None = None, asked
     require_role(workspace, ("data_engineer",), COMMAND)
     path = _inside(workspace, place)
     called = name or _name(path)
-    _free(workspace, called)
     tracked = workspace.git.run("ls-files", "-z", "--", path, env=LITERAL).split(b"\0")
     if tracked[0]:
         shown = tracked[0].decode("utf-8", "replace")
         remedy = f"git rm -r --cached -- {path}, commit that, then the command again"
         raise Refused("git tracks it, and whoever has the repository has its test set", where=shown, remedy=remedy)
     found: Guess = guess(workspace.root / path, path, asked or Asked())
-    file = workspace.root / FILE
-    text = inserted(file.read_bytes().decode(), called, found.section)
-    whole.write(file, text.encode(), mode=file.stat().st_mode & 0o777)
-    return Added(
-        name=called, said=found.said, lines=section_lines(called, found.section), ignored=_ignore(workspace, path)
-    )
+    file, lines = workspace.root / FILE, section_lines(called, found.section)
+    if not _declared(workspace, called, found.section):
+        text = inserted(file.read_bytes().decode(), called, found.section)
+        ignored = _ignore(workspace, path)  # first: declared, it would be taken for something that git never sees
+        whole.write(file, text.encode(), mode=file.stat().st_mode & 0o777)
+    else:
+        ignored = _ignore(workspace, path)
+    return Added(name=called, said=found.said, lines=lines, ignored=ignored)
 
 
 def inserted(text: str, name: str, section: Section) -> str:
@@ -132,14 +133,17 @@ def _name(path: str) -> str:
     return name
 
 
-def _free(workspace: Workspace, name: str) -> None:
+def _declared(workspace: Workspace, name: str, section: Section) -> bool:
+    """Whether a dataset is declared so already, and waits for its first version. Conflict where the name is taken otherwise."""
     if not NAME.fullmatch(name):
         raise ConfigError(f"'{name}' is not a name", where="--name", remedy="small letters, digits, - and _")
-    if name in load(workspace.root).data:
+    there, versions = load(workspace.root).data.get(name), workspace.registry.head(DatasetHead, name)
+    if there is not None and (versions is not None or there != msgspec.convert(section, DataConfig)):
         remedy = f"cdl data run {name} takes in what changed; another dataset: --name NAME"
         raise Conflict(f"there is a dataset '{name}'", where=FILE, remedy=remedy)
-    if workspace.registry.head(DatasetHead, name) is not None:
+    if versions is not None:
         raise Conflict(f"there are versions of a dataset '{name}'", where=DatasetHead.folder, remedy="--name NAME")
+    return there is not None
 
 
 def _ignore(workspace: Workspace, path: str) -> str | None:

@@ -46,7 +46,9 @@ def collect(draft: Draft, held: ExitStack) -> None:
 
 
 def _looked(draft: Draft) -> looked.Looked | None:
-    """What the last run saw, where what it depends on is declared as it was."""
+    """What the last run saw, where what it depends on is declared as it was, and what that run stored is there."""
+    if draft.broken:
+        return None
     found = looked.read(draft.workspace, draft.vault, draft.name, draft.parent)
     return found if found is not None and found.section == _section(draft) else None
 

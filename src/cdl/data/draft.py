@@ -5,7 +5,7 @@ Contents lie in the sources, and in the store once they are ingested; a draft ho
 """
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,6 +27,7 @@ from cdl.jobs.environment import Environment, environment
 from cdl.registry.records import Dataset, Source, Split, Stage
 from cdl.store import chunk
 from cdl.store.builder import Builder
+from cdl.store.reach import lacking
 from cdl.store.seal import Vault
 from cdl.store.table import Box
 from cdl.store.tree import Tree
@@ -95,6 +96,12 @@ class Draft:
     def before(self) -> Ledger:
         """The ledger of the version before."""
         return ledgers.read(self.vault, self.parent.split.ledger if self.parent else None)
+
+    @cached_property
+    def broken(self) -> Set[str]:
+        """The trees of the version before of which the store lacks something: nothing is built upon them."""
+        wanted = self.parent.objects if self.parent else []
+        return {name for name in dict.fromkeys(wanted) if lacking(self.workspace.store, name)}
 
     def box(self, side: str) -> Box:
         """Where a set lies: training items in the open, test items sealed."""

@@ -65,9 +65,10 @@ def note(draft: Draft, name: str, made: Mapping[str, str], code: Closure | None)
 
 
 def tree_before(draft: Draft, name: str, side: str) -> Tree | None:
-    """What a stage made of a set in the version before."""
+    """What a stage made of a set in the version before; None where something of it is lost."""
     found = next((s for s in draft.parent.steps if s.name == name), None) if draft.parent else None
-    return open_tree(draft.box(side), found.train if side == TRAIN else found.test) if found else None
+    tree = (found.train if side == TRAIN else found.test) if found else None
+    return open_tree(draft.box(side), tree) if tree is not None and tree not in draft.broken else None
 
 
 def _keep_files(draft: Draft) -> None:
@@ -81,7 +82,8 @@ def _keep_files(draft: Draft) -> None:
         if draft.listed[place] is None and before is not None:
             raw = before.raw
         else:
-            follows = open_tree(draft.vault, before.raw) if before is not None else None
+            there = before is not None and before.raw not in draft.broken
+            follows = open_tree(draft.vault, before.raw) if before is not None and there else None
             builder = Builder(draft.vault, before=follows, known=known, beside=[draft.trees[TRAIN]])
             raw = _files(draft, place, builder, follows)
         declared = {k: v for k, v in msgspec.to_builtins(source).items() if v is not None and k != "get"}

@@ -16,7 +16,7 @@ from cdl.data.ingest import ingest
 from cdl.data.split import TEST, TRAIN
 from cdl.data.work import failed, work
 from cdl.errors import ConfigError, Corrupt, NotFound
-from cdl.registry.records import Dataset, DatasetHead, encode, short
+from cdl.registry.records import Dataset, DatasetHead, Joined, encode, short
 from cdl.store.hold import holding
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
@@ -49,7 +49,7 @@ def _made(workspace: Workspace, name: str, answers: str | None, held: ExitStack)
     reasons = "".join(f" (not secret: {why})" for why in exposed(workspace, name))
     workspace.tell(f"collect   {name}{reasons}")
     collect(draft, held)
-    if head is not None and nothing_new(draft, answers):
+    if head is not None and (nothing_new(draft, answers) or _restored(draft, taken.commit)):
         identity = head.version
     else:
         logs.begin(workspace.folder, name)
@@ -63,6 +63,26 @@ def _made(workspace: Workspace, name: str, answers: str | None, held: ExitStack)
     if validate.asked(draft.config):
         validate.tell(workspace, identity, draft.vault)
     return identity
+
+
+def _restored(draft: Draft, commit: str) -> bool:
+    """Whether the store lacks something of the version before and has it again, since it was made once more as it was made.
+
+    That takes sources as they were then. Else what follows is read as a whole, and nothing of it lies in what is broken.
+    """
+    lost, parent = draft.broken, draft.parent
+    if not lost or parent is None:
+        return False
+    draft.workspace.tell("mend      the store lacks something of the version before: every source is read again")
+    if isinstance(parent.joined, Joined):
+        return False
+    again = begin(draft.workspace, draft.name, draft.workspace.config, commit, parent.parent, data_key=parent.data_key)
+    again.files, again.began = draft.files, draft.began
+    try:
+        pipeline(again)
+    except (Corrupt, NotFound):
+        return False  # what that one followed is lost too
+    return same(parent, finish(again, parent.parent, parent.answers))
 
 
 def nothing_new(draft: Draft, answers: str | None) -> bool:

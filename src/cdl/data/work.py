@@ -127,7 +127,7 @@ def _outcomes(
 
 
 def _was(draft: Draft, name: str, code: Closure) -> dict[str, Was]:
-    """What the version before found with the same step, by set; nothing where it was another one."""
+    """What the version before found with the same step, by set; nothing where it was another one, or something is lost."""
     parent = None if draft.again else draft.parent
     names = [stage.name for stage in parent.steps] if parent else []
     if parent is None or name not in names[1:]:
@@ -135,6 +135,8 @@ def _was(draft: Draft, name: str, code: Closure) -> dict[str, Was]:
     at = names.index(name)
     stage, given = parent.steps[at], parent.steps[at - 1]
     if stage.code != code.id or stage.environment != environment_id(draft.environment):
+        return {}
+    if draft.broken & {given.train, given.test, stage.train, stage.test, parent.rejected.get("tree")}:
         return {}
     rejected = _rejected_by(draft.vault, parent, name)
     return {

@@ -4,10 +4,11 @@ A hash anywhere may name an object or something else. Here only those are listed
 missing is a fault.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from cdl.journal.events import Event
-from cdl.registry.records import AnyRecord, Dataset, Labels, Model, Package, Transformation, short
+from cdl.registry.objects import of_record
+from cdl.registry.records import short
 from cdl.sharing.clone import Clone
 from cdl.store import reach
 from cdl.store.erased import ERASED
@@ -52,24 +53,6 @@ def missing(clone: Clone) -> dict[str, str]:
     lacking = {n: why for n, why in wanted.items() if not clone.store.has(n) and clone.store.erased(n) is None}
     behind = reach.missing(clone.store, wanted)
     return lacking | {name: f"tree {tree[:12]}" for name, tree in behind.items()}
-
-
-def of_record(record: AnyRecord) -> Iterable[str]:
-    """The objects that a record names."""
-    match record:
-        case Dataset():
-            found: list[str | None] = [*record.objects]
-        case Labels():
-            found = list(record.rows.values())
-        case Transformation():
-            found = [record.state, record.stored]
-        case Model():
-            found = [record.weights]
-        case Package():
-            found = [record.tree]
-        case _:
-            found = []
-    return [name for name in found if name and NAME.fullmatch(name.removeprefix(SEALED))]
 
 
 def _told(event: Event) -> str:

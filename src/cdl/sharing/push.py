@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence, Set
 import msgspec
 
 from cdl.journal import stream
+from cdl.registry.objects import of_record
 from cdl.registry.records import encode
 from cdl.sharing import marks, parcel
 from cdl.sharing.clone import Clone, Progress
@@ -91,7 +92,10 @@ def _send_all(clone: Clone, remote: Remote, segments: Sequence[bytes], moved: Mo
 
 
 def _gather(clone: Clone, segments: Iterable[bytes], known: Known) -> Parcel:
-    """What the shared place lacks: behind segments, claims and records that were not sent."""
+    """What the shared place lacks: behind segments, claims and records that were not sent.
+
+    A record may have come by git before its objects: it is not said to be there by a clone that has not all of them.
+    """
     claims = {
         name: clone.store.claimed(name) or b""
         for prefix in CLAIMS
@@ -102,7 +106,8 @@ def _gather(clone: Clone, segments: Iterable[bytes], known: Known) -> Parcel:
     written = [encode(r.record)[2] for r in records]
     roots = {name for data in [*segments, *claims.values(), *written] for name in reach.names(data)}
     objects = list(reach.reachable(clone.store, roots, known=known.objects))
-    return Parcel(objects=objects, claims=claims, records=sorted(r.id for r in records))
+    there = sorted(r.id for r in records if not any(reach.lacking(clone.store, name) for name in of_record(r.record)))
+    return Parcel(objects=objects, claims=claims, records=there)
 
 
 def _send(clone: Clone, remote: Remote, names: Sequence[str], moved: Moved, *, again: Set[str]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdl.errors import Corrupt, NotFound
-from cdl.store.store import NAME, Fault, Store
+from cdl.store.store import NAME, SEALED, Fault, Store
 from cdl.store.table import is_root, read_root
 
 NAMES = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
@@ -73,6 +73,26 @@ def missing(store: Store, roots: Iterable[str]) -> dict[str, str]:
             lacking = [below for below in leaves | content if not store.has(below)]
             found |= {below: name for below in lacking if store.erased(below) is None}
     return found
+
+
+def lacking(store: Store, tree: str) -> list[str]:
+    """Objects that a tree's root names and that are not here, or the root itself; by their names alone, nothing else is read.
+
+    What was erased is not missing. Of earlier formats nothing is known.
+    """
+    name = tree.removeprefix(SEALED)
+    try:
+        data = store.view(name)
+        root = read_root(data, where=name) if is_root(data) else {"needs": [], "pages": [], "tables": []}
+    except NotFound:
+        return [name] if store.erased(name) is None else []
+    except Corrupt:
+        return [name]
+    below = {str(found).removeprefix(SEALED) for found in (*root["needs"], *(page for _, page in root["pages"]))}
+    gone = [found for found in sorted(below) if not store.has(found) and store.erased(found) is None]
+    return gone + [
+        n for table in root["tables"] if str(table).removeprefix(SEALED) not in gone for n in lacking(store, table)
+    ]
 
 
 @dataclass(kw_only=True)

@@ -32,6 +32,8 @@ from cdl.store.tree import Tree, check_name, open_tree
 
 SEALED = "s:"  # prefix of objects named by the hash of their ciphertext
 NAME = re.compile(r"[0-9a-f]{64}")
+BROKEN = "broken"  # below the root: objects whose bytes are not what their names say, for who wants to save something of them
+MEND = "cdl doctor --full --mend, then the command again"
 PACK_BYTES = 64_000_000  # the most content that is put together into one object
 WHOLE_BYTES = 1_000_000  # a content of so many lies in an object of its own
 
@@ -106,7 +108,7 @@ class Store:
             raise self._absent(name) from error
         if name not in self._verified:
             if digest(data) != name.removeprefix(SEALED):
-                raise Corrupt("the bytes are not what the name says", where=str(path), remedy="cdl store verify")
+                raise Corrupt("the bytes are not what the name says", where=str(path), remedy=MEND)
             self._verified.add(name)
         return data
 
@@ -152,6 +154,14 @@ class Store:
             return False  # there is none, or somebody took it back
         self._verified.discard(name)
         return True
+
+    def put_aside(self, name: str) -> Path:
+        """Moves an object whose bytes are broken out of the way, so that it can be put again; where it lies then."""
+        aside = self.root / BROKEN / name.removeprefix(SEALED)
+        aside.parent.mkdir(exist_ok=True)
+        self._path(name).rename(aside)
+        self._verified.discard(name)
+        return aside
 
     def names(self) -> Iterator[str]:
         """The names of all objects."""
@@ -353,7 +363,7 @@ class Store:
         return NotFound(
             f"object {name[:12]} is not in the store",
             where=str(self.root),
-            remedy="cdl sync, where others share it; else from a backup",
+            remedy="cdl doctor --mend, where others share it; else from a backup",
         )
 
     def _path(self, name: str) -> Path:

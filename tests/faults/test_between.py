@@ -1,0 +1,155 @@
+"""`cdl data run` killed exactly between what it writes: the commit, the ref, what it looked at, the note that nothing is pending.
+
+The process really ends there (`os._exit` in a child). Whatever the source does next, the version that follows holds what the
+source holds, and is the one that a run makes which looks at everything.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdl.data import looked, pending, versions
+from cdl.data.code import source_snapshot
+from cdl.data.collect import collect
+from cdl.data.draft import begin
+from cdl.git.repository import Git
+from cdl.registry.records import Dataset, DatasetHead
+from cdl.registry.registry import Registry
+from cdl.store import whole
+from cdl.store.builder import Builder
+from cdl.store.store import Store
+from tests.faults import points
+from tests.faults.points import fill, held, make_points, model, objects, opened, small_pieces
+from tests.projects import DATA, Toy
+
+KILLED = 9
+FIRST = points.files(20)
+SECOND = {**FIRST, **points.files(5, seed=2), "a/1-2.txt": b"changed"}
+THIRD = {**SECOND, "a/1-2.txt": b"CHANGED", "b/2-1.txt": b"another", "b/late.txt": b"late"}
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
+    """One version, and other files in the source."""
+    small_pieces(monkeypatch)
+    made = make_points(tmp_path, monkeypatch)
+    fill(made.root, FIRST)
+    versions.make(opened(made), "points")
+    fill(made.root, SECOND)
+    return made
+
+
+def dies(owner: Any, name: str, *, after: bool, nth: int = 1) -> None:
+    """From now on this process ends at the n-th call of something, before it or after it."""
+    real: Callable[..., Any] = getattr(owner, name)
+    left = [nth]
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0 and not after:
+            os._exit(KILLED)
+        found = real(*arguments, **named)
+        if left[0] == 0:
+            os._exit(KILLED)
+        return found
+
+    setattr(owner, name, call)
+
+
+def killed(toy: Toy, owner: Any, name: str, *, after: bool, nth: int = 1) -> bool:
+    """`cdl data run` in a child that ends there; whether it came so far."""
+    process = os.fork()
+    if process == 0:
+        try:
+            dies(owner, name, after=after, nth=nth)
+            versions.make(opened(toy), "points")
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == KILLED
+
+
+def anew(toy: Toy) -> Dataset:
+    """The record that a run makes which looks at everything, committed nowhere."""
+    workspace = opened(toy)
+    head = workspace.registry.head(DatasetHead, "points")
+    assert head is not None
+    with ExitStack() as held_:
+        draft = begin(workspace, "points", workspace.config, source_snapshot(workspace).commit, head.version)
+        collect(draft, held_)
+        draft.looked = None
+        versions.pipeline(draft)
+        return versions.finish(draft, head.version, None)
+
+
+def goes_on(toy: Toy, wanted: points.Files) -> None:
+    """After the kill the source holds these files: the next run makes their version, and the one after it nothing."""
+    fill(toy.root, wanted)
+    whole_one = anew(toy)
+    version = versions.make(opened(toy), "points")
+    workspace = opened(toy)
+    assert held(workspace) == model(wanted) and points.raw(workspace) == wanted
+    assert versions.same(points.record_of(workspace), whole_one) and objects(workspace)
+    assert workspace.git.resolve(versions.DATA_REFS + version) is not None
+    assert versions.make(workspace, "points") == version and not pending.pending(opened(toy), "points")
+    assert " 0 faults" in toy.cdl(DATA, "data", "verify")
+    assert workspace.git.run("status", "--porcelain") == b""
+
+
+ENDS = (
+    (Registry, "commit", False, 1),
+    (Registry, "commit", True, 1),
+    (Git, "set_ref", True, 1),
+    (looked, "write", False, 1),
+    (looked, "write", True, 1),
+    (pending, "note", False, 1),
+    (pending, "note", True, 1),
+)
+INSIDE = tuple((Builder, "finish", after, nth) for after in (False, True) for nth in range(1, 6)) + tuple(
+    (owner, name, after, nth)
+    for owner, name in ((Store, "put"), (whole, "half"), (os, "replace"))
+    for after in (False, True)
+    for nth in (1, 2, 3, 5, 8, 13, 18)
+)
+
+
+@pytest.mark.parametrize(("owner", "name", "after", "nth"), ENDS)
+def test_a_kill_between_commit_looked_and_note(toy: Toy, owner: Any, name: str, after: bool, nth: int) -> None:
+    assert killed(toy, owner, name, after=after, nth=nth)
+    goes_on(toy, THIRD)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("wanted", [FIRST, SECOND])
+@pytest.mark.parametrize(("owner", "name", "after", "nth"), ENDS)
+def test_whatever_the_source_holds_then(
+    toy: Toy, owner: Any, name: str, after: bool, nth: int, wanted: points.Files
+) -> None:
+    assert killed(toy, owner, name, after=after, nth=nth)
+    goes_on(toy, wanted)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("owner", "name", "after", "nth"), INSIDE)
+def test_a_kill_within(toy: Toy, owner: Any, name: str, after: bool, nth: int) -> None:
+    assert killed(toy, owner, name, after=after, nth=nth)
+    goes_on(toy, THIRD)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_what_was_looked_at_for_a_commit_that_is_gone_counts_no_more(toy: Toy, reset: bool) -> None:
+    """Killed after the commit, or after it was looked; then the commit is taken back by git."""
+    assert killed(toy, looked, "write", after=reset)
+    opened(toy).git.run("reset", "--quiet", "--hard", "HEAD~1")
+    goes_on(toy, THIRD)
+
+
+@pytest.mark.parametrize("wanted", [FIRST, THIRD])
+def test_a_note_that_nothing_is_pending_is_of_this_version(toy: Toy, wanted: points.Files) -> None:
+    """Killed before the note: the one of the version before does not say that nothing is pending."""
+    assert killed(toy, pending, "note", after=False)
+    assert pending.pending(opened(toy), "points")
+    goes_on(toy, wanted)
