@@ -67,6 +67,7 @@ def test_a_good_file_is_read_as_written() -> None:
         ('"data.clean:strip"}', '"data.clean:strip", resources: {cpus: 0}}', 12, "at least 1"),
         ('"data.clean:strip"}', '"data.clean:strip", per: group}', 12, "`group` names a field"),
         ('"data.clean:strip"}', '"data.clean:strip", group: patient}', 12, "`group` names a field"),
+        ('"data.clean:strip"}', '"data.clean:strip", resources: {gpus: 1, memory: 9}}', 12, "0 to 0"),
         ("[grep, -v, x]}", "[grep, -v, x], per: all}", 13, "standard input holds one item"),
         ("[grep, -v, x]}", "[grep, -v, x], per: all, io: folders, batch: 5}", 13, "leave it out"),
     ],

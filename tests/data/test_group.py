@@ -91,6 +91,11 @@ def test_a_group_that_is_rejected_or_fails(toy: Toy, worked: Worked) -> None:
     fill(toy, FILES | {f"b/{n}.txt": b"p1 more %d" % n for n in range(5)})
     made = toy.become(DATA).registry.record(Dataset, versions.make(toy.become(DATA), "points"))
     assert made.rejected["reasons"] == {"too many of one": 8} and made.items["train"] == 21
+    few = {name: data for name, data in FILES.items() if name != "a/2.txt"} | {"b/0.txt": b"p1 more 0"}
+    fill(toy, few)
+    again = toy.become(DATA).registry.record(Dataset, versions.make(toy.become(DATA), "points"))
+    assert again.rejected["reasons"] == {} and again.items["train"] == 24
+    fill(toy, FILES | {f"b/{n}.txt": b"p1 more %d" % n for n in range(5)})
     toy.write("data/steps.py", CODE.replace("assert len(patients) == 1", "assert patients != {'p2'}"))
     toy.commit(toy.become(DATA), "fails")
     made = toy.become(DATA).registry.record(Dataset, versions.make(toy.become(DATA), "points"))

@@ -20,7 +20,7 @@ from cdl.housekeeping.gc import collect
 from cdl.housekeeping.roots import OUTCOME_SECONDS, OUTCOME_TREES, outcome_claims
 from cdl.registry.records import Dataset
 from cdl.sharing.parcel import WORK
-from cdl.store.table import Box
+from cdl.store.table import Box, read_root
 from cdl.store.tree import Tree, open_tree
 from cdl.workflow.workspace import Workspace
 from tests.data.test_incremental import CODE, Worked, declare, fill, toy, worked
@@ -190,6 +190,19 @@ def test_what_a_failing_run_found_is_kept(toy: Toy, worked: Worked) -> None:
     fill(toy, FIRST)
     versions.make(toy.become(DATA), "points")
     assert len([step for step, _ in worked if step == "upper"]) < 30
+
+
+def test_what_is_kept_and_broken_is_worked_again(toy: Toy, worked: Worked) -> None:
+    begun(toy)
+    first = on_branch(toy, "one", FIRST | MORE)
+    store = toy.become(DATA).store
+    for claim, kept in claims(store):
+        page = read_root(store.view(kept.tree), where=claim)["pages"][0][1]
+        path = store._path(page)
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    worked.clear()
+    assert on_branch(toy, "two", FIRST | MORE) == first and len(worked) == 14 + 13
 
 
 def test_an_erased_item_is_gone_from_what_is_kept(toy: Toy) -> None:

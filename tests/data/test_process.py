@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cdl.config.schema import Resources, Step
+from cdl.config.schema import Step, WorkerResources
 from cdl.data import batches, crew, hand
 from cdl.data.process import Content, Rejected, process
 from cdl.errors import ConfigError, JobFailed
@@ -30,6 +31,7 @@ import os, sys, time
 from cdl.data.reject import Reject
 
 def upper(content): return content.upper()
+def takes(content): return str(len(bytearray(int(content)))).encode()
 def slow(content): time.sleep(0.1); return str(os.getpid()).encode()
 def whose(content): return str(os.getpid()).encode()
 def repeat(content, fields, times, mark="-"): return mark.join([content.decode()] * times).encode(), {**fields, "times": times}
@@ -174,12 +176,12 @@ def test_one_core_is_one_worker(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_worker_that_takes_all_cores_is_the_only_one_and_waits_for_them(desk: Desk) -> None:
-    found = desk.begin(named([b"x"] * 12), "steps:slow", resources=Resources(cpus=2))
+    found = desk.begin(named([b"x"] * 12), "steps:slow", resources=WorkerResources(cpus=2))
     first = next(found)
     held = {path.name for path in (desk.root / ".cdl" / "slots").iterdir()}
     assert len({*data([first, *found])}) == 1 and {"cpu-0", "cpu-1"} <= held
     with pytest.raises(ConfigError, match="asks for 3, this machine has 2") as caught:
-        desk.work([b"x"], "steps:upper", resources=Resources(cpus=3))
+        desk.work([b"x"], "steps:upper", resources=WorkerResources(cpus=3))
     assert caught.value.where == "cdl.yaml: steps: work.resources.cpus"
 
 
@@ -272,7 +274,7 @@ def test_what_it_computes_is_its_identity_and_not_how(desk: Desk) -> None:
         "retries": 3,
         "timeout": 5.0,
         "on_error": "aside",
-        "resources": Resources(cpus=2),
+        "resources": WorkerResources(cpus=2),
         "batch": 7,
     }
     assert made() == made(**how) and made() == made(parameters={})
@@ -364,6 +366,16 @@ def test_a_command_gets_batches_of_items_by_neutral_names(desk: Desk) -> None:
 def test_outcomes_that_fit_no_message_come_in_several(desk: Desk) -> None:
     found = data(desk.folders([b"a", b"b", b"c"], EACH + 'head -c 40000000 /dev/zero > "$CDL_OUT/$n"; done'))
     assert [len(each) for each in found] == [40_000_000] * 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits on address space are Linux's")
+def test_what_takes_more_memory_than_its_worker_may_fails_alone(desk: Desk) -> None:
+    memory = {"resources": WorkerResources(memory=400), "on_error": "aside"}
+    contents = [b"1", b"900000000", b"2"]
+    assert reasons(desk.work(contents, "steps:takes", **memory)) == {"i1": "failed: MemoryError"}
+    script = EACH + 'python3 -c "bytearray($(cat $f))" || exit 9; cp "$f" "$CDL_OUT/$n"; done'
+    assert reasons(desk.folders(contents, script, **memory)) == {"i1": "failed: RuntimeError"}
+    assert reasons(desk.work(contents, "steps:takes")) == {}
 
 
 def test_a_compiled_program_is_a_step(desk: Desk) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from cdl import document
 from cdl.config.requirement import Requirement, parse_requirement
-from cdl.config.schema import ROLES, Config, DataConfig, ModelConfig, Step, TriggerConfig
+from cdl.config.schema import ROLES, Config, DataConfig, ModelConfig, Step, TriggerConfig, WorkerResources
 from cdl.errors import ConfigError, NotFound
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -241,8 +241,7 @@ def _check_step(step: Step, place: Callable[[str], str]) -> None:
             remedy=f"seconds, more than 0, at most {LONGEST_SECONDS:,.0f}",
         )
     if step.resources is not None:
-        _within(step.resources.cpus, 1, None, place("resources"))
-        _within(step.resources.gpus, 0, None, place("resources"))
+        _check_resources(step.resources, place("resources"))
     if step.io == "folders" and isinstance(step.run, str):
         raise ConfigError("a function has no folders", where=place("io"), remedy="leave it out, or run a program")
     if (step.per == "group") != (step.group is not None):
@@ -260,6 +259,13 @@ def _check_step(step: Step, place: Callable[[str], str]) -> None:
         raise ConfigError(
             f"'{wrong}' is no name of an argument", where=place("parameters"), remedy="letters, digits, _"
         )
+
+
+def _check_resources(found: WorkerResources, where: str) -> None:
+    _within(found.cpus, 1, None, where)
+    _within(found.gpus, 0, None if found.memory is None else 0, where)
+    if found.memory is not None:
+        _within(found.memory, 1, None, where)
 
 
 def _check_trigger(config: Config, i: int, trigger: TriggerConfig, place: Callable[..., str]) -> None:

@@ -104,12 +104,23 @@ class Validate(Section, frozen=True, kw_only=True):
 
 
 class Resources(Section, frozen=True, kw_only=True):
-    """What a training, or a worker of a data step, waits for and holds until it ends; a clone shares what the machine has."""
+    """What a training waits for and holds until it ends; a clone shares what the machine has."""
 
     cpus: int = 1
     """Processor cores. The environment's CDL_CPUS says how many there are; left out, those that the process may use."""
     gpus: int = 0
     """Accelerators. With any, a trial runs on `cuda` and sees these only, without on `cpu`. CDL_GPUS says how many there are."""
+
+
+class WorkerResources(Section, frozen=True, kw_only=True):
+    """What a worker of a data step waits for and holds until it ends."""
+
+    cpus: int = 1
+    """Processor cores, as those of a training."""
+    gpus: int = 0
+    """Accelerators, as those of a training."""
+    memory: int | None = None
+    """Megabytes of address space beyond what it starts with; what needs more has failed. Not with accelerators."""
 
 
 HOW = ("batch", "retries", "timeout", "on_error", "resources")  # of a step: how it is worked, not what it computes
@@ -125,8 +136,7 @@ class Step(Section, frozen=True, kw_only=True):
     batch: int = 100
     """The most items that a program with `io: folders` gets at a time."""
     per: Literal["item", "group", "all"] = "item"
-    """What one piece of work is: an item; or the items of a group, or all, of a set (training and test apart), again whenever one
-    of them changed, came or went."""
+    """What one piece of work is: an item; a group of a set; or all of a set. Again whenever one changed, came or went."""
     group: str | None = None
     """The field, or the column of a row, whose equal values make a group, with `per: group`."""
     parameters: dict[str, Any] = {}
@@ -137,7 +147,7 @@ class Step(Section, frozen=True, kw_only=True):
     """Seconds for one item, of a program for one process; what takes longer is killed and has failed. Left out, no end."""
     on_error: Literal["aside", "stop"] = "stop"
     """What an item that fails does: it stops the run, or is set aside as a rejected one is."""
-    resources: Resources | None = None
+    resources: WorkerResources | None = None
     """What one worker takes, which also says how many there are; left out, a worker a core, and no slot is waited for."""
     files: list[str] = []
     """Files that it reads beside what it imports."""

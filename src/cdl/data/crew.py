@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from cdl.config.schema import Resources, Step
+from cdl.config.schema import Step, WorkerResources
 from cdl.data.batches import START_SECONDS, Batch, Queue
 from cdl.data.hand import Hand, Task
 from cdl.data.item import Content, Outcome
@@ -43,7 +43,7 @@ class Crew:
         logged: Callable[[Line], None] = lambda line: None,
     ) -> None:
         need = None if step.resources is None else _need(name, step.resources)
-        self._most = 1 if step.per == "all" else jobs.slots.most(need or _need(name, Resources())) or 1
+        self._most = 1 if step.per == "all" else jobs.slots.most(need or _need(name, WorkerResources())) or 1
         self._queue = Queue(step, iter(sizes))
         self._task = Task(
             jobs=jobs.apart(),
@@ -132,5 +132,5 @@ class _Thread(threading.Thread):
         self._over()
 
 
-def _need(name: str, resources: Resources) -> Need:
+def _need(name: str, resources: WorkerResources) -> Need:
     return Need(cpus=resources.cpus, gpus=resources.gpus, key=f"cdl.yaml: steps: {name}.resources")

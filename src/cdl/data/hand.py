@@ -29,6 +29,7 @@ from cdl.store.seal import Vault
 
 LOOP = "cdl.data.worker:serve"
 PART_BYTES = 64_000_000  # of content in one message
+MEGABYTE = 1_000_000
 FAILED = "failed: "  # begins the reason of an item that was set aside by an error
 
 
@@ -106,7 +107,8 @@ class Hand:
 
     def _drive(self, worker: Worker) -> Mapping[str, str]:
         step = self._task.step
-        worker.ask({"op": "open", "run": step.run, "parameters": step.parameters, "io": step.io, "per": step.per})
+        how = {"io": step.io, "per": step.per, "memory": MEGABYTE * (step.resources and step.resources.memory or 0)}
+        worker.ask({"op": "open", "run": step.run, "parameters": step.parameters, **how})
         self._queue.opened()
         while (attempt := self._next()) is not None:
             self._todo.popleft()

@@ -81,15 +81,17 @@ class Shelf:
     def find(self, wanted: Mapping[str, str], pieces: Sequence[Sequence[str]]) -> dict[str, Found]:
         """The outcomes of items (their names by id) of which an outcome tree has the whole piece; first those used last."""
         found: dict[str, Found] = {}
-        for tree in self._trees():
-            left = []
-            for piece in pieces:
-                places = [tree.places.get(wanted[identity], -1) for identity in piece]
-                if -1 in places or any(tree.erased(place) for place in places):
-                    left.append(piece)
-                else:
-                    found |= {i: Found(tree=tree, place=p) for i, p in zip(piece, places, strict=True)}
-            pieces = left
+        for name in self._kept() if pieces else ():
+            try:
+                tree = open_tree(self.box, name)
+                has, left = _split(tree, wanted, pieces)
+                if not has or not reach.freshen(self.store, [name]):  # what is used stays
+                    continue
+                for below in reach.reachable(self.store, {tree.lies_in(each.place) for each in has.values()}):
+                    self.store.view(below)  # verified
+            except (Corrupt, NotFound, Unavailable):
+                continue  # one less: what it would have told is worked again
+            found, pieces = found | has, left
             if not pieces:
                 break
         return found
@@ -106,18 +108,28 @@ class Shelf:
     def _called(self, tree: str) -> str:
         return f"{WORK}{self.identity}/{tree.removeprefix(SEALED)}"
 
-    def _trees(self) -> Iterator[Tree]:
-        """The outcome trees that are whole and can be opened, one after the other. Each is made young."""
+    def _kept(self) -> list[str]:
+        """The outcome trees that may tell, those used last first."""
         fits = []
         for claim, kept in claims(self.store, self.identity):
             if kept.set == self.side and (self.side == TRAIN or kept.dataset == self.dataset):
                 fits.append((used(self.store, kept.tree), claim, kept.tree))
-        for _, _, name in sorted(fits, reverse=True)[:LOOKED_AT]:
-            try:
-                if reach.freshen(self.store, [name]):
-                    yield open_tree(self.box, name)
-            except (Corrupt, NotFound, Unavailable):
-                continue  # one less: what it would have told is worked again
+        return [name for _, _, name in sorted(fits, reverse=True)[:LOOKED_AT]]
+
+
+def _split(
+    tree: Tree, wanted: Mapping[str, str], pieces: Sequence[Sequence[str]]
+) -> tuple[dict[str, Found], list[Sequence[str]]]:
+    """The outcomes that a tree has, and the pieces of which it has not every one."""
+    has: dict[str, Found] = {}
+    left: list[Sequence[str]] = []
+    for piece in pieces:
+        places = [tree.places.get(wanted[identity], -1) for identity in piece]
+        if -1 in places or any(tree.erased(place) for place in places):
+            left.append(piece)
+        else:
+            has |= {i: Found(tree=tree, place=p) for i, p in zip(piece, places, strict=True)}
+    return has, left
 
 
 @dataclass(kw_only=True)

@@ -1,6 +1,7 @@
 """The worker's side of a data step: one function or command, many items.
 
-    {op: open, run: "module:function" | [program, ...], parameters: {...}, io: stdio | folders, per: item | ...} -> {ready: true}
+    {op: open, run: "module:function" | [program, ...], parameters: {...}, io: stdio | folders, per: ...,
+     memory: bytes} -> {ready: true}
     {op: items, items: [[content, fields], ...]}   -> {results: [[content, fields] | {reject: reason} | {failed: error}, ...]}
                                                     | {broken: error}             where nobody knows whose fault it was
     {op: items, items: [...], more: true}          -> {ready: true}               the next message holds more of them
@@ -29,6 +30,7 @@ from typing import Any
 from cdl.data.folders import Folders, Unfit, broken
 from cdl.data.reject import Reject
 from cdl.jobs.channel import Channel
+from cdl.jobs.walls import limit_memory
 from cdl.jobs.worker import ends_with_this, raised
 
 REJECTED = 3  # exit code of a command that sets an item aside
@@ -40,7 +42,10 @@ Works = Callable[[Sequence[Any]], dict[str, Any]]
 
 def serve(channel: Channel) -> None:
     """Answers until told to stop."""
-    works = _opened(channel.receive())
+    message = channel.receive()
+    works = _opened(message)
+    if message.get("memory"):
+        limit_memory(message["memory"])
     channel.send({"ready": True})
     while (message := channel.receive())["op"] != "stop":
         channel.send(works(message))

@@ -131,6 +131,16 @@ def _limits(memory: int, cpu_seconds: int, processes: int, writes: bool) -> bool
         wanted.append((resource.RLIMIT_AS, mapped + memory))
     if not writes:
         wanted.append((resource.RLIMIT_FSIZE, 0))
+    return _set(wanted)
+
+
+def limit_memory(memory: int) -> bool:
+    """Lets this process, and those it starts, take so many bytes beyond what it has; False where the system cannot."""
+    mapped = _mapped()
+    return mapped is not None and _set([(resource.RLIMIT_AS, mapped + memory)])
+
+
+def _set(wanted: Sequence[tuple[int, int]]) -> bool:
     for kind, value in wanted:
         _, hard = resource.getrlimit(kind)
         if value == resource.RLIM_INFINITY:

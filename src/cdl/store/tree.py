@@ -90,6 +90,10 @@ class Tree:
         """The hash (32 bytes) of the content at a place."""
         return self._hashes[place]
 
+    def lies_in(self, place: int) -> str:
+        """The object that the content at a place lies in."""
+        return self.rows.needs[int(self.rows.columns[PACK][place])]
+
     def unfit(self) -> list[str]:
         """The names whose content has another hash than the tree says. Reads everything."""
         starts, found = self.rows.columns["at"].tolist(), []
