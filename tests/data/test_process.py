@@ -20,6 +20,7 @@ from cdl.git.snapshot import snapshot
 from cdl.jobs.closure import Closure, closure
 from cdl.jobs.environment import environment
 from cdl.jobs.local import Jobs
+from cdl.jobs.slots import Need
 from cdl.journal.journal import Journal
 from cdl.store.seal import Vault
 from cdl.store.store import Store
@@ -364,6 +365,21 @@ def test_a_command_gets_batches_of_items_by_neutral_names(desk: Desk) -> None:
 def test_outcomes_that_fit_no_message_come_in_several(desk: Desk) -> None:
     found = data(desk.folders([b"a", b"b", b"c"], EACH + 'head -c 40000000 /dev/zero > "$CDL_OUT/$n"; done'))
     assert [len(each) for each in found] == [40_000_000] * 3
+
+
+def test_a_worker_that_waits_for_a_slot_holds_nobody_up(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else has one of two slots for ever: who got the other one gives it back when it has nothing to do."""
+    monkeypatch.setenv("CDL_CPUS", "2")
+    found: list[bytes] = []
+
+    def work() -> None:
+        found.extend(data(desk.work([b"x"] * 12, ["sh", "-c", "sleep 0.2; cat"], resources=Resources(cpus=1))))
+
+    with Jobs(desk.jobs.store, desk.jobs.journal, desk.jobs.git, who="b").slots.taken(Need(cpus=1, key="held")):
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(60)
+        assert found == [b"x"] * 12, "it waits for ever"
 
 
 def test_a_compiled_program_is_a_step(desk: Desk) -> None:
