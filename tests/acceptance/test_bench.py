@@ -1,4 +1,4 @@
-"""`scripts/bench data` on little data: every work is measured, what it counts is right, the section of the page is replaced."""
+"""`scripts/bench data` on little data: every work is measured, counts are right, and the section of the page is replaced."""
 
 import json
 import os

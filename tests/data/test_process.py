@@ -21,6 +21,7 @@ from cdl.git.snapshot import snapshot
 from cdl.jobs.closure import Closure, closure
 from cdl.jobs.environment import environment
 from cdl.jobs.local import Jobs
+from cdl.jobs.slots import Need
 from cdl.journal.journal import Journal
 from cdl.store.seal import Vault
 from cdl.store.store import Store
@@ -376,6 +377,21 @@ def test_what_takes_more_memory_than_its_worker_may_fails_alone(desk: Desk) -> N
     script = EACH + 'python3 -c "bytearray($(cat $f))" || exit 9; cp "$f" "$CDL_OUT/$n"; done'
     assert reasons(desk.folders(contents, script, **memory)) == {"i1": "failed: RuntimeError"}
     assert reasons(desk.work(contents, "steps:takes")) == {}
+
+
+def test_a_worker_that_waits_for_a_slot_holds_nobody_up(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else has one of two slots for ever: who got the other one gives it back when it has nothing to do."""
+    monkeypatch.setenv("CDL_CPUS", "2")
+    found: list[bytes] = []
+
+    def work() -> None:
+        found.extend(data(desk.work([b"x"] * 12, ["sh", "-c", "sleep 0.2; cat"], resources=WorkerResources(cpus=1))))
+
+    with Jobs(desk.jobs.store, desk.jobs.journal, desk.jobs.git, who="b").slots.taken(Need(cpus=1, key="held")):
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(60)
+        assert found == [b"x"] * 12, "it waits for ever"
 
 
 def test_a_compiled_program_is_a_step(desk: Desk) -> None:

@@ -95,11 +95,12 @@ class Queue:
                 self._since = time.monotonic()
             self._change.notify_all()
 
-    def take(self) -> Batch | None:
-        """The next batch, once there is one; None when no more comes."""
+    def take(self, seconds: float | None = None) -> Batch | None:
+        """The next batch, once there is one; None when no more comes, or nothing happened for so long."""
         with self._change:
             while not self._waiting and not self.ended:
-                self._change.wait()
+                if not self._change.wait(seconds):
+                    return None
             if self.ended:
                 return None
             batch = self._waiting.popleft()

@@ -30,6 +30,7 @@ from cdl.store.seal import Vault
 LOOP = "cdl.data.worker:serve"
 PART_BYTES = 64_000_000  # of content in one message
 MEGABYTE = 1_000_000
+IDLE_SECONDS = 2.0  # after which a worker gives its slots back: another one may wait for them, with what comes before
 FAILED = "failed: "  # begins the reason of an item that was set aside by an error
 
 
@@ -84,11 +85,11 @@ class Hand:
         if log:
             self._task.logged(Line(step=self._task.name, log=log, seconds=seconds, failed=failed))
 
-    def _next(self) -> Attempt | None:
-        """What is to be tried next."""
+    def _next(self, seconds: float | None = None) -> Attempt | None:
+        """What is to be tried next, when it comes within so long."""
         if self._queue.ended:
             return None
-        if not self._todo and (batch := self._queue.take()) is not None:
+        if not self._todo and (batch := self._queue.take(seconds)) is not None:
             self._todo.append(Attempt(batch, tuple(range(len(batch.items)))))
         return self._todo[0] if self._todo else None
 
@@ -110,7 +111,8 @@ class Hand:
         how = {"io": step.io, "per": step.per, "memory": MEGABYTE * (step.resources and step.resources.memory or 0)}
         worker.ask({"op": "open", "run": step.run, "parameters": step.parameters, **how})
         self._queue.opened()
-        while (attempt := self._next()) is not None:
+        idle = IDLE_SECONDS if self._task.need is not None else None
+        while (attempt := self._next(idle)) is not None:
             self._todo.popleft()
             self._try(worker, attempt)
             self._queue.changed()

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -71,9 +71,17 @@ class Intent:
 
 
 def commit_files(
-    git: Git, branch: str, files: Mapping[str, bytes | None], message: str, *, expect: str | None = None
+    git: Git,
+    branch: str,
+    files: Mapping[str, bytes | None],
+    message: str,
+    *,
+    expect: str | None = None,
+    check: Callable[[str | None], None] | None = None,
 ) -> str:
     """Adds, changes or (None) removes files in one commit on a branch; returns the commit.
+
+    `check` looks at the commit that it will follow, and raises where that is not what the caller went by.
 
     Conflict: the branch is not at `expect`; a merge or rebase is under way where it is checked out; or the person changed
     one of the files there.
@@ -89,7 +97,12 @@ def commit_files(
             if expect is not None and tip != expect:
                 raise Conflict(f"{branch} was moved by somebody else", remedy="the command again")
             _same_files(git, first, tip, files)
-            commit = make_commit(git, make_tree(git, tip, files), [tip] if tip else [], message)
+            if check is not None:
+                check(tip)
+            tree = make_tree(git, tip, files)
+            if check is not None and tip and tree == git.text("rev-parse", f"{tip}^{{tree}}"):
+                return tip  # somebody did the same just now
+            commit = make_commit(git, tree, [tip] if tip else [], message)
             try:
                 _move(git, branch, tip, commit, held=held)
             except Conflict:

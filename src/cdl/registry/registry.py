@@ -25,8 +25,10 @@ from cdl.registry.records import (
     ID_PATTERN,
     AnyHead,
     AnyRecord,
+    DatasetHead,
     Decision,
     Head,
+    LabelsHead,
     Record,
     decode,
     decode_head,
@@ -226,8 +228,10 @@ class Registry:
         """One commit that adds records and moves heads; on `branch`, or on the branch checked out.
 
         A record that stands already is not written again; a commit that would change nothing is not made.
-        Raises Conflict on a detached HEAD, in a merge or a rebase, and over a file that the person changed.
+        Raises Conflict on a detached HEAD, in a merge or a rebase, over a file that the person changed, and where somebody
+        moved a head of a dataset or its labels on from the version that the new one follows.
         """
+        heads = list(heads)
         target = branch or self.git.branch()
         if target is None:
             raise Conflict(
@@ -239,9 +243,20 @@ class Registry:
         new = {path: data for path, data in content.items() if present.get(path) != data}
         if not new and tip:
             return Made(tip, ids)
-        commit = commit_files(self.git, target, new, message(command, line, ids))
+        commit = commit_files(
+            self.git, target, new, message(command, line, ids), check=lambda at: self._still(heads, at)
+        )
         self.observe()
         return Made(commit, ids)
+
+    def _still(self, heads: Iterable[tuple[str, Head]], at: str | None) -> None:
+        """Conflict where a head names another version by now than the one that its new one follows."""
+        for name, new in heads:
+            if isinstance(new, DatasetHead | LabelsHead):
+                now = self.head(type(new), name, at=at) if at else None
+                if now is not None and now.version not in (new.before, new.version):
+                    where = head_path(type(new), name)
+                    raise Conflict("changed by somebody else just now", where=where, remedy="the command again")
 
     # what happened
 
