@@ -42,7 +42,7 @@ def collect(draft: Draft, held: ExitStack) -> None:
     for source in draft.config.sources():
         if source.command is not None:
             draft.workspace.trusted.require_code()
-        draft.files.append(held.enter_context(fetched(source, draft.workspace.root)))
+        draft.files.append(held.enter_context(fetched(source, draft.workspace.root, sift=draft.sift)))
 
 
 def _looked(draft: Draft) -> looked.Looked | None:

@@ -21,6 +21,7 @@ from cdl.data.ledger import ID_BYTES, Ledger
 from cdl.data.listed import Listed
 from cdl.data.looked import Looked
 from cdl.data.process import Rejected
+from cdl.data.sources import Sift
 from cdl.data.split import CODES, TEST, TRAIN
 from cdl.jobs.closure import Closure, closure
 from cdl.jobs.environment import Environment, environment
@@ -55,6 +56,7 @@ class Fresh:
 @dataclass(kw_only=True)
 class Draft:
     """`code` is the snapshot's tree that code is taken from (blobs by path); `again` asks no earlier outcomes.
+    `sift` says which files of a source may be taken; None: all.
 
     `files` are those of each declared source, `numbers` its numbers, `listed` its items (None where it is as it was as a whole),
     `same` the names of its files that are as they were, `left_out` those of erased items. `gone` are rows of the ledger before
@@ -72,6 +74,7 @@ class Draft:
     environment: Environment
     parent: Dataset | None
     again: bool = False
+    sift: Sift | None = None
     began: int = 0
     looked: Looked | None = None
     files: list[Files] = field(default_factory=list)

@@ -56,11 +56,11 @@ def compare(workspace: Workspace, name: str, version: str | None) -> Differing:
             found.unknown[path] = "you hold no key"
         else:
             seen = noted.sources[place][2] if noted is not None and place < len(noted.sources) else None
-            _compare(found, path, glance(there), _held(vault, record, path), seen, alone=there.is_file())
+            _compare(found, path, glance(there), held_sizes(vault, record, path), seen, alone=there.is_file())
     return found
 
 
-def _held(vault: Vault, record: Dataset, path: str) -> Mapping[str, int]:
+def held_sizes(vault: Vault, record: Dataset, path: str) -> Mapping[str, int]:
     """The size of each file that a version holds of a source."""
     source = next((s for s in record.sources if s.path == path), None)
     if source is None:

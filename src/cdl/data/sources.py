@@ -13,12 +13,12 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from cdl.config.schema import Source
 from cdl.data.files import Files, Folder, Packed
-from cdl.data.walk import file, walk
+from cdl.data.walk import Sight, file, walk
 from cdl.errors import ConfigError, Corrupt, JobFailed, Unavailable
 from cdl.jobs.folder import held_folder
 from cdl.jobs.start import PASSED_ON
@@ -31,17 +31,20 @@ RATIO = 200  # unpacked bytes for one packed byte, beyond the first 10 MB
 FREE = 10_000_000
 SECONDS = 60  # without an answer
 COMMAND_SECONDS = 3600
+Sift = Callable[[str, Sight], Sight]  # a source as it is shown and the files there; those that may be taken now
 
 
 @contextlib.contextmanager
-def fetched(source: Source, root: Path) -> Iterator[Files]:
+def fetched(source: Source, root: Path, *, sift: Sift | None = None) -> Iterator[Files]:
     """The files of a source by name, in order, read when they are asked for while the context lasts.
+
+    `sift` says which of the files that lie there may be taken.
 
     ConfigError, Unavailable or JobFailed name what is wrong and the remedy.
     """
     with contextlib.ExitStack() as held:
         if source.path is not None:
-            files = _path(root / source.path, source)
+            files = _path(root / source.path, source, sift or _all)
         elif source.url is not None:
             url = source.url
             files = Packed(None, lambda: _unpacked(url, url.rsplit("/", 1)[-1] or "download", _download(source)))
@@ -129,13 +132,17 @@ def _check_member(where: str, name: str) -> None:
         ) from error
 
 
-def _path(path: Path, source: Source) -> Files:
+def _all(shown: str, seen: Sight) -> Sight:
+    return seen
+
+
+def _path(path: Path, source: Source, sift: Sift) -> Files:
     shown = source.path or ""
     if path.is_dir():
-        return Folder(path, shown, walk(path, shown))
+        return Folder(path, shown, sift(shown, walk(path, shown)))
     if not path.is_file():
         raise no_file(source)
-    seen = file(path)
+    seen = sift(shown, file(path))
     alone = Folder(path.parent, str(Path(shown).parent), seen)
     return Packed(seen, lambda: _unpacked(shown, path.name, _checked(source, alone[path.name], shown)))
 

@@ -13,9 +13,10 @@ from cdl.data.dataset import field_names
 from cdl.data.draft import Draft, begin, closure_of, environment_id
 from cdl.data.exposed import exposed
 from cdl.data.ingest import ingest
+from cdl.data.sources import Sift
 from cdl.data.split import TEST, TRAIN
 from cdl.data.work import failed, work
-from cdl.errors import ConfigError, Corrupt, NotFound
+from cdl.errors import ConfigError, Conflict, Corrupt, NotFound
 from cdl.registry.records import Dataset, DatasetHead, Joined, encode, short
 from cdl.store.hold import holding
 from cdl.workflow.policy import require_role
@@ -23,12 +24,14 @@ from cdl.workflow.workspace import Workspace
 
 COMMAND = "data run"
 UNSAID = "(reasons of test items only)"  # sealed; `cdl data rejected` tells them
+ATTEMPTS = 10  # versions that others made while this one was made
 DATA_REFS = "refs/cdl/data/"  # the snapshot that a version was made with
 
 
-def make(workspace: Workspace, name: str, *, answers: str | None = None) -> str:
+def make(workspace: Workspace, name: str, *, answers: str | None = None, sift: Sift | None = None) -> str:
     """Runs the data pipeline of a dataset and commits its new version on the branch checked out; the version's id.
 
+    Where another run made one meanwhile, it begins again on top of that. `sift` says which files of a source may be taken.
     Refused for another role; Unavailable without the dataset's key; ConfigError and JobFailed name the source, step or code
     that failed.
     """
@@ -37,16 +40,30 @@ def make(workspace: Workspace, name: str, *, answers: str | None = None) -> str:
             f"no dataset '{name}'", where="cdl.yaml", remedy="there are: " + ", ".join(workspace.config.data)
         )
     require_role(workspace, ("data_engineer",), COMMAND)
-    with holding(workspace.folder), ExitStack() as held:
-        return _made(workspace, name, answers, held)
+    with holding(workspace.folder):
+        for _ in range(ATTEMPTS):
+            since = workspace.git.resolve("HEAD")
+            head = workspace.registry.head(DatasetHead, name, at=since)
+            try:
+                with ExitStack() as held:
+                    return _made(workspace, name, answers, sift, since, held)
+            except Conflict:
+                now = workspace.registry.head(DatasetHead, name)
+                if now is None or now == head:
+                    raise
+                workspace.tell(f"another run made {short(now.version)} meanwhile: again, on top of it")
+    raise Conflict(f"others make versions of {name} all the time", remedy="cdl data run, once they are done")
 
 
-def _made(workspace: Workspace, name: str, answers: str | None, held: ExitStack) -> str:
-    head = workspace.registry.head(DatasetHead, name)
+def _made(
+    workspace: Workspace, name: str, answers: str | None, sift: Sift | None, since: str | None, held: ExitStack
+) -> str:
+    head = workspace.registry.head(DatasetHead, name, at=since)
     taken = source_snapshot(workspace)
     tell_left_out(workspace, taken)
     draft = begin(workspace, name, workspace.config, taken.commit, head.version if head else None)
     reasons = "".join(f" (not secret: {why})" for why in exposed(workspace, name))
+    draft.sift = sift
     workspace.tell(f"collect   {name}{reasons}")
     collect(draft, held)
     if head is not None and (nothing_new(draft, answers) or _restored(draft, taken.commit)):
@@ -55,7 +72,7 @@ def _made(workspace: Workspace, name: str, answers: str | None, held: ExitStack)
         logs.begin(workspace.folder, name)
         pipeline(draft)
         record = finish(draft, head.version if head else None, answers)
-        identity = commit(workspace, record, head)
+        identity = commit(workspace, record, head, since=since)
         if workspace.git.resolve(DATA_REFS + identity) is None:  # any snapshot that makes it will do: the first stays
             workspace.git.set_ref(DATA_REFS + identity, taken.commit)
         looked.write(workspace, draft.vault, record, seen(draft), draft.began)
@@ -170,14 +187,17 @@ def _reasons(draft: Draft) -> dict[str, int]:
     return dict(sorted(Counter(r if r in draft.sayable else UNSAID for r in reasons).items()))
 
 
-def commit(workspace: Workspace, record: Dataset, head: DatasetHead | None) -> str:
-    """Commits a version and moves its head; the version that stands already where nothing differs."""
+def commit(workspace: Workspace, record: Dataset, head: DatasetHead | None, *, since: str | None = None) -> str:
+    """Commits a version and moves its head; the version that stands already where nothing differs.
+
+    Conflict where the head is not the one any more that it was in the commit `since`.
+    """
     if head is not None and same(workspace.registry.record(Dataset, head.version), record):
         return head.version
     identity = encode(record)[0]
     line = f"{record.name} {short(identity)}, {sum(record.items.values()):,} items"
     new = DatasetHead(version=identity, before=head.version if head else None)
-    workspace.registry.commit(record, heads=[(record.name, new)], command=COMMAND, line=line)
+    workspace.registry.commit(record, heads=[(record.name, new)], command=COMMAND, line=line, since=since)
     return identity
 
 

@@ -71,17 +71,24 @@ class Intent:
 
 
 def commit_files(
-    git: Git, branch: str, files: Mapping[str, bytes | None], message: str, *, expect: str | None = None
+    git: Git,
+    branch: str,
+    files: Mapping[str, bytes | None],
+    message: str,
+    *,
+    expect: str | None = None,
+    since: str | None = None,
 ) -> str:
     """Adds, changes or (None) removes files in one commit on a branch; returns the commit.
 
-    Conflict: the branch is not at `expect`; a merge or rebase is under way where it is checked out; or the person changed
-    one of the files there.
+    Conflict: the branch is not at `expect`; one of the files is not as in the commit `since`; a merge or rebase is under way
+    where it is checked out; or the person changed one of the files there.
     """
     with _alone(git), ExitStack() as locks:
         held: list[Path] = []
-        first = tip = git.resolve(f"refs/heads/{branch}")
-        if first is None and git.resolve("HEAD") is not None:
+        tip = git.resolve(f"refs/heads/{branch}")
+        first = since or tip
+        if tip is None and git.resolve("HEAD") is not None:
             raise _no_branch(branch)
         for attempt in range(ATTEMPTS):
             if attempt == OPTIMISTIC:

@@ -222,8 +222,11 @@ class Registry:
         command: str,
         line: str,
         branch: str | None = None,
+        since: str | None = None,
     ) -> Made:
         """One commit that adds records and moves heads; on `branch`, or on the branch checked out.
+
+        With `since`, the commit that a head was read from, Conflict where somebody moved that head meanwhile.
 
         A record that stands already is not written again; a commit that would change nothing is not made.
         Raises Conflict on a detached HEAD, in a merge or a rebase, and over a file that the person changed.
@@ -239,7 +242,7 @@ class Registry:
         new = {path: data for path, data in content.items() if present.get(path) != data}
         if not new and tip:
             return Made(tip, ids)
-        commit = commit_files(self.git, target, new, message(command, line, ids))
+        commit = commit_files(self.git, target, new, message(command, line, ids), since=since)
         self.observe()
         return Made(commit, ids)
 
