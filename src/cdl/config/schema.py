@@ -34,9 +34,11 @@ class Source(Section, frozen=True, kw_only=True):
     path: str | None = None
     """A file, folder or archive, relative to cdl.yaml."""
     url: str | None = None
-    """An address; needs sha256."""
+    """An address; needs sha256, or `unpinned`."""
     sha256: str | None = None
     """The hash that the fetched file must have."""
+    unpinned: bool = False
+    """What lies at the address may change: each run asks whether it did, and says so. Only https."""
     command: list[str] | None = None
     """A program and its arguments that writes files into the folder CDL_OUT."""
     set: Literal["train", "test"] | None = None

@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from cdl.data.walk import Seen, Sight, told_by
 from cdl.errors import ConfigError
@@ -13,15 +14,18 @@ from cdl.store.tree import Tree
 
 KEPT_BYTES = 64_000_000  # of contents that were read once and will be read again
 OVERHEAD = 200  # bytes that keeping one takes beside it
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Files(Mapping[str, bytes]):
     """Files by name, in order.
 
-    `seen` are the files here that they lie in: an archive, none, or themselves (`in_place`).
+    `seen` are the files here that they lie in: an archive, none, or themselves (`in_place`). `told` is what the server of
+    an address said of them.
     """
 
     seen: Sight | None = None
+    told: Mapping[str, str] = NOTHING
     in_place = False
 
     def large(self, name: str) -> "Large | None":
@@ -147,8 +151,11 @@ def _all(handle: int, size: int) -> bytes:
 class Packed(Files):
     """The files of a source that comes in one piece, which is `seen` where it is a file here; unpacked when one is asked for."""
 
-    def __init__(self, seen: Sight | None, unpack: Callable[[], dict[str, bytes]]) -> None:
+    def __init__(
+        self, seen: Sight | None, unpack: Callable[[], dict[str, bytes]], *, told: Mapping[str, str] = NOTHING
+    ) -> None:
         self.seen = seen
+        self.told = told
         self._unpack = unpack
         self._files: dict[str, bytes] | None = None
 

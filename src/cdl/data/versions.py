@@ -68,6 +68,7 @@ def _made(
     collect(draft, held)
     if head is not None and (nothing_new(draft, answers) or _restored(draft, taken.commit)):
         identity = head.version
+        _note_told(draft)
     else:
         logs.begin(workspace.folder, name)
         pipeline(draft)
@@ -100,6 +101,15 @@ def _restored(draft: Draft, commit: str) -> bool:
     except (Corrupt, NotFound):
         return False  # what that one followed is lost too
     return same(parent, finish(again, parent.parent, parent.answers))
+
+
+def _note_told(draft: Draft) -> None:
+    """Keeps what servers say now of what is as it was."""
+    if draft.looked is not None and draft.parent is not None:
+        before = [dict(each.told) for each in draft.looked.sources]
+        if before != [dict(files.told) for files in draft.files]:
+            draft.number_sources(draft.config.sources())
+            looked.write(draft.workspace, draft.vault, draft.parent, seen(draft), draft.began)
 
 
 def nothing_new(draft: Draft, answers: str | None) -> bool:
