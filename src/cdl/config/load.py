@@ -23,6 +23,7 @@ PLACE = re.compile(r" - at (`key` in )?`\$(?P<path>[^`]*)`$")
 PART = re.compile(r"\.(\w[\w-]*)|\[(\d+)\]|\[\.\.\.\]")
 STARTED = {"dataset.ready": ("evaluate", "train"), "monitor.drift": ("collect",), "model.promoted": ("deployment",)}
 LAST_PORT = 65535
+BUCKETS = ("s3", "gs", "az")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_SECONDS = 1e6  # a step's timeout; what a clock can be set to
 MEASURES = (  # what requirements may name, beside the metrics of models
@@ -220,7 +221,7 @@ def _check_data(name: str, data: DataConfig, place: Callable[..., str]) -> None:
             "a table has no other files", where=place("data", name, "items", "others"), remedy="leave it out"
         )
     for source in data.sources():
-        _one_of(source, ("path", "url", "command"), place("data", name, "source"))
+        _one_of(source, ("path", "url", "bucket", "command"), place("data", name, "source"))
         _check_source(source, place("data", name, "source"))
     for text in data.require:
         parse_requirement(text, where=place("data", name, "require"))
@@ -239,6 +240,9 @@ def _check_source(source: Source, where: str) -> None:
     if source.url is not None and source.unpinned == (source.sha256 is not None):
         remedy = "sha256: ..., or where the file may change, unpinned: true"
         raise ConfigError("a url needs either its sha256 or `unpinned`", where=where, remedy=remedy)
+    if source.bucket is not None and urlsplit(source.bucket).scheme not in BUCKETS:
+        said = f"'{source.bucket}' names no bucket"
+        raise ConfigError(said, where=where, remedy="s3://BUCKET/FOLDER, gs:// or az://")
     parts = urlsplit(source.url or "")
     if source.unpinned and parts.scheme == "http" and parts.hostname not in LOOPBACK:
         said = "without a hash, anybody on the way could change what comes by http"

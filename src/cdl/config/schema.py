@@ -29,7 +29,7 @@ class Environment(Section, frozen=True, kw_only=True):
 
 
 class Source(Section, frozen=True, kw_only=True):
-    """Where raw items come from; exactly one of path, url and command."""
+    """Where raw items come from; exactly one of path, url, bucket and command."""
 
     path: str | None = None
     """A file, folder or archive, relative to cdl.yaml."""
@@ -39,6 +39,8 @@ class Source(Section, frozen=True, kw_only=True):
     """The hash that the fetched file must have."""
     unpinned: bool = False
     """What lies at the address may change: each run asks whether it did, and says so. Only https."""
+    bucket: str | None = None
+    """What lies below a prefix of a bucket: s3://BUCKET/FOLDER, gs:// or az://. Credentials come from the environment."""
     command: list[str] | None = None
     """A program and its arguments that writes files into the folder CDL_OUT."""
     set: Literal["train", "test"] | None = None

@@ -13,6 +13,7 @@ from importlib import import_module
 
 from cdl.data import looked
 from cdl.data.seen import held_sizes
+from cdl.data.sources import watchable
 from cdl.data.walk import NUMBERS, Seen, Sight
 from cdl.errors import Conflict
 from cdl.registry.records import Dataset, DatasetHead
@@ -108,10 +109,10 @@ def arrivals(workspace: Workspace, name: str) -> Arrivals:
     noted = looked.read(workspace, vault, name, record)
     taken = {}
     for place, source in enumerate(config.sources()):
-        shown = source.path
+        shown = watchable(source)
         if shown is None:
             continue
-        alone = (workspace.root / shown).is_file()
+        alone = source.path is not None and (workspace.root / shown).is_file()
         if noted is not None and len(noted.sources) == len(config.sources()):
             taken[shown] = noted.sources[place][2]
         elif alone:

@@ -24,7 +24,7 @@ from cdl.data.formats import read_items, unfit
 from cdl.data.item import content_digest
 from cdl.data.ledger import EQUAL_BYTES, ID_BYTES, ITEM
 from cdl.data.process import Content, Rejected, equal_values
-from cdl.data.sources import Earlier, check_names, fetched
+from cdl.data.sources import Earlier, called, check_names, fetched
 from cdl.data.split import ASIDE, CODES, assign
 from cdl.data.walk import Sight
 from cdl.errors import ConfigError, Refused
@@ -41,7 +41,7 @@ def collect(draft: Draft, held: ExitStack) -> None:
     found = None if draft.broken else looked.read(draft.workspace, draft.vault, draft.name, draft.parent)
     draft.looked = found if found is not None and found.section == _section(draft) else None
     for source in draft.config.sources():
-        if source.command is not None:
+        if source.command is not None or source.bucket is not None:
             draft.workspace.trusted.require_code()
         earlier = _earlier(draft, source, found) if found is not None and source.url is not None else None
         files = fetched(source, draft.workspace.root, sift=draft.sift, earlier=earlier)
@@ -182,8 +182,9 @@ def _listed(draft: Draft, place: int, files: Files, there: dict[str, int], gathe
     config, vault, number = draft.config, draft.vault, draft.numbers[place]
     check_names(config.sources()[place], files)
     origin = config.origin()
-    listed = read_items(files, config.items, folder_is_label=bool(origin and origin.folder))
     same = _unchanged(draft, place, files)
+    files.expect(name for name in files if name not in same)
+    listed = read_items(files, config.items, folder_is_label=bool(origin and origin.folder))
     draft.listed.append(listed)
     draft.same.append(same)
     alike = Alike(draft)
@@ -242,7 +243,7 @@ def _leave_out(draft: Draft, place: int, lost: list[str]) -> None:
         source = draft.config.sources()[place]
         raise Refused(
             f"{len(lost)} items that were erased still stand in the source",
-            where=f"{source.path or source.url or source.command}: {lost[0]}",
+            where=f"{called(source)}: {lost[0]}",
             remedy="take them out of the source, then the command again",
         )
     if lost:

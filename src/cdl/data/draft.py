@@ -206,7 +206,7 @@ def _draft(
 
 def source_names(declared: Sequence[DeclaredSource | Source]) -> list[str]:
     """What tells the sources of a dataset apart."""
-    return [s.path or s.url or document.canonical(s.command).decode() for s in declared]
+    return [s.path or s.url or s.bucket or document.canonical(s.command).decode() for s in declared]
 
 
 def item_id(vault: Vault, source: int, name: str) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +31,9 @@ class Files(Mapping[str, bytes]):
     def large(self, name: str) -> "Large | None":
         """A file that is read in pieces; None for one that is read at once."""
         return None
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Says what will be read, in order, to files that come from far away."""
 
 
 class Folder(Files):

@@ -19,11 +19,13 @@ from pathlib import Path
 from cdl.config.schema import Source
 from cdl.data.download import download
 from cdl.data.files import Files, Folder, Packed
-from cdl.data.walk import Sight, file, walk
+from cdl.data.objects import Objects, listed, open_bucket, sight
+from cdl.data.walk import Sight, file, glance, walk
 from cdl.errors import ConfigError, Corrupt, JobFailed
 from cdl.jobs.folder import held_folder
 from cdl.jobs.start import PASSED_ON
 from cdl.jobs.worker import ends_with_this
+from cdl.registry.records import Source as Kept
 from cdl.store.tree import check_name
 
 LARGEST = 8_000_000_000  # bytes of one source, unpacked
@@ -56,6 +58,8 @@ def fetched(source: Source, root: Path, *, sift: Sift | None = None, earlier: Ea
             files = _path(root / source.path, source, sift or _all)
         elif source.url is not None:
             files = _at(source, earlier)
+        elif source.bucket is not None:
+            files = held.enter_context(_objects(source.bucket, sift or _all))
         else:
             out = held.enter_context(_command(source.command or [], root))
             files = Folder(out, "CDL_OUT", walk(out, "CDL_OUT"))
@@ -70,8 +74,37 @@ def check_names(source: Source, names: Iterable[str]) -> None:
         if not name.isprintable() and any("\ud800" <= character <= "\udfff" for character in name):
             raise ConfigError("its name is not UTF-8", where=ascii(name), remedy="rename the file")
     if not some:
-        named = source.path or source.url or " ".join(source.command or [])
-        raise ConfigError("the source is empty", where=named, remedy="put files there, or correct the source")
+        raise ConfigError("the source is empty", where=called(source), remedy="put files there, or correct the source")
+
+
+def called(source: Source | Kept) -> str:
+    """What a source is called, for people."""
+    return source.path or source.url or source.bucket or " ".join(source.command or [])
+
+
+def watchable(source: Source | Kept) -> str | None:
+    """What a source is called whose files can be listed: a folder or a bucket."""
+    return source.path or source.bucket or None
+
+
+def glanced(source: Source, root: Path) -> Sight:
+    """What is seen of such a source now; no file is read."""
+    if source.bucket is not None:
+        return sight(listed(open_bucket(source.bucket)))
+    return glance(root / (source.path or ""))
+
+
+@contextlib.contextmanager
+def _objects(place: str, sift: Sift) -> Iterator[Files]:
+    """The objects of a bucket, fetched when they are read."""
+    client = open_bucket(place)
+    objects = listed(client)
+    with held_folder("source") as folder:
+        files = Objects(client, objects, sift(place, sight(objects)), folder)
+        try:
+            yield files
+        finally:
+            files.close()
 
 
 def no_file(source: Source) -> ConfigError:
@@ -145,14 +178,14 @@ def _all(shown: str, seen: Sight) -> Sight:
 
 
 def _path(path: Path, source: Source, sift: Sift) -> Files:
-    shown = source.path or ""
+    where = source.path or ""
     if path.is_dir():
-        return Folder(path, shown, sift(shown, walk(path, shown)))
+        return Folder(path, where, sift(where, walk(path, where)))
     if not path.is_file():
         raise no_file(source)
-    seen = sift(shown, file(path))
-    alone = Folder(path.parent, str(Path(shown).parent), seen)
-    return Packed(seen, lambda: _unpacked(shown, path.name, _checked(source, alone[path.name], shown)))
+    seen = sift(where, file(path))
+    alone = Folder(path.parent, str(Path(where).parent), seen)
+    return Packed(seen, lambda: _unpacked(where, path.name, _checked(source, alone[path.name], where)))
 
 
 def _unpacked(where: str, name: str, data: bytes) -> dict[str, bytes]:

@@ -77,7 +77,9 @@ def _made(
         if workspace.git.resolve(DATA_REFS + identity) is None:  # any snapshot that makes it will do: the first stays
             workspace.git.set_ref(DATA_REFS + identity, taken.commit)
         looked.write(workspace, draft.vault, record, seen(draft), draft.began)
-    pending.note(workspace, name, taken.tree, [files.seen for files in draft.files if files.seen is not None])
+    told = zip(draft.config.sources(), draft.files, strict=True)
+    sights = [files.seen for source, files in told if source.path and files.seen is not None]
+    pending.note(workspace, name, taken.tree, sights)
     if validate.asked(draft.config):
         validate.tell(workspace, identity, draft.vault)
     return identity

@@ -9,15 +9,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from cdl.data.arrivals import STILL_SECONDS, arrivals
-from cdl.data.walk import glance
+from cdl.config.schema import Source
+from cdl.data.arrivals import arrivals
+from cdl.data.sources import glanced, watchable
 from cdl.errors import CdlError, ConfigError
 from cdl.workflow.workspace import Workspace
 
 ITEMS = 1000  # files that make a version
 SECONDS = 60.0  # after the first of them
 SHARE = 20  # a look takes at most this part of the time
-SHORTEST, LONGEST = 0.5, 60.0  # seconds from one look to the next
+SHORTEST, OF_BUCKET = 0.5, 5.0  # seconds from one look to the next, at least; listing a bucket is paid for
 AGAIN_SECONDS = 10.0  # after an error
 
 
@@ -43,7 +44,12 @@ class Watch:
     @property
     def watched(self) -> list[str]:
         """The sources that are watched, as cdl.yaml calls them."""
-        return [s.path for s in self._workspace.config.data[self._name].sources() if s.path is not None]
+        return [watchable(source) or "" for source in self._sources]
+
+    @property
+    def _sources(self) -> list[Source]:
+        every = self._workspace.config.data[self._name].sources()
+        return [source for source in every if watchable(source) is not None]
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -53,7 +59,8 @@ class Watch:
     def look(self) -> bool:
         """Looks at the sources; whether a version is due. `count` is how many files are new, changed or gone."""
         began = time.perf_counter()
-        found = [self._arrivals.look(shown, glance(self._workspace.root / shown)) for shown in self.watched]
+        root = self._workspace.root
+        found = [self._arrivals.look(watchable(s) or "", glanced(s, root)) for s in self._sources]
         self._cost, now = time.perf_counter() - began, time.monotonic()
         self.count = sum(news.count for news in found)
         blocked = next((news.blocked for news in found if news.blocked is not None), None)
@@ -78,8 +85,8 @@ class Watch:
 
     def pause(self) -> float:
         """Seconds until the next look."""
-        wait = min(max(SHORTEST, SHARE * self._cost), LONGEST)
-        return wait if self._first is None else max(SHARE * self._cost, min(wait, STILL_SECONDS / 2))
+        bucket = any(source.bucket for source in self._sources)
+        return max(OF_BUCKET if bucket else SHORTEST, SHARE * self._cost)
 
     def _say(self, line: str) -> None:
         if line != self._told:

@@ -116,6 +116,8 @@ def _source(source: Source) -> list[Cell]:
     if source.url:
         pinned = f"address, sha256 {source.sha256[:12]}" if source.sha256 else "address, may change"
         return [Code(source.url), pinned, source.set or "by the split"]
+    if source.bucket:
+        return [Code(source.bucket), "bucket", source.set or "by the split"]
     return [Code(source.path or ""), "path", source.set or "by the split"]
 
 
