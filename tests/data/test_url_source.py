@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cdl.config.load import load, parse
-from cdl.data import versions
+from cdl.data import pending, versions
 from cdl.errors import ConfigError, Unavailable
 from cdl.registry.records import Dataset
 from tests.projects import DATA, ROLES, YAML, Toy, make_toy, table
@@ -113,6 +113,7 @@ def test_a_file_that_may_change_is_asked_for_and_not_fetched_again(
     declare(toy, server, "unpinned: true")
     first = make(toy)
     assert (make(toy), server.whole, server.same, told(toy)) == (first, 1, 1, [])
+    assert not pending.pending(toy.become(DATA), "points")  # `cdl run` leaves it alone
     server.give(40, **{key: value.replace("one", "two").replace("02 Nov", "03 Nov") for key, value in said.items()})
     second = make(toy)
     assert second != first and server.whole == 2
