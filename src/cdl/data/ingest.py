@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from cdl.data import ledger as ledgers
+from cdl.data import outside
 from cdl.data.columns import column, from_hex, places_of, to_hex
 from cdl.data.draft import Draft, environment_id, source_names
 from cdl.data.ledger import ID_BYTES
@@ -21,7 +22,7 @@ from cdl.store.builder import Builder
 from cdl.store.tree import Tree, changes, open_tree
 
 INGEST = "ingest"
-APART = ("get", "unpinned")  # keys of a source that say nothing of what it held
+APART = ("get", "unpinned", "copy")  # keys of a source that say nothing of what it held
 CHANGES = ("added", "removed", "changed")
 
 
@@ -90,6 +91,8 @@ def _keep_files(draft: Draft) -> None:
             raw = _files(draft, place, builder, follows)
             if source.unpinned and follows is not None:
                 _tell_changes(draft, source.url or "", follows, raw)
+        if not source.copy:
+            outside.note(draft.workspace.root, draft.workspace.folder, source.path or "", open_tree(draft.vault, raw))
         declared = {k: v for k, v in msgspec.to_builtins(source).items() if v is not None and k not in APART}
         draft.sources.append(Source(raw=raw, **declared))
 

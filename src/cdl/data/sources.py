@@ -183,6 +183,10 @@ def _path(path: Path, source: Source, sift: Sift) -> Files:
         return Folder(path, where, sift(where, walk(path, where)))
     if not path.is_file():
         raise no_file(source)
+    if not source.copy:
+        raise ConfigError(
+            "only the files of a folder can stay in place", where=where, remedy="leave `copy` out, or give the folder"
+        )
     seen = sift(where, file(path))
     alone = Folder(path.parent, str(Path(where).parent), seen)
     return Packed(seen, lambda: _unpacked(where, path.name, _checked(source, alone[path.name], where)))
