@@ -10,7 +10,7 @@ import pytest
 from cdl.data import versions
 from cdl.data.exposed import exposed
 from cdl.data.outside import place_of
-from cdl.errors import ConfigError, Corrupt, Unavailable
+from cdl.errors import ConfigError, Corrupt, NotFound, Unavailable
 from cdl.registry.records import Dataset
 from cdl.store import chunk
 from cdl.store.tree import Tree
@@ -161,3 +161,19 @@ def test_only_a_folder_can_stay(toy: Toy) -> None:
     toy.write("cdl.yaml", YAML.replace("path: incoming", "command: [ls]") + ROLES)
     with pytest.raises(ConfigError, match="only what lies in a folder"):
         make(toy)
+
+
+def test_an_erased_item_is_gone_from_the_version_and_its_file_is_the_persons(toy: Toy) -> None:
+    record = make(toy)
+    train = trees(toy, record)[0]
+    item = min(train.names)
+    data = train.get(item)
+    toy.cdl(DATA, "data", "erase", item, "--yes")
+    with pytest.raises(NotFound, match="was erased"):
+        trees(toy, record)[0].get(item)
+    assert len(trees(toy, record)[0].contents()) == len(train) - 1
+    assert data in [
+        p.read_bytes() for p in (toy.root / "incoming").rglob("*.bin")
+    ]  # it says: take it out of the source
+    second = make(toy)  # where it still lies
+    assert item not in trees(toy, second)[0] and sum(second.items.values()) == 20
