@@ -15,6 +15,7 @@ from msgspec import structs
 from cdl.config.load import load
 from cdl.config.schema import Branches
 from cdl.data.dataset import Dataset, current_items
+from cdl.data.outside import Outside
 from cdl.errors import CdlError, Conflict, NotFound, Unavailable
 from cdl.git.commit import repair
 from cdl.git.repository import Git, Person
@@ -184,6 +185,7 @@ def open_workspace(start: Path, *, tell: Callable[[str], None] = silent, at: str
         tell(f"{folder}: brought to this version")
     journal = Journal(folder)
     store = Store(folder / "store")
+    store.reader = Outside(root, folder, written, tell)
     person = git.person() if at is None else runner(git)
     allowed = (
         trusted(git) if at is None else structs.replace(trusted(git), code=True)

@@ -14,7 +14,8 @@ import pytest
 from cdl.config.schema import TriggerConfig
 from cdl.errors import Unavailable
 from cdl.sharing import claims
-from cdl.store.remote import Remote, open_remote
+from cdl.store.opening import open_remote
+from cdl.store.remote import Remote
 from cdl.store.store import Store
 from cdl.workflow.trigger import Kind, Waiting, claim, fire, waiting
 from cdl.workflow.workspace import Workspace

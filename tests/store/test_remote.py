@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cdl.errors import ConfigError, Corrupt, NotFound, Unavailable
-from cdl.store.remote import Remote, open_remote
+from cdl.store.opening import open_remote
+from cdl.store.remote import Remote
 from tests.s3 import Unreliable, of_server, s3_server
 
 
@@ -98,7 +99,7 @@ def test_a_bucket_that_fails_some_requests_loses_nothing_and_one_that_is_gone_is
         assert [remote.get(f"objects/aa/{n}") for n in range(30)] == [str(n).encode() for n in range(30)]
         assert way.failed >= 30
         way.gone = True
-        monkeypatch.setattr("cdl.store.bucket.RETRIES", 2)
+        monkeypatch.setattr("cdl.store.client.RETRIES", 2)
         with pytest.raises(Unavailable, match="cannot be reached") as error:
             open_remote("s3://team/unreliable", root=tmp_path).get("objects/aa/1")
         assert error.value.where == "s3://team/unreliable"

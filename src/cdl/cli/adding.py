@@ -1,6 +1,8 @@
 """`cdl data add | ingest`: from files that lie there to a version."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -46,18 +48,18 @@ def add(
     """
     workspace = open_workspace(here(), tell=say)
     asked = Asked(form=form, files=files, id=id, text=text, label=label)
-    made = declare(workspace, here() / path, name=name, asked=asked)
-    say(f"{made.name}: {made.said}")
-    say(f"declared in cdl.yaml; where that is not what you mean, change it there, then: cdl data run {made.name}")
-    say(made.lines.rstrip())
-    if made.ignored:
-        say(f"kept out of git by .gitignore: {made.ignored}")
+    declared = declare(workspace, here() / path, name=name, asked=asked)
+    say(f"{declared.name}: {declared.said}")
+    say(f"declared in cdl.yaml; where that is not what you mean, change it there, then: cdl data run {declared.name}")
+    say(declared.lines.rstrip())
+    if declared.ignored:
+        say(f"kept out of git by .gitignore: {declared.ignored}")
     workspace = open_workspace(here(), tell=say)
-    if not workspace.published(made.name):
-        create_key(workspace, made.name)
-        say(f"secret of {made.name} in {workspace.keyring.path} (0600): without it the test set is lost.")
+    if not workspace.published(declared.name):
+        create_key(workspace, declared.name)
+        say(f"secret of {declared.name} in {workspace.keyring.path} (0600): without it the test set is lost.")
         say("Copy it now: cdl key backup")
-    run_pipeline(workspace, made.name, None, as_json=as_json, also=["commit cdl.yaml and .gitignore"])
+    run_pipeline(workspace, declared.name, None, as_json=as_json, also=["commit cdl.yaml and .gitignore"])
 
 
 @click.command("ingest")
@@ -83,15 +85,21 @@ def run_pipeline(
 ) -> None:
     """Runs the whole data pipeline and says what came of it; `also` is what is to be done next beside the approval."""
     request = request_id(workspace, answers) if answers else None
+    found, lines = made(workspace, dataset, {"answers": request} if request else {})
+    lines += [f"next: {what}" for what in also or ()]
+    show(found, lambda: lines, as_json=as_json)
+    after(workspace)
+
+
+def made(workspace: Workspace, dataset: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Runs the whole data pipeline of a dataset; what came of it, as a value and as lines."""
     before = workspace.registry.head(DatasetHead, dataset)
-    work = Work(step="collection", subject=dataset, line="", options={"answers": request} if request else {})
-    made = steps.make(workspace, work)
-    record = workspace.registry.record(Dataset, made)
+    version = steps.make(workspace, Work(step="collection", subject=dataset, line="", options=options))
+    record = workspace.registry.record(Dataset, version)
     found = measures(record)
     counts = f"{found['items']:,} items: train {found['train']:,}, test {found['test']:,}"
-    lines = [f"{dataset} {short(made)}, {counts}; {found['rejected']} rejected, {found['set_aside']} set aside"]
+    lines = [f"{dataset} {short(version)}, {counts}; {found['rejected']} rejected, {found['set_aside']} set aside"]
     lines += [f"  {count} {reason!r}" for reason, count in record.rejected["reasons"].items()]
-    lines += ["nothing changed"] if before and before.version == made else [f"waits for you: cdl approve {short(made)}"]
-    lines += [f"next: {what}" for what in also or ()]
-    show({"version": made, **found, "reasons": record.rejected["reasons"]}, lambda: lines, as_json=as_json)
-    after(workspace)
+    same = before is not None and before.version == version
+    lines += ["nothing changed"] if same else [f"waits for you: cdl approve {short(version)}"]
+    return {"version": version, **found, "reasons": record.rejected["reasons"]}, lines

@@ -12,6 +12,7 @@ from cdl.cli.merging import merge_versions
 from cdl.cli.output import confirmed, here, json_option, say, show, table
 from cdl.cli.sharing import raise_faults, sync_workspace
 from cdl.cli.versions import check_out, diff, export_items, log, verify
+from cdl.cli.watching import watch
 from cdl.data import ledger
 from cdl.data.gate import measures
 from cdl.data.logs import last
@@ -37,7 +38,7 @@ NEXT = (
 @click.group(invoke_without_command=True)
 @click.pass_context
 def data(ctx: click.Context) -> None:
-    """Datasets: add, ingest, run, list, status, show, log, diff, merge, checkout, export, verify.
+    """Datasets: add, ingest, run, watch, list, status, show, log, diff, merge, checkout, export, verify.
 
     Also: rejected, logs, analyze, submit, collect, erase.
     """
@@ -45,7 +46,7 @@ def data(ctx: click.Context) -> None:
         ctx.invoke(list_datasets)
 
 
-for command in (add, ingest, status, show_version, log, diff, merge_versions, check_out, export_items, verify):
+for command in (add, ingest, watch, status, show_version, log, diff, merge_versions, check_out, export_items, verify):
     data.add_command(command)
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 
 from cdl import document
 from cdl.config.requirement import Requirement, parse_requirement
-from cdl.config.schema import ROLES, Config, DataConfig, ModelConfig, Step, TriggerConfig, WorkerResources
+from cdl.config.schema import ROLES, Config, DataConfig, ModelConfig, Source, Step, TriggerConfig, WorkerResources
 from cdl.errors import ConfigError, NotFound
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -22,6 +23,8 @@ PLACE = re.compile(r" - at (`key` in )?`\$(?P<path>[^`]*)`$")
 PART = re.compile(r"\.(\w[\w-]*)|\[(\d+)\]|\[\.\.\.\]")
 STARTED = {"dataset.ready": ("evaluate", "train"), "monitor.drift": ("collect",), "model.promoted": ("deployment",)}
 LAST_PORT = 65535
+BUCKETS = ("s3", "gs", "az")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_SECONDS = 1e6  # a step's timeout; what a clock can be set to
 MEASURES = (  # what requirements may name, beside the metrics of models
     "test.accuracy", "test.loss",
@@ -218,9 +221,8 @@ def _check_data(name: str, data: DataConfig, place: Callable[..., str]) -> None:
             "a table has no other files", where=place("data", name, "items", "others"), remedy="leave it out"
         )
     for source in data.sources():
-        _one_of(source, ("path", "url", "command"), place("data", name, "source"))
-        if source.url and not source.sha256:
-            raise ConfigError("a url needs its sha256", where=place("data", name, "source"), remedy="sha256: ...")
+        _one_of(source, ("path", "url", "bucket", "command"), place("data", name, "source"))
+        _check_source(source, place("data", name, "source"))
     for text in data.require:
         parse_requirement(text, where=place("data", name, "require"))
     for number, named in enumerate(data.steps):
@@ -229,6 +231,24 @@ def _check_data(name: str, data: DataConfig, place: Callable[..., str]) -> None:
     _within(data.split.test, 0, 1, place("data", name, "split", "test"))
     if data.labels is not None:
         _within(data.labels.coverage, 0, 1, place("data", name, "labels", "coverage"))
+
+
+def _check_source(source: Source, where: str) -> None:
+    """An address has a hash, or says that it may change; then nobody on the way may change it."""
+    if source.url is None and source.unpinned:
+        raise ConfigError("only a url is unpinned", where=where, remedy="leave it out")
+    if source.url is not None and source.unpinned == (source.sha256 is not None):
+        remedy = "sha256: ..., or where the file may change, unpinned: true"
+        raise ConfigError("a url needs either its sha256 or `unpinned`", where=where, remedy=remedy)
+    if not source.copy and source.path is None:
+        raise ConfigError("only what lies in a folder can stay there", where=where, remedy="leave `copy` out")
+    if source.bucket is not None and urlsplit(source.bucket).scheme not in BUCKETS:
+        said = f"'{source.bucket}' names no bucket"
+        raise ConfigError(said, where=where, remedy="s3://BUCKET/FOLDER, gs:// or az://")
+    parts = urlsplit(source.url or "")
+    if source.unpinned and parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        said = "without a hash, anybody on the way could change what comes by http"
+        raise ConfigError(said, where=where, remedy="https, or sha256: ...")
 
 
 def _check_step(step: Step, place: Callable[[str], str]) -> None:

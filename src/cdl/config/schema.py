@@ -29,18 +29,24 @@ class Environment(Section, frozen=True, kw_only=True):
 
 
 class Source(Section, frozen=True, kw_only=True):
-    """Where raw items come from; exactly one of path, url and command."""
+    """Where raw items come from; exactly one of path, url, bucket and command."""
 
     path: str | None = None
     """A file, folder or archive, relative to cdl.yaml."""
     url: str | None = None
-    """An address; needs sha256."""
+    """An address; needs sha256, or `unpinned`."""
     sha256: str | None = None
     """The hash that the fetched file must have."""
+    unpinned: bool = False
+    """What lies at the address may change: each run asks whether it did, and says so. Only https."""
+    bucket: str | None = None
+    """What lies below a prefix of a bucket: s3://BUCKET/FOLDER, gs:// or az://. Credentials come from the environment."""
     command: list[str] | None = None
     """A program and its arguments that writes files into the folder CDL_OUT."""
     set: Literal["train", "test"] | None = None
     """The set that all items of this source belong to; left out, the split decides."""
+    copy: bool = True
+    """Whether contents are copied into the store; with false they stay in the folder, pinned by their hashes."""
     get: str | None = None
     """Where a person gets the file of `path`; said where it is missing."""
 

@@ -14,6 +14,7 @@ from typing import Any
 from cdl.data import reflink
 from cdl.data.changes import last_labels
 from cdl.data.dataset import Dataset, training
+from cdl.data.sources import called
 from cdl.data.walk import walk
 from cdl.errors import ConfigError, Conflict
 from cdl.registry import records
@@ -148,8 +149,9 @@ def place_of_source(root: Path, to: Path | None, source: Source, number: int, tr
     if declared is None or not within:
         if to is not None:
             return Place(tree=tree, folder=to / f"source-{number + 1}", alone=False)
-        what = source.path or source.url or " ".join(source.command or [])
-        raise ConfigError("this source is no folder of the project", where=what, remedy="cdl data checkout --to DIR")
+        raise ConfigError(
+            "this source is no folder of the project", where=called(source), remedy="cdl data checkout --to DIR"
+        )
     target = (to or root) / declared
     if list(tree.names) == [declared.name] and not target.is_dir():
         return Place(tree=tree, folder=target.parent, alone=True)

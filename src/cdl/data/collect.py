@@ -19,12 +19,12 @@ from cdl.data import looked
 from cdl.data.alike import Alike
 from cdl.data.columns import Column, as_bytes, column
 from cdl.data.draft import Draft, Fresh, closure_of, item_id
-from cdl.data.files import Files
+from cdl.data.files import Files, Stored
 from cdl.data.formats import read_items, unfit
 from cdl.data.item import content_digest
 from cdl.data.ledger import EQUAL_BYTES, ID_BYTES, ITEM
 from cdl.data.process import Content, Rejected, equal_values
-from cdl.data.sources import check_names, fetched
+from cdl.data.sources import Earlier, called, check_names, fetched
 from cdl.data.split import ASIDE, CODES, assign
 from cdl.data.walk import Sight
 from cdl.errors import ConfigError, Refused
@@ -38,25 +38,29 @@ COLLECT = "collect"  # the stage that rejects files which are no items
 def collect(draft: Draft, held: ExitStack) -> None:
     """Opens the declared sources, while `held` lasts."""
     draft.began = looked.now()
-    draft.looked = _looked(draft)
+    found = None if draft.broken else looked.read(draft.workspace, draft.vault, draft.name, draft.parent)
+    draft.looked = found if found is not None and found.section == _section(draft) else None
     for source in draft.config.sources():
-        if source.command is not None:
+        if source.command is not None or source.bucket is not None:
             draft.workspace.trusted.require_code()
-        draft.files.append(held.enter_context(fetched(source, draft.workspace.root)))
+        earlier = _earlier(draft, source, found) if found is not None and source.url is not None else None
+        files = fetched(source, draft.workspace.root, sift=draft.sift, earlier=earlier)
+        draft.files.append(held.enter_context(files))
 
 
-def _looked(draft: Draft) -> looked.Looked | None:
-    """What the last run saw, where what it depends on is declared as it was, and what that run stored is there."""
-    if draft.broken:
+def _earlier(draft: Draft, source: DeclaredSource, found: looked.Looked) -> Earlier | None:
+    """What the last run saw at an address that is declared as it was."""
+    noted = next((each for each in found.sources if each.key == _key(source)), None)
+    kept = next((s for s in draft.parent.sources if s.url == source.url), None) if draft.parent else None
+    if noted is None or kept is None:
         return None
-    found = looked.read(draft.workspace, draft.vault, draft.name, draft.parent)
-    return found if found is not None and found.section == _section(draft) else None
+    return Earlier(seen=noted.sight, told=noted.told, files=lambda: dict(Stored(draft.vault.tree(kept.raw))))
 
 
 def seen(draft: Draft) -> looked.Looked:
     """What this run saw of its sources."""
     told = zip(draft.numbers, draft.config.sources(), draft.files, strict=True)
-    sources = [(n, _key(s), _sight(files)) for n, s, files in told]
+    sources = [looked.Noted(n, _key(s), _sight(files), files.told) for n, s, files in told]
     return looked.Looked(section=_section(draft), sources=sources)
 
 
@@ -68,7 +72,7 @@ def as_seen(draft: Draft) -> bool:
         return False
     sources = draft.config.sources()
     now = [(_key(s), _sight(files)) for s, files in zip(sources, draft.files, strict=True)]
-    return all(s.command is None for s in sources) and now == [(key, sight) for _, key, sight in draft.looked.sources]
+    return all(s.command is None for s in sources) and now == [(s.key, s.sight) for s in draft.looked.sources]
 
 
 def _sight(files: Files) -> Sight:
@@ -178,8 +182,9 @@ def _listed(draft: Draft, place: int, files: Files, there: dict[str, int], gathe
     config, vault, number = draft.config, draft.vault, draft.numbers[place]
     check_names(config.sources()[place], files)
     origin = config.origin()
-    listed = read_items(files, config.items, folder_is_label=bool(origin and origin.folder))
     same = _unchanged(draft, place, files)
+    files.expect(name for name in files if name not in same)
+    listed = read_items(files, config.items, folder_is_label=bool(origin and origin.folder))
     draft.listed.append(listed)
     draft.same.append(same)
     alike = Alike(draft)
@@ -238,7 +243,7 @@ def _leave_out(draft: Draft, place: int, lost: list[str]) -> None:
         source = draft.config.sources()[place]
         raise Refused(
             f"{len(lost)} items that were erased still stand in the source",
-            where=f"{source.path or source.url or source.command}: {lost[0]}",
+            where=f"{called(source)}: {lost[0]}",
             remedy="take them out of the source, then the command again",
         )
     if lost:

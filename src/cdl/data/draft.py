@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import msgspec
+from blake3 import blake3
 
 from cdl import document
 from cdl.config.schema import Config, DataConfig, Step
@@ -21,6 +22,7 @@ from cdl.data.ledger import ID_BYTES, Ledger
 from cdl.data.listed import Listed
 from cdl.data.looked import Looked
 from cdl.data.process import Rejected
+from cdl.data.sources import Sift
 from cdl.data.split import CODES, TEST, TRAIN
 from cdl.jobs.closure import Closure, closure
 from cdl.jobs.environment import Environment, environment
@@ -30,7 +32,7 @@ from cdl.store.builder import Builder
 from cdl.store.reach import lacking
 from cdl.store.seal import Vault
 from cdl.store.table import Box
-from cdl.store.tree import Tree
+from cdl.store.tree import EMPTY, Tree
 from cdl.workflow.workspace import Workspace
 
 ID_DIGITS = 32  # hex digits of an item's id
@@ -55,6 +57,7 @@ class Fresh:
 @dataclass(kw_only=True)
 class Draft:
     """`code` is the snapshot's tree that code is taken from (blobs by path); `again` asks no earlier outcomes.
+    `sift` says which files of a source may be taken; None: all.
 
     `files` are those of each declared source, `numbers` its numbers, `listed` its items (None where it is as it was as a whole),
     `same` the names of its files that are as they were, `left_out` those of erased items. `gone` are rows of the ledger before
@@ -72,6 +75,7 @@ class Draft:
     environment: Environment
     parent: Dataset | None
     again: bool = False
+    sift: Sift | None = None
     began: int = 0
     looked: Looked | None = None
     files: list[Files] = field(default_factory=list)
@@ -121,7 +125,9 @@ class Draft:
     def add(self, builder: Builder, name: str, place: int, file: str) -> None:
         """Adds a file of a source to a tree."""
         large = self.files[place].large(file)
-        if large is None:
+        if not self.config.sources()[place].copy:
+            self._add_outside(builder, name, place, file)
+        elif large is None:
             builder.add(name, self.files[place][file])
         else:
             builder.add_large(name, self.cuts.get((place, file)) or large.cuts(), large.read)
@@ -131,10 +137,24 @@ class Draft:
         assert self.fresh is not None
         place = self.fresh.places[row]
         file = self._listed(row).names[self.fresh.at[row]]
-        if (place, file) in self.cuts:
+        if not self.config.sources()[place].copy and self.config.items.files is not None:
+            self._add_outside(builder, name, place, file, self.fields(row))
+        elif (place, file) in self.cuts:
             self.add(builder, name, place, file)
         else:
             builder.add(name, self.content(row), self.fields(row), once=once)
+
+    def _add_outside(
+        self, builder: Builder, name: str, place: int, file: str, fields: Mapping[str, Any] = EMPTY
+    ) -> None:
+        """Adds a file that stays where it is."""
+        path, large = self.config.sources()[place].path or "", self.files[place].large(file)
+        if large is None:
+            data = self.files[place][file]
+            builder.add_outside(name, blake3(data).digest(), len(data), path, fields)
+        else:
+            cuts = self.cuts.get((place, file)) or large.cuts()
+            builder.add_outside(name, cuts.hash, sum(cuts.sizes), path, fields)
 
     def fields(self, row: int) -> Mapping[str, Any]:
         """Its fields."""
@@ -203,7 +223,7 @@ def _draft(
 
 def source_names(declared: Sequence[DeclaredSource | Source]) -> list[str]:
     """What tells the sources of a dataset apart."""
-    return [s.path or s.url or document.canonical(s.command).decode() for s in declared]
+    return [s.path or s.url or s.bucket or document.canonical(s.command).decode() for s in declared]
 
 
 def item_id(vault: Vault, source: int, name: str) -> str:

@@ -7,4 +7,5 @@ def exposed(workspace: Workspace, name: str) -> list[str]:
     """Why the test set of a dataset is not secret, a reason for each source or label file; empty where it is."""
     data = workspace.config.data[name]
     found = [f"anyone can fetch {s.url}" for s in data.sources() if s.url]
+    found += [f"{s.path} stays in place, in the open (copy: false)" for s in data.sources() if not s.copy]
     return found + [f"git tracks {p}" for p in data.paths() if workspace.git.run("ls-files", "-z", "--", p)]

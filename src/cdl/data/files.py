@@ -2,9 +2,10 @@
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from cdl.data.walk import Seen, Sight, told_by
 from cdl.errors import ConfigError
@@ -13,20 +14,26 @@ from cdl.store.tree import Tree
 
 KEPT_BYTES = 64_000_000  # of contents that were read once and will be read again
 OVERHEAD = 200  # bytes that keeping one takes beside it
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Files(Mapping[str, bytes]):
     """Files by name, in order.
 
-    `seen` are the files here that they lie in: an archive, none, or themselves (`in_place`).
+    `seen` are the files here that they lie in: an archive, none, or themselves (`in_place`). `told` is what the server of
+    an address said of them.
     """
 
     seen: Sight | None = None
+    told: Mapping[str, str] = NOTHING
     in_place = False
 
     def large(self, name: str) -> "Large | None":
         """A file that is read in pieces; None for one that is read at once."""
         return None
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Says what will be read, in order, to files that come from far away."""
 
 
 class Folder(Files):
@@ -147,8 +154,11 @@ def _all(handle: int, size: int) -> bytes:
 class Packed(Files):
     """The files of a source that comes in one piece, which is `seen` where it is a file here; unpacked when one is asked for."""
 
-    def __init__(self, seen: Sight | None, unpack: Callable[[], dict[str, bytes]]) -> None:
+    def __init__(
+        self, seen: Sight | None, unpack: Callable[[], dict[str, bytes]], *, told: Mapping[str, str] = NOTHING
+    ) -> None:
         self.seen = seen
+        self.told = told
         self._unpack = unpack
         self._files: dict[str, bytes] | None = None
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from cdl.data import ledger as ledgers
+from cdl.data import outside
 from cdl.data.columns import column, from_hex, places_of, to_hex
 from cdl.data.draft import Draft, environment_id, source_names
 from cdl.data.ledger import ID_BYTES
@@ -18,9 +19,11 @@ from cdl.data.split import TEST, TRAIN
 from cdl.jobs.closure import Closure
 from cdl.registry.records import Source, Stage
 from cdl.store.builder import Builder
-from cdl.store.tree import Tree, open_tree
+from cdl.store.tree import Tree, changes, open_tree
 
 INGEST = "ingest"
+APART = ("get", "unpinned", "copy")  # keys of a source that say nothing of what it held
+CHANGES = ("added", "removed", "changed")
 
 
 def ingest(draft: Draft) -> None:
@@ -86,8 +89,20 @@ def _keep_files(draft: Draft) -> None:
             follows = open_tree(draft.vault, before.raw) if before is not None and there else None
             builder = Builder(draft.vault, before=follows, known=known, beside=[draft.trees[TRAIN]])
             raw = _files(draft, place, builder, follows)
-        declared = {k: v for k, v in msgspec.to_builtins(source).items() if v is not None and k != "get"}
+            if source.unpinned and follows is not None:
+                _tell_changes(draft, source.url or "", follows, raw)
+        if not source.copy:
+            outside.note(draft.workspace.root, draft.workspace.folder, source.path or "", open_tree(draft.vault, raw))
+        declared = {k: v for k, v in msgspec.to_builtins(source).items() if v is not None and k not in APART}
         draft.sources.append(Source(raw=raw, **declared))
+
+
+def _tell_changes(draft: Draft, url: str, before: Tree, raw: str) -> None:
+    """Says where an address holds other bytes than the version before had."""
+    found = changes(before, open_tree(draft.vault, raw))
+    counts = ", ".join(f"{len(each):,} {what}" for what in CHANGES if (each := getattr(found, what)))
+    if counts:
+        draft.workspace.tell(f"changed outside: {url} ({counts})")
 
 
 def _files(draft: Draft, place: int, builder: Builder, follows: Tree | None) -> str:

@@ -9,16 +9,17 @@ might have left the same times is kept without them, and so is read again.
 
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from blake3 import blake3
 
 from cdl import document
+from cdl.data.files import NOTHING
 from cdl.data.walk import Sight
 from cdl.errors import Corrupt, Unavailable
 from cdl.registry.records import Dataset
@@ -30,13 +31,23 @@ TICK = 50_000_000  # nanoseconds within which two changes may bear one time
 COARSE_TICK = 2_000_000_000  # the same where a file system counts whole seconds
 
 
+class Noted(NamedTuple):
+    """A source as it was seen: its number, a digest of how it is declared, the files, and what the server of an address told."""
+
+    number: int
+    key: str
+    sight: Sight
+    told: Mapping[str, str] = NOTHING
+
+
 class _Source(msgspec.Struct, frozen=True):
-    """What was seen of a source: its number, a digest of how it is declared, and the files with their numbers (walk.py)."""
+    """The same, with the numbers of the files (walk.py)."""
 
     number: int
     key: str
     names: list[str]
     numbers: bytes
+    told: Mapping[str, str] = {}
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -49,10 +60,10 @@ class _File(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Looked:
-    """Sources as they were seen, in the order of cdl.yaml: number, key, files; `section` tells what else it depends on."""
+    """Sources as they were seen, in the order of cdl.yaml; `section` tells what else it depends on."""
 
     section: str
-    sources: Sequence[tuple[int, str, Sight]] = ()
+    sources: Sequence[Noted] = ()
 
     def unchanged(self, number: int, key: str, seen: Sight) -> set[str]:
         """The names of those files of a source that are as they were."""
@@ -71,7 +82,7 @@ class Looked:
         return self._of(number, key) == seen
 
     def _of(self, number: int, key: str) -> Sight | None:
-        return next((sight for n, k, sight in self.sources if (n, k) == (number, key)), None)
+        return next((each.sight for each in self.sources if each[:2] == (number, key)), None)
 
 
 def digest(content: Any) -> str:
@@ -98,13 +109,13 @@ def read(workspace: Workspace, vault: Vault, name: str, parent: Dataset | None) 
         return None  # it is only for speed: everything is read again
     if found.made != made(parent):
         return None
-    sources = [(each.number, each.key, Sight(each.names, array("q", each.numbers))) for each in found.sources]
+    sources = [Noted(s.number, s.key, Sight(s.names, array("q", s.numbers)), s.told) for s in found.sources]
     return Looked(section=found.section, sources=sources)
 
 
 def write(workspace: Workspace, vault: Vault, record: Dataset, looked: Looked, began: int) -> None:
     """Keeps what was seen for a version. `began` is when the first file was looked at (nanoseconds since 1970)."""
-    sources = [_Source(n, key, *_settled(sight, began)) for n, key, sight in looked.sources]
+    sources = [_Source(s.number, s.key, *_settled(s.sight, began), dict(s.told)) for s in looked.sources]
     content = msgspec.msgpack.encode(_File(made(record), looked.section, sources))
     place = _place(workspace, record.name)
     place.parent.mkdir(parents=True, exist_ok=True)

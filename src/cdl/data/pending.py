@@ -53,7 +53,8 @@ def cost(workspace: Workspace, name: str) -> str:
     sights = [glance(workspace.root / s.path) for s in sources if s.path]
     count = sum(map(len, sights))
     parts = [f"{count:,} files, {sum(sight.bytes() for sight in sights) / 1e6:,.1f} MB"] if count else []
-    for count, what in ((sum(bool(s.url) for s in sources), "url"), (sum(bool(s.command) for s in sources), "command")):
+    for what in ("url", "bucket", "command"):
+        count = sum(bool(getattr(s, what)) for s in sources)
         parts += [f"{count} {what}{'s' if count > 1 else ''}"] if count else []
     return ", ".join(parts)
 

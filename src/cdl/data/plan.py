@@ -46,7 +46,8 @@ class Plan:
 
     `known` are outcomes that an equal item had; of the others the content `made` before stays (places), or the rejection.
     `pieces` are items that are worked together or known together; None where each is alone. `names` are those of what is worked
-    among outcomes that are kept; where there are none, none are.
+    among outcomes that are kept; where there are none, none are. `moved`: some contents that the step is given lay in the store
+    and do not now, or the other way round (`copy: false`).
     """
 
     work: tuple[str, ...]
@@ -56,6 +57,7 @@ class Plan:
     made: Tree | None = None
     stays: tuple[int, ...] = ()
     rejected: Mapping[str, Rejected] = field(default_factory=dict)
+    moved: bool = False
 
     def order(self) -> Iterable[str]:
         """Every item that is worked or known, in the order in which the set gets them."""
@@ -98,10 +100,11 @@ def plan(now: Tree, was: Was | None, of: Of | None = None) -> Plan:
     rejected = {i: o for i, o in was.rejected.items() if i not in went and i in was.given.places}
     if len(stays) + len(rejected) + len(fresh) != len(now):  # something was erased, or was never known
         fresh |= {*now.names} - {was.made.names[p] for p in stays} - rejected.keys()
+    moved = _moved(was.given, now)
     if of is None:
         known = {i: found for i in fresh if (found := was.of(now.hash(p := now.places[i]), now.meta(p))) is not None}
         work = tuple(sorted(fresh - known.keys()))
-        return Plan(work=work, known=known, made=was.made, stays=stays, rejected=rejected)
+        return Plan(work=work, known=known, made=was.made, stays=stays, rejected=rejected, moved=moved)
     touched = {of(now, now.places[i]) for i in fresh} | {of(was.given, was.given.places[i]) for i in went}
     pieces = _pieces(now, of, touched) if touched else ()
     work = tuple(chain.from_iterable(pieces))
@@ -112,7 +115,13 @@ def plan(now: Tree, was: Was | None, of: Of | None = None) -> Plan:
         made=was.made,
         stays=tuple(p for p in stays if was.made.names[p] not in again),
         rejected={i: o for i, o in rejected.items() if i not in again},
+        moved=moved,
     )
+
+
+def _moved(given: Tree, now: Tree) -> bool:
+    """Whether a content that both have lies outside of the store in one of them alone."""
+    return any(name in given.places and name in now.places for name in given.outside ^ now.outside)
 
 
 def _pieces(now: Tree, of: Of, touched: set[bytes] | None = None) -> Pieces:

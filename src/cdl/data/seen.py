@@ -7,8 +7,8 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from cdl.config.schema import Source
 from cdl.data import looked
+from cdl.data.sources import called, watchable
 from cdl.data.walk import Sight, glance
 from cdl.registry.records import Dataset
 from cdl.store.seal import Vault
@@ -47,7 +47,7 @@ def compare(workspace: Workspace, name: str, version: str | None) -> Differing:
         path = source.path
         there = workspace.root / path if path is not None else None
         if path is None or there is None:
-            found.unknown[_shown(source)] = "an address" if source.url else "a command"
+            found.unknown[called(source)] = "an address" if source.url else "a bucket" if source.bucket else "a command"
         elif not there.exists():
             found.unknown[path] = "it is not here"
         elif record is None:
@@ -56,13 +56,13 @@ def compare(workspace: Workspace, name: str, version: str | None) -> Differing:
             found.unknown[path] = "you hold no key"
         else:
             seen = noted.sources[place][2] if noted is not None and place < len(noted.sources) else None
-            _compare(found, path, glance(there), _held(vault, record, path), seen, alone=there.is_file())
+            _compare(found, path, glance(there), held_sizes(vault, record, path), seen, alone=there.is_file())
     return found
 
 
-def _held(vault: Vault, record: Dataset, path: str) -> Mapping[str, int]:
+def held_sizes(vault: Vault, record: Dataset, path: str) -> Mapping[str, int]:
     """The size of each file that a version holds of a source."""
-    source = next((s for s in record.sources if s.path == path), None)
+    source = next((s for s in record.sources if watchable(s) == path), None)
     if source is None:
         return {}
     tree = open_tree(vault, source.raw)
@@ -94,7 +94,3 @@ def _times(sight: Sight) -> Told:
 
 def _paths(path: str, names: Iterable[str], *, alone: bool) -> list[str]:
     return [path if alone else f"{path.rstrip('/')}/{name}" for name in names]
-
-
-def _shown(source: Source) -> str:
-    return source.url or " ".join(source.command or [])

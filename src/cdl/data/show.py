@@ -8,6 +8,7 @@ from typing import Any
 
 from cdl.data.changes import last_labels
 from cdl.data.dataset import class_counts, mask_in_force, masked, training_labels
+from cdl.data.sources import called
 from cdl.data.status import taken
 from cdl.errors import Conflict, NotFound
 from cdl.registry.records import Dataset, short
@@ -86,10 +87,7 @@ def shown(workspace: Workspace, identity: str) -> Shown:
         parent=record.parent,
         answers=record.answers,
         items=record.items,
-        sources=[
-            From(what=s.path or s.url or " ".join(s.command or []), set=s.set, files=_count(store, s.raw))
-            for s in record.sources
-        ],
+        sources=[From(what=called(s), set=s.set, files=_count(store, s.raw)) for s in record.sources],
         stages=[
             Left(name=s.name, train=_count(store, s.train), test=_count(store, s.test), code=s.code)
             for s in record.steps

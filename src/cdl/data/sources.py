@@ -9,42 +9,57 @@ import io
 import os
 import subprocess
 import tarfile
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from cdl.config.schema import Source
+from cdl.data.download import download
 from cdl.data.files import Files, Folder, Packed
-from cdl.data.walk import file, walk
-from cdl.errors import ConfigError, Corrupt, JobFailed, Unavailable
+from cdl.data.objects import Objects, listed, open_bucket, sight
+from cdl.data.walk import Sight, file, glance, walk
+from cdl.errors import ConfigError, Corrupt, JobFailed
 from cdl.jobs.folder import held_folder
 from cdl.jobs.start import PASSED_ON
 from cdl.jobs.worker import ends_with_this
+from cdl.registry.records import Source as Kept
 from cdl.store.tree import check_name
 
 LARGEST = 8_000_000_000  # bytes of one source, unpacked
 MOST_FILES = 2_000_000
 RATIO = 200  # unpacked bytes for one packed byte, beyond the first 10 MB
 FREE = 10_000_000
-SECONDS = 60  # without an answer
 COMMAND_SECONDS = 3600
+Sift = Callable[[str, Sight], Sight]  # a source as it is shown and the files there; those that may be taken now
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What the last run here saw at an address, what the server told, and the files that the version made of it holds."""
+
+    seen: Sight
+    told: Mapping[str, str]
+    files: Callable[[], dict[str, bytes]]
 
 
 @contextlib.contextmanager
-def fetched(source: Source, root: Path) -> Iterator[Files]:
+def fetched(source: Source, root: Path, *, sift: Sift | None = None, earlier: Earlier | None = None) -> Iterator[Files]:
     """The files of a source by name, in order, read when they are asked for while the context lasts.
+
+    `sift` says which of the files that lie there may be taken. What an address holds as `earlier` is not fetched again.
 
     ConfigError, Unavailable or JobFailed name what is wrong and the remedy.
     """
     with contextlib.ExitStack() as held:
         if source.path is not None:
-            files = _path(root / source.path, source)
+            files = _path(root / source.path, source, sift or _all)
         elif source.url is not None:
-            url = source.url
-            files = Packed(None, lambda: _unpacked(url, url.rsplit("/", 1)[-1] or "download", _download(source)))
+            files = _at(source, earlier)
+        elif source.bucket is not None:
+            files = held.enter_context(_objects(source.bucket, sift or _all))
         else:
             out = held.enter_context(_command(source.command or [], root))
             files = Folder(out, "CDL_OUT", walk(out, "CDL_OUT"))
@@ -59,8 +74,37 @@ def check_names(source: Source, names: Iterable[str]) -> None:
         if not name.isprintable() and any("\ud800" <= character <= "\udfff" for character in name):
             raise ConfigError("its name is not UTF-8", where=ascii(name), remedy="rename the file")
     if not some:
-        named = source.path or source.url or " ".join(source.command or [])
-        raise ConfigError("the source is empty", where=named, remedy="put files there, or correct the source")
+        raise ConfigError("the source is empty", where=called(source), remedy="put files there, or correct the source")
+
+
+def called(source: Source | Kept) -> str:
+    """What a source is called, for people."""
+    return source.path or source.url or source.bucket or " ".join(source.command or [])
+
+
+def watchable(source: Source | Kept) -> str | None:
+    """What a source is called whose files can be listed: a folder or a bucket."""
+    return source.path or source.bucket or None
+
+
+def glanced(source: Source, root: Path) -> Sight:
+    """What is seen of such a source now; no file is read."""
+    if source.bucket is not None:
+        return sight(listed(open_bucket(source.bucket)))
+    return glance(root / (source.path or ""))
+
+
+@contextlib.contextmanager
+def _objects(place: str, sift: Sift) -> Iterator[Files]:
+    """The objects of a bucket, fetched when they are read."""
+    client = open_bucket(place)
+    objects = listed(client)
+    with held_folder("source") as folder:
+        files = Objects(client, objects, sift(place, sight(objects)), folder)
+        try:
+            yield files
+        finally:
+            files.close()
 
 
 def no_file(source: Source) -> ConfigError:
@@ -129,15 +173,23 @@ def _check_member(where: str, name: str) -> None:
         ) from error
 
 
-def _path(path: Path, source: Source) -> Files:
-    shown = source.path or ""
+def _all(shown: str, seen: Sight) -> Sight:
+    return seen
+
+
+def _path(path: Path, source: Source, sift: Sift) -> Files:
+    where = source.path or ""
     if path.is_dir():
-        return Folder(path, shown, walk(path, shown))
+        return Folder(path, where, sift(where, walk(path, where)))
     if not path.is_file():
         raise no_file(source)
-    seen = file(path)
-    alone = Folder(path.parent, str(Path(shown).parent), seen)
-    return Packed(seen, lambda: _unpacked(shown, path.name, _checked(source, alone[path.name], shown)))
+    if not source.copy:
+        raise ConfigError(
+            "only the files of a folder can stay in place", where=where, remedy="leave `copy` out, or give the folder"
+        )
+    seen = sift(where, file(path))
+    alone = Folder(path.parent, str(Path(where).parent), seen)
+    return Packed(seen, lambda: _unpacked(where, path.name, _checked(source, alone[path.name], where)))
 
 
 def _unpacked(where: str, name: str, data: bytes) -> dict[str, bytes]:
@@ -155,18 +207,21 @@ def _checked(source: Source, data: bytes, where: str) -> bytes:
     return data
 
 
-def _download(source: Source) -> bytes:
+def _at(source: Source, earlier: Earlier | None) -> Files:
+    """The files at an address. A pinned one is asked for when they are read; any other now, whether it is as it was."""
     url = source.url or ""
-    if not url.startswith(("https://", "http://", "file://")):
-        raise ConfigError("neither http, https nor file", where=url, remedy="correct `source.url` in cdl.yaml")
-    try:
-        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
-            data: bytes = answer.read(LARGEST + 1)
-    except (urllib.error.URLError, TimeoutError) as error:
-        raise Unavailable(f"not fetched: {error}", where=url, remedy="the command again once it answers") from error
-    if len(data) > LARGEST:
-        raise ConfigError(f"more than {LARGEST} bytes", where=url, remedy="split the source")
-    return _checked(source, data, url)
+    name = url.rsplit("/", 1)[-1] or "download"
+    if not source.unpinned:
+        again = earlier.files if earlier is not None else None
+        return Packed(None, again or (lambda: _unpacked(url, name, _checked(source, download(url).data or b"", url))))
+    answer = download(url, earlier.told if earlier is not None else None)
+    data = answer.data
+    if data is None and earlier is not None:
+        return Packed(earlier.seen, earlier.files, told=answer.told)
+    whole = data or b""
+    number = int.from_bytes(hashlib.sha256(whole).digest()[:8], "little") >> 1
+    seen = Sight([name], array("q", [len(whole), 0, 0, number]))  # the hash stands where a file has its inode
+    return Packed(seen, lambda: _unpacked(url, name, whole), told=answer.told)
 
 
 @contextlib.contextmanager

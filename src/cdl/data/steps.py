@@ -23,8 +23,8 @@ def _stages(config: DataConfig) -> str:
 
 
 def make(workspace: Workspace, work: Work) -> str:
-    """Runs the whole pipeline of a dataset; `answers` of the work names a request."""
-    made = versions.make(workspace, work.subject, answers=work.options.get("answers"))
+    """Runs the whole pipeline of a dataset; `answers` of the work names a request, `sift` says which files may be taken."""
+    made = versions.make(workspace, work.subject, answers=work.options.get("answers"), sift=work.options.get("sift"))
     announce(workspace)
     return made
 

@@ -13,9 +13,10 @@ from cdl.data.dataset import field_names
 from cdl.data.draft import Draft, begin, closure_of, environment_id
 from cdl.data.exposed import exposed
 from cdl.data.ingest import ingest
+from cdl.data.sources import Sift
 from cdl.data.split import TEST, TRAIN
 from cdl.data.work import failed, work
-from cdl.errors import ConfigError, Corrupt, NotFound
+from cdl.errors import ConfigError, Conflict, Corrupt, NotFound
 from cdl.registry.records import Dataset, DatasetHead, Joined, encode, short
 from cdl.store.hold import holding
 from cdl.workflow.policy import require_role
@@ -23,12 +24,14 @@ from cdl.workflow.workspace import Workspace
 
 COMMAND = "data run"
 UNSAID = "(reasons of test items only)"  # sealed; `cdl data rejected` tells them
+ATTEMPTS = 10  # versions that others made while this one was made
 DATA_REFS = "refs/cdl/data/"  # the snapshot that a version was made with
 
 
-def make(workspace: Workspace, name: str, *, answers: str | None = None) -> str:
+def make(workspace: Workspace, name: str, *, answers: str | None = None, sift: Sift | None = None) -> str:
     """Runs the data pipeline of a dataset and commits its new version on the branch checked out; the version's id.
 
+    Where another run made one meanwhile, it begins again on top of that. `sift` says which files of a source may be taken.
     Refused for another role; Unavailable without the dataset's key; ConfigError and JobFailed name the source, step or code
     that failed.
     """
@@ -37,20 +40,35 @@ def make(workspace: Workspace, name: str, *, answers: str | None = None) -> str:
             f"no dataset '{name}'", where="cdl.yaml", remedy="there are: " + ", ".join(workspace.config.data)
         )
     require_role(workspace, ("data_engineer",), COMMAND)
-    with holding(workspace.folder), ExitStack() as held:
-        return _made(workspace, name, answers, held)
+    with holding(workspace.folder):
+        for _ in range(ATTEMPTS):
+            since = workspace.git.resolve("HEAD")
+            head = workspace.registry.head(DatasetHead, name, at=since)
+            try:
+                with ExitStack() as held:
+                    return _made(workspace, name, answers, sift, since, held)
+            except Conflict:
+                now = workspace.registry.head(DatasetHead, name)
+                if now is None or now == head:
+                    raise
+                workspace.tell(f"another run made {short(now.version)} meanwhile: again, on top of it")
+    raise Conflict(f"others make versions of {name} all the time", remedy="cdl data run, once they are done")
 
 
-def _made(workspace: Workspace, name: str, answers: str | None, held: ExitStack) -> str:
-    head = workspace.registry.head(DatasetHead, name)
+def _made(
+    workspace: Workspace, name: str, answers: str | None, sift: Sift | None, since: str | None, held: ExitStack
+) -> str:
+    head = workspace.registry.head(DatasetHead, name, at=since)
     taken = source_snapshot(workspace)
     tell_left_out(workspace, taken)
     draft = begin(workspace, name, workspace.config, taken.commit, head.version if head else None)
     reasons = "".join(f" (not secret: {why})" for why in exposed(workspace, name))
+    draft.sift = sift
     workspace.tell(f"collect   {name}{reasons}")
     collect(draft, held)
     if head is not None and (nothing_new(draft, answers) or _restored(draft, taken.commit)):
         identity = head.version
+        _note_told(draft)
     else:
         logs.begin(workspace.folder, name)
         pipeline(draft)
@@ -59,7 +77,9 @@ def _made(workspace: Workspace, name: str, answers: str | None, held: ExitStack)
         if workspace.git.resolve(DATA_REFS + identity) is None:  # any snapshot that makes it will do: the first stays
             workspace.git.set_ref(DATA_REFS + identity, taken.commit)
         looked.write(workspace, draft.vault, record, seen(draft), draft.began)
-    pending.note(workspace, name, taken.tree, [files.seen for files in draft.files if files.seen is not None])
+    told = zip(draft.config.sources(), draft.files, strict=True)
+    sights = [files.seen for source, files in told if source.path and files.seen is not None]
+    pending.note(workspace, name, taken.tree, sights)
     if validate.asked(draft.config):
         validate.tell(workspace, identity, draft.vault)
     return identity
@@ -83,6 +103,15 @@ def _restored(draft: Draft, commit: str) -> bool:
     except (Corrupt, NotFound):
         return False  # what that one followed is lost too
     return same(parent, finish(again, parent.parent, parent.answers))
+
+
+def _note_told(draft: Draft) -> None:
+    """Keeps what servers say now of what is as it was."""
+    if draft.looked is not None and draft.parent is not None:
+        before = [dict(each.told) for each in draft.looked.sources]
+        if before != [dict(files.told) for files in draft.files]:
+            draft.number_sources(draft.config.sources())
+            looked.write(draft.workspace, draft.vault, draft.parent, seen(draft), draft.began)
 
 
 def nothing_new(draft: Draft, answers: str | None) -> bool:
@@ -171,7 +200,10 @@ def _reasons(draft: Draft) -> dict[str, int]:
 
 
 def commit(workspace: Workspace, record: Dataset, head: DatasetHead | None) -> str:
-    """Commits a version and moves its head; the version that stands already where nothing differs."""
+    """Commits a version and moves its head; the version that stands already where nothing differs.
+
+    Conflict where somebody moved the head meanwhile.
+    """
     if head is not None and same(workspace.registry.record(Dataset, head.version), record):
         return head.version
     identity = encode(record)[0]

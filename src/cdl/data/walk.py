@@ -59,6 +59,11 @@ class Sight(Sequence[Seen]):
             else numpy.zeros((0, NUMBERS))
         )
 
+    def only(self, places: Any) -> "Sight":
+        """The files at some places (an array of numbers in order)."""
+        rows = self.table()[places].astype("<i8")
+        return Sight([self.names[at] for at in places.tolist()], array("q", rows.tobytes()))
+
     def bytes(self) -> int:
         """The bytes of all files."""
         return int(self.table()[:, 0].sum())

@@ -68,7 +68,8 @@ def _made(
     draft: Draft, name: str, side: str, code: Closure, plan_: Plan, outcomes: Iterator[tuple[str, Outcome]]
 ) -> str:
     """The tree of what a step made of a set; what it rejected is noted."""
-    builder = Builder(draft.box(side), before=tree_before(draft, name, side), known=[draft.trees[side]])
+    before = None if plan_.moved else tree_before(draft, name, side)
+    builder = Builder(draft.box(side), before=before, known=[draft.trees[side]], outside=True)
     rejected = dict(plan_.rejected)
     notes = Notes(shelf=_shelf(draft, side, code), builder=builder, names=plan_.names)
     try:

@@ -114,7 +114,10 @@ def _source(source: Source) -> list[Cell]:
     if source.command:
         return [Code(" ".join(source.command)), "command", source.set or "by the split"]
     if source.url:
-        return [Code(source.url), f"address, sha256 {(source.sha256 or '')[:12]}", source.set or "by the split"]
+        pinned = f"address, sha256 {source.sha256[:12]}" if source.sha256 else "address, may change"
+        return [Code(source.url), pinned, source.set or "by the split"]
+    if source.bucket:
+        return [Code(source.bucket), "bucket", source.set or "by the split"]
     return [Code(source.path or ""), "path", source.set or "by the split"]
 
 

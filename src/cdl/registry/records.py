@@ -46,6 +46,7 @@ class Source(Part, frozen=True, kw_only=True):
     command: list[str] | None = None
     set: str | None = None
     sha256: str | None = None
+    bucket: str | msgspec.UnsetType = msgspec.UNSET  # not written where it is not there, as in records before it
     raw: str
 
 

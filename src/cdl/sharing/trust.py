@@ -15,7 +15,8 @@ from cdl.config.schema import Config
 from cdl.errors import Corrupt, Refused
 from cdl.git.repository import Git
 from cdl.store import whole
-from cdl.store.remote import Remote, open_remote
+from cdl.store.opening import open_remote
+from cdl.store.remote import Remote
 
 FILE = "trusted.json"
 KEPT = ("store", "notify")  # keys of cdl.yaml that each clone confirms

@@ -20,6 +20,8 @@ from blake3 import blake3
 
 from cdl.errors import Corrupt
 from cdl.store import chunk
+from cdl.store.outside import OUTSIDE, path_of
+from cdl.store.outside import place as place_object
 from cdl.store.table import PACK, Box, Rows, grow, joined
 from cdl.store.tree import CHUNKED, EMPTY, HASH_BYTES, Tree, check_name, told
 
@@ -41,12 +43,20 @@ class Builder:
     """A tree in the making. `before` is the one it follows, whose pages it keeps; contents of `known` are not stored again.
 
     What was sealed with another key than the box seals with now is sealed again. Contents of trees that lie `beside`, in the
-    open, are pointed to there. One thread uses it.
+    open, are pointed to there. With `outside` what a known tree has outside of the store is too. One thread uses it.
     """
 
     def __init__(
-        self, box: Box, *, before: Tree | None = None, known: Iterable[Tree] = (), beside: Iterable[Tree] = ()
+        self,
+        box: Box,
+        *,
+        before: Tree | None = None,
+        known: Iterable[Tree] = (),
+        beside: Iterable[Tree] = (),
+        outside: bool = False,
     ) -> None:
+        self._outside = outside
+        self._places: dict[str, str] = {}  # objects that name folders
         self._box = box
         alike = [tree for tree in dict.fromkeys([before, *known]) if tree is not None and _same_key(tree, box)]
         self._before = before if before in alike else None
@@ -90,7 +100,12 @@ class Builder:
         """Adds a name with its content. `once`: no other name has it, so there is no need to remember it."""
         if len(data) >= chunk.CHUNKED_BYTES:
             view = memoryview(data)
-            self.add_large(name, chunk.cuts(view), lambda at, size: view[at : at + size], meta)
+            cuts = chunk.cuts(view)
+            path = self._path_of(cuts.hash) if self._outside else None
+            if path is not None:
+                self.add_outside(name, cuts.hash, len(data), path, meta)
+            else:
+                self.add_large(name, cuts, lambda at, size: view[at : at + size], meta)
             return
         found = blake3(data).digest()
         row = self._stored.get(found)
@@ -111,6 +126,14 @@ class Builder:
         if meta:
             self._metas[len(self._names)] = meta
         self._row(name, cuts.hash, sum(cuts.sizes), (self._slot(table), CHUNKED))
+
+    def add_outside(self, name: str, hash_: bytes, size: int, path: str, meta: Mapping[str, Any] = EMPTY) -> None:
+        """Adds a name with a content that stays in a folder of the project."""
+        if path not in self._places:
+            self._places[path] = self._box.keep_root(place_object(path))
+        if meta:
+            self._metas[len(self._names)] = meta
+        self._row(name, hash_, size, (self._slot(self._places[path]), OUTSIDE))
 
     def keep(self, name: str, tree: Tree, place: int) -> None:
         """Adds a name with the content that a tree has at a place, where it lies. The tree is `known`, and its maker trusted."""
@@ -223,9 +246,20 @@ class Builder:
     def _found(self, hash_: bytes, data: bytes | memoryview) -> Place | None:
         """Where a known tree has a content. Its bytes count, not what it says of them."""
         for tree in self._known:
-            place = tree.find(hash_)
-            if place is not None and tree.view(place) == data:
-                return self._of_tree(tree, place)
+            row = tree.find(hash_)
+            if row is None or (not self._outside and tree.rows.columns["at"][row] == OUTSIDE):
+                continue
+            if tree.view(row) == data:
+                return self._of_tree(tree, row)
+        return None
+
+    def _path_of(self, hash_: bytes) -> str | None:
+        """The folder in which a known tree has a content."""
+        for tree in self._known:
+            row = tree.find(hash_)
+            if row is not None and tree.rows.columns["at"][row] == OUTSIDE:
+                need = tree.rows.needs[int(tree.rows.columns[PACK][row])]
+                return path_of(tree.box.read(need), where=need)
         return None
 
     def _put(self, hash_: bytes, data: bytes | memoryview) -> Place:

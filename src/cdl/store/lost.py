@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from cdl.errors import Refused
+from cdl.store.outside import OUTSIDE
 from cdl.store.store import SEALED, Store
 from cdl.store.table import PACK, Box, Page, Rows, Table, encode
 from cdl.store.tree import CHUNKED, Tree
@@ -40,6 +41,8 @@ def blanked(store: Store, box: Box, tree: Tree, lost: Set[str], kept: Callable[[
         for pack, at, size in found:
             slices.setdefault(rows.needs[pack], []).append((at, size))
     for name, parts in sorted(slices.items()):
+        if parts[0][0] == OUTSIDE:
+            continue  # the file is not the store's
         if parts[0][0] == CHUNKED:
             yield from ((old, instead) for old, instead in _chunks(store, box, name) if old not in kept())
             continue

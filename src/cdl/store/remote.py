@@ -15,13 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
-from cdl.errors import ConfigError, Unavailable
+from cdl.errors import Unavailable
 from cdl.store import whole
 from cdl.store.tree import check_name
-
-BUCKETS = ("s3", "gs", "az")
 
 
 @dataclass(frozen=True)
@@ -134,17 +131,3 @@ class Folder:
                 where=self.place,
                 remedy="make room or give access there, then the command again",
             ) from error
-
-
-def open_remote(place: str, *, root: Path) -> Remote:
-    """The remote that `store:` names; a relative path counts from `root`. ConfigError, or Unavailable when it is not there."""
-    parts = urlsplit(place)
-    if parts.scheme in BUCKETS:
-        from cdl.store.bucket import Bucket  # noqa: PLC0415 - an optional package
-
-        return Bucket(place)
-    if parts.scheme not in ("", "file") or parts.netloc:
-        raise ConfigError(
-            f"'{place}' is no place for a store", where="cdl.yaml: store", remedy="s3://, gs://, az://, or a path"
-        )
-    return Folder(root / unquote(parts.path) if parts.scheme else root / place)

@@ -143,6 +143,10 @@ class Vault:
                 self._opened.pop(next(iter(self._opened)))
         return data
 
+    def outside(self, name: str, hash_: bytes, size: int) -> memoryview:
+        """A content outside of the store."""
+        return self.store.outside(name.removeprefix(SEALED), hash_, size)
+
     def put_tree(self, items: Mapping[str, tuple[bytes, Mapping[str, Any]]], *, before: Tree | None = None) -> str:
         """Seals contents and fields by name as a tree."""
         builder = Builder(self, before=before)

@@ -58,6 +58,9 @@ class Box(Protocol):
     def read(self, name: str) -> memoryview:
         """The bytes of an object that this or another box put."""
 
+    def outside(self, name: str, hash_: bytes, size: int) -> memoryview:
+        """The content with that hash and size in the place outside of the store that an object names."""
+
     def digest(self, data: bytes | bytearray) -> str:
         """What equal bytes are recognised by in what anybody may read."""
 

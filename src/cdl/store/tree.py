@@ -9,7 +9,8 @@
 | `erased` | 1 where the content was erased; not there where none was |
 
 Small contents lie one after the other in packs, larger ones each in an object of its own. The largest are cut into chunks: the
-row then names the table of these, `at` is CHUNKED, and the hash is that of chunk.py. A tree that follows another one keeps its
+row then names the table of these, `at` is CHUNKED, and the hash is that of chunk.py. Of a content that is not in the store the
+row names an object that says where it is, and `at` is OUTSIDE (outside.py). A tree that follows another one keeps its
 pages and contents and adds only what is new, so how it lies depends on what went before; `content` in its root does not.
 
 Earlier trees (`cdl-tree-1`, lines of JSON) and sealed trees (`cdl-sealed-1`) can still be read.
@@ -25,8 +26,9 @@ from typing import Any
 from blake3 import blake3
 
 from cdl import document
-from cdl.errors import Corrupt, NotFound
+from cdl.errors import Corrupt, NotFound, Unavailable
 from cdl.store import chunk, earlier
+from cdl.store.outside import OUTSIDE, hash_of
 from cdl.store.table import PACK, Box, Page, Rows, Table, is_root, read_root
 
 CHUNKED = (1 << 64) - 1  # in column `at`
@@ -98,11 +100,25 @@ class Tree:
         """The names whose content has another hash than the tree says. Reads everything."""
         starts, found = self.rows.columns["at"].tolist(), []
         for place, name in enumerate(self.names):
-            if not self.erased(place):
-                data = self.view(place)
-                told = chunk.cuts(data).hash if starts[place] == CHUNKED else blake3(data).digest()
-                found += [name] if told != self.hash(place) else []
+            if not self.erased(place) and not self._fits(place, starts[place]):
+                found.append(name)
         return found
+
+    def _fits(self, place: int, start: int) -> bool:
+        try:
+            data = self.view(place)
+        except (Corrupt, Unavailable):
+            if start != OUTSIDE:
+                raise
+            return False  # it went, or changed
+        if start == OUTSIDE:
+            return hash_of(data) == self.hash(place)
+        return (chunk.cuts(data).hash if start == CHUNKED else blake3(data).digest()) == self.hash(place)
+
+    @cached_property
+    def outside(self) -> Set[str]:
+        """The names whose content lies outside of the store."""
+        return {self.names[place] for place in (self.rows.columns["at"] == OUTSIDE).nonzero()[0].tolist()}
 
     def chunks(self, apart_from: Set[str] = frozenset()) -> set[str]:
         """The objects that large contents lie in, but for those under some names, and for those that were erased."""
@@ -153,12 +169,16 @@ class Tree:
         packs, starts, sizes = (columns[n][places].tolist() for n in (PACK, "at", "size"))
         views, open_ = self._views, self._open
         found = [
-            (views.get(p) or open_(p))[a : a + s] if a != CHUNKED else chunk.read(self.box, self.rows.needs[p])
-            for p, a, s in zip(packs, starts, sizes, strict=True)
+            (views.get(p) or open_(p))[a : a + s] if a < OUTSIDE else self._apart(place, self.rows.needs[p], a, s)
+            for place, p, a, s in zip(places, packs, starts, sizes, strict=True)
         ]
         if [len(data) for data in found] != sizes:
             raise Corrupt("a tree names more than there is", where=self._named()[:14], remedy="cdl store verify")
         return found
+
+    def _apart(self, place: int, need: str, start: int, size: int) -> memoryview:
+        """A content that lies in chunks, or outside of the store."""
+        return chunk.read(self.box, need) if start == CHUNKED else self.box.outside(need, self.hash(place), size)
 
     def get(self, name: str) -> bytes:
         """The content of a name. NotFound for one that is not in the tree, or was erased."""
