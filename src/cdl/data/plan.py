@@ -46,8 +46,8 @@ class Plan:
 
     `known` are outcomes that an equal item had; of the others the content `made` before stays (places), or the rejection.
     `pieces` are items that are worked together or known together; None where each is alone. `names` are those of what is worked
-    among outcomes that are kept; where there are none, none are. `moved`: some contents that the step is given lay in the store and do
-    not now, or the other way round (`copy: false`).
+    among outcomes that are kept; where there are none, none are.
+    `moved`: some contents that the step is given lay in the store and do not now, or the other way round (`copy: false`).
     """
 
     work: tuple[str, ...]
