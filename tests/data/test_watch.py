@@ -177,4 +177,4 @@ def test_files_arrive_while_it_watches_and_ctrl_c_ends_it(toy: Toy) -> None:
             code = watching.wait(PATIENCE_SECONDS)
             reader.join()
     assert code == 0 and said[-1] == "ended\n", said
-    assert [sum(v.items.values()) for v in history(toy)] == [24, 22, 20]  # the one under way was made
+    assert [sum(v.items.values()) for v in history(toy)] == [24, 22, 20], said  # the one under way was made

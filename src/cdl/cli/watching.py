@@ -74,9 +74,16 @@ def _look(watching: Watch, dataset: str, *, once: bool, as_json: bool) -> bool:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Puts Ctrl-C off, here and in programs that are started meanwhile."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Puts Ctrl-C off: programs that are started meanwhile do not see it, and it is raised here afterwards."""
+    asked: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT}
+    )  # for programs; other threads here may still get it
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        if asked:
+            raise KeyboardInterrupt
