@@ -16,6 +16,7 @@ from cdl.data import looked, pending, versions
 from cdl.data.code import source_snapshot
 from cdl.data.collect import collect
 from cdl.data.draft import begin
+from cdl.errors import Conflict
 from cdl.git.repository import Git
 from cdl.registry.records import Dataset, DatasetHead
 from cdl.registry.registry import Registry
@@ -154,3 +155,15 @@ def test_a_note_that_nothing_is_pending_is_of_this_version(toy: Toy, wanted: poi
     assert killed(toy, pending, "note", after=False)
     assert pending.pending(opened(toy), "points")
     goes_on(toy, wanted)
+
+
+def test_of_two_runs_at_once_the_later_one_is_told(toy: Toy) -> None:
+    """What the other one made meanwhile stays the current version, and who comes late types it again."""
+    head, late = opened(toy).registry.head(DatasetHead, "points"), anew(toy)
+    fill(toy.root, THIRD)
+    version = versions.make(opened(toy), "points")
+    with pytest.raises(Conflict, match="changed by somebody else just now"):
+        versions.commit(opened(toy), late, head)
+    now = opened(toy).registry.head(DatasetHead, "points")
+    assert now is not None and now.version == version
+    assert versions.commit(opened(toy), points.record_of(opened(toy)), head) == version, "the same is no conflict"
