@@ -31,7 +31,7 @@ DECLARED = (
 UPPER = points.CODE.replace("    return content.upper()", "    time.sleep(0.004)\n    return content.upper()")
 CODE = "import time\n" + UPPER
 MARK = 'for f in "$CDL_IN"/0*; do { cat "$f"; printf "!"; } > "$CDL_OUT/${f##*/}"; done\n'
-YAML = "cdl: 1\nproject: toy\nstore: ../shared\n"
+YAML = "cdl: 1\nproject: toy\nstore: {store}\n"
 
 FIRST = points.files(40)
 MORE = points.files(8, seed=2)
@@ -64,13 +64,15 @@ class DataWorld:
         self.versions[self.world.a.json("data", "run", "points")["version"]] = files
 
 
-def begin(folder: Path, *, declared: bool = True) -> DataWorld:
+def begin(
+    folder: Path, *, declared: bool = True, store: str = "../shared", around: tuple[tuple[str, str], ...] = ()
+) -> DataWorld:
     """A new project; with files in its source, that are declared or not."""
     for name in ("a", "tmp", "shared"):
         (folder / name).mkdir(parents=True)
-    world = World(folder)
+    world = World(folder, around)
     a = world.a
-    a.write("cdl.yaml", YAML + ("data:\n" + DECLARED if declared else ""))
+    a.write("cdl.yaml", YAML.format(store=store) + ("data:\n" + DECLARED if declared else ""))
     a.write("data/steps.py", CODE)
     a.write("mark.sh", MARK)
     if declared:

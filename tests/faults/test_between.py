@@ -16,6 +16,7 @@ from cdl.data import looked, pending, versions
 from cdl.data.code import source_snapshot
 from cdl.data.collect import collect
 from cdl.data.draft import begin
+from cdl.errors import Conflict
 from cdl.git.repository import Git
 from cdl.registry.records import Dataset, DatasetHead
 from cdl.registry.registry import Registry
@@ -108,6 +109,7 @@ ENDS = (
     (pending, "note", False, 1),
     (pending, "note", True, 1),
 )
+SOME = (ENDS[0], ENDS[1], ENDS[4])
 INSIDE = tuple((Builder, "finish", after, nth) for after in (False, True) for nth in range(1, 6)) + tuple(
     (owner, name, after, nth)
     for owner, name in ((Store, "put"), (whole, "half"), (os, "replace"))
@@ -116,14 +118,14 @@ INSIDE = tuple((Builder, "finish", after, nth) for after in (False, True) for nt
 )
 
 
-@pytest.mark.parametrize(("owner", "name", "after", "nth"), ENDS)
+@pytest.mark.parametrize(("owner", "name", "after", "nth"), SOME)
 def test_a_kill_between_commit_looked_and_note(toy: Toy, owner: Any, name: str, after: bool, nth: int) -> None:
     assert killed(toy, owner, name, after=after, nth=nth)
     goes_on(toy, THIRD)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("wanted", [FIRST, SECOND])
+@pytest.mark.parametrize("wanted", [FIRST, SECOND, THIRD])
 @pytest.mark.parametrize(("owner", "name", "after", "nth"), ENDS)
 def test_whatever_the_source_holds_then(
     toy: Toy, owner: Any, name: str, after: bool, nth: int, wanted: points.Files
@@ -139,17 +141,29 @@ def test_a_kill_within(toy: Toy, owner: Any, name: str, after: bool, nth: int) -
     goes_on(toy, THIRD)
 
 
-@pytest.mark.parametrize("reset", [False, True])
-def test_what_was_looked_at_for_a_commit_that_is_gone_counts_no_more(toy: Toy, reset: bool) -> None:
-    """Killed after the commit, or after it was looked; then the commit is taken back by git."""
-    assert killed(toy, looked, "write", after=reset)
+@pytest.mark.parametrize("wanted", [SECOND, THIRD])
+def test_what_was_looked_at_for_a_commit_that_is_gone_counts_no_more(toy: Toy, wanted: points.Files) -> None:
+    """Killed after it was looked; then the commit is taken back by git, and the files are still as they were seen."""
+    assert killed(toy, looked, "write", after=True)
     opened(toy).git.run("reset", "--quiet", "--hard", "HEAD~1")
-    goes_on(toy, THIRD)
+    goes_on(toy, wanted)
 
 
-@pytest.mark.parametrize("wanted", [FIRST, THIRD])
+@pytest.mark.parametrize("wanted", [FIRST])
 def test_a_note_that_nothing_is_pending_is_of_this_version(toy: Toy, wanted: points.Files) -> None:
     """Killed before the note: the one of the version before does not say that nothing is pending."""
     assert killed(toy, pending, "note", after=False)
     assert pending.pending(opened(toy), "points")
     goes_on(toy, wanted)
+
+
+def test_of_two_runs_at_once_the_later_one_is_told(toy: Toy) -> None:
+    """What the other one made meanwhile stays the current version, and who comes late types it again."""
+    head, late = opened(toy).registry.head(DatasetHead, "points"), anew(toy)
+    fill(toy.root, THIRD)
+    version = versions.make(opened(toy), "points")
+    with pytest.raises(Conflict, match="changed by somebody else just now"):
+        versions.commit(opened(toy), late, head)
+    now = opened(toy).registry.head(DatasetHead, "points")
+    assert now is not None and now.version == version
+    assert versions.commit(opened(toy), points.record_of(opened(toy)), head) == version, "the same is no conflict"
