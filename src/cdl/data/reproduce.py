@@ -165,6 +165,8 @@ def _again(workspace: Workspace, record: Dataset, commit: str) -> Dataset:
     draft.again = True
     split = Split(test=record.split.test, by=record.split.by)  # as it was in force then, whatever was written there
     draft.config = msgspec.structs.replace(draft.config, split=split)
+    if not any(ledgers.read(draft.vault, record.split.ledger).columns["label"]):
+        draft.config = msgspec.structs.replace(draft.config, labels=None)  # those written there were not in force
     draft.sources = list(record.sources)
     draft.files = [Stored(draft.vault.tree(source.raw)) for source in record.sources]
     versions.pipeline(draft)
