@@ -37,7 +37,7 @@ pytestmark = pytest.mark.xdist_group("faults")
 POINTS, ALONE, AGAIN, BY_TIME = 56, 0.3, 0.2, 0.3
 QUICK = tuple(case for case in CASES if case.name in ("data run, changed",))
 TRIES = 4
-TYPED = re.compile(r"cdl (data run points|key create points)\b")  # what a message says is to be typed instead
+TYPED = re.compile(r"cdl (data run points|key create points|data merge NAME)\b")  # what a message says to type instead
 DONE = re.compile(r"no merge is under way|is joined already|nothing to merge")
 
 
@@ -89,7 +89,7 @@ class DataCampaign:
             elif ran.code == 0 or DONE.search(ran.said):
                 break
             elif (typed := TYPED.search(ran.said)) is not None:
-                command = tuple(typed[1].split())
+                command = tuple(typed[1].replace("NAME", "points").split())
         else:
             return [f"it does not go on: {said}"]
         self._locks(data)
