@@ -243,9 +243,8 @@ class Registry:
         new = {path: data for path, data in content.items() if present.get(path) != data}
         if not new and tip:
             return Made(tip, ids)
-        commit = commit_files(
-            self.git, target, new, message(command, line, ids), check=lambda at: self._still(heads, at)
-        )
+        check = (lambda at: self._still(heads, at)) if heads else None
+        commit = commit_files(self.git, target, new, message(command, line, ids), check=check)
         self.observe()
         return Made(commit, ids)
 
