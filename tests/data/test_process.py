@@ -14,7 +14,8 @@ import pytest
 
 from cdl.config.schema import Step, WorkerResources
 from cdl.data import batches, crew, hand
-from cdl.data.process import Content, Rejected, process
+from cdl.data.item import Content, Rejected
+from cdl.data.process import process
 from cdl.errors import ConfigError, JobFailed
 from cdl.git.repository import Git
 from cdl.git.snapshot import snapshot

@@ -18,12 +18,12 @@ from cdl.data import ledger as ledgers
 from cdl.data import looked
 from cdl.data.alike import Alike
 from cdl.data.columns import Column, as_bytes, column
-from cdl.data.draft import Draft, Fresh, closure_of, item_id
+from cdl.data.draft import Draft, Fresh, item_id
 from cdl.data.files import Files, Stored
 from cdl.data.formats import read_items, unfit
-from cdl.data.item import content_digest
+from cdl.data.item import Content, Rejected, content_digest
 from cdl.data.ledger import EQUAL_BYTES, ID_BYTES, ITEM
-from cdl.data.process import Content, Rejected, equal_values
+from cdl.data.process import equal_values
 from cdl.data.sources import Earlier, called, check_names, fetched
 from cdl.data.split import ASIDE, CODES, assign
 from cdl.data.walk import Sight
@@ -82,7 +82,7 @@ def _sight(files: Files) -> Sight:
 
 def _section(draft: Draft) -> str:
     """A digest of what an item is and what makes items equal, as declared, and of what was erased."""
-    origin, code = draft.config.origin(), _equal_by(draft)
+    origin, code = draft.config.origin(), draft.equal_by
     folder = bool(origin and origin.folder)
     return looked.digest([msgspec.to_builtins(draft.config.items), code.id if code else None, folder, _erasures(draft)])
 
@@ -259,7 +259,7 @@ def split(draft: Draft) -> None:
     fresh.order = fresh.ids.argsort(kind="stable")
     sets = [CODES[source.set] for source in config.sources()]
     declared = numpy.array(sets, dtype="|u1")[numpy.array(fresh.places, dtype="<i8")]
-    code = _equal_by(draft)
+    code = draft.equal_by
     equals = fresh.digests if code is None else _equals(draft, fresh, code)
     fresh.sides, befores = assign(
         fresh.ids, equals, declared, before.known, key=draft.split_key, share=config.split.test
@@ -286,12 +286,6 @@ def split(draft: Draft) -> None:
         ),
         set_aside={"count": len(aside), "tree": draft.vault.put_tree(aside) if aside else None},
     )
-
-
-def _equal_by(draft: Draft) -> Closure | None:
-    """The code of `split.by`."""
-    by = draft.config.split.by
-    return closure_of(draft.workspace, draft.code, by, [], by) if by is not None else None
 
 
 def _equals(draft: Draft, fresh: Fresh, code: Closure) -> Column:

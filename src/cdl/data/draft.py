@@ -18,10 +18,10 @@ from cdl.config.schema import Config, DataConfig, Step
 from cdl.config.schema import Source as DeclaredSource
 from cdl.data import ledger as ledgers
 from cdl.data.files import Files
+from cdl.data.item import Rejected
 from cdl.data.ledger import ID_BYTES, Ledger
 from cdl.data.listed import Listed
 from cdl.data.looked import Looked
-from cdl.data.process import Rejected
 from cdl.data.sources import Sift
 from cdl.data.split import CODES, TEST, TRAIN
 from cdl.jobs.closure import Closure, closure
@@ -106,6 +106,12 @@ class Draft:
         """The trees of the version before of which the store lacks something: nothing is built upon them."""
         wanted = self.parent.objects if self.parent else []
         return {name for name in dict.fromkeys(wanted) if lacking(self.workspace.store, name)}
+
+    @cached_property
+    def equal_by(self) -> Closure | None:
+        """The code of `split.by`."""
+        by = self.config.split.by
+        return closure_of(self.workspace, self.code, by, [], by) if by is not None else None
 
     def box(self, side: str) -> Box:
         """Where a set lies: training items in the open, test items sealed."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from cdl.config.schema import Step
 from cdl.data.crew import Crew
 from cdl.data.hand import LOOP
-from cdl.data.item import Content, Outcome, Rejected, key
+from cdl.data.item import Content, Outcome
 from cdl.data.logs import Line
 from cdl.jobs.closure import Closure
 from cdl.jobs.environment import Environment
@@ -19,8 +19,6 @@ from cdl.jobs.slots import Tell, silent
 from cdl.journal import batch
 from cdl.store.seal import Vault
 from cdl.store.store import digest
-
-__all__ = ["Content", "Rejected", "equal_values", "key", "open_values", "process"]
 
 BATCH = 64  # items in one message
 
