@@ -2,8 +2,9 @@
 
 from cdl.config.schema import ROLES
 from cdl.data import gate as data_gate
-from cdl.data import ready, rewrite
+from cdl.data import ready
 from cdl.data import steps as data
+from cdl.data.history import rewrite
 from cdl.deployment import gates as deployment_gates
 from cdl.deployment import steps as deployment
 from cdl.model import review, stale, submit
@@ -69,7 +70,7 @@ KEEPING = (  # what no row of the paper is: keys follow the members, whichever p
         reads="dataset version",
         writes="dataset version",
         command="cdl run",
-        function="cdl.data.rewrite:rewrite",
+        function="cdl.data.history.rewrite:rewrite",
         pending=rewrite.unrewritten,
         begin=rewrite.begin,
         starts="itself",

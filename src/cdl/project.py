@@ -15,7 +15,7 @@ from msgspec import structs
 from cdl.config.load import load
 from cdl.config.schema import Branches
 from cdl.data.dataset import Dataset, current_items
-from cdl.data.outside import Outside
+from cdl.data.sources.outside import Outside
 from cdl.errors import CdlError, Conflict, NotFound, Unavailable
 from cdl.git.commit import repair
 from cdl.git.repository import Git, Person

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cdl.data import ledger, versions
+from cdl.data import versions
 from cdl.data.dataset import dataset_record
 from cdl.data.labels import current
-from cdl.data.work import rejections
+from cdl.data.pipeline import ledger
+from cdl.data.pipeline.work import rejections
 from cdl.deployment.package import contents
 from cdl.model.register import register
 from cdl.model.source import model_record

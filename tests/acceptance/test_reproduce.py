@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from cdl.data import labels
-from cdl.data.reproduce import reproduce_labels
+from cdl.data.history.reproduce import reproduce_labels
 from cdl.registry.records import DatasetHead, Labels, LabelsHead, Model, Package, short
 from cdl.store.store import Store
 from tests.projects import DATA, OPS, SCIENCE, SIDE, Toy, make_toy, table

@@ -13,11 +13,12 @@ import pytest
 
 import cdl
 from cdl.cycle import CYCLE
-from cdl.data import labels, ledger, versions
+from cdl.data import labels, versions
 from cdl.data.dataset import dataset_record, training
+from cdl.data.history.reproduce import reproduce_data
+from cdl.data.pipeline import ledger
+from cdl.data.pipeline.split import ASIDE, TEST, TRAIN
 from cdl.data.ready import released
-from cdl.data.reproduce import reproduce_data
-from cdl.data.split import ASIDE, TEST, TRAIN
 from cdl.errors import JobFailed, NotFound
 from cdl.git.repository import Git
 from cdl.monitoring import select

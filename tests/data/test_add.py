@@ -11,7 +11,7 @@ import pytest
 
 from cdl.config.load import load, parse
 from cdl.data.add import inserted
-from cdl.data.guess import Asked, guess
+from cdl.data.items.guess import Asked, guess
 from cdl.errors import CdlError, ConfigError, Conflict, NotFound, Refused
 from cdl.model.train import train
 from cdl.registry.records import Dataset, DatasetHead

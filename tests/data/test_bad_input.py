@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cdl.config.schema import Arrays, Items
-from cdl.data import formats, versions
+from cdl.data import versions
 from cdl.data.dataset import dataset_record
+from cdl.data.items import formats
 from cdl.errors import ConfigError, Unavailable
 from cdl.registry.records import DatasetHead
 from tests.projects import DATA, Toy, make_toy
@@ -235,7 +236,7 @@ def test_a_file_that_may_not_be_read_is_named(toy: Toy, monkeypatch: pytest.Monk
     place.write_bytes(b"x")
     place.chmod(0)
     if os.access(place, os.R_OK):
-        monkeypatch.setattr("cdl.data.files.os.open", _closed(place, os.open))
+        monkeypatch.setattr("cdl.data.sources.files.os.open", _closed(place, os.open))
     with pytest.raises(ConfigError, match=r"incoming/a\.txt: it may not be read\n.*chmod u\+r"):
         versions.make(toy.become(DATA), "points")
 

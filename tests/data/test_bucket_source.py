@@ -12,9 +12,11 @@ import pytest
 
 from cdl.config.load import parse
 from cdl.config.schema import Source
-from cdl.data import objects, pending, versions
-from cdl.data.sources import check_names, fetched
-from cdl.data.watch import Watch
+from cdl.data import versions
+from cdl.data.pipeline import pending
+from cdl.data.sources import objects
+from cdl.data.sources.fetch import check_names, fetched
+from cdl.data.sources.watch import Watch
 from cdl.errors import ConfigError, Refused, Unavailable
 from cdl.git.repository import Git
 from cdl.registry.records import Dataset, DatasetHead

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cdl.data.changes import compare
-from cdl.data.split import TEST
+from cdl.data.history.changes import compare
+from cdl.data.pipeline.split import TEST
 from cdl.errors import ConfigError, NotFound
 from cdl.registry.records import DatasetHead
 from tests.projects import DATA, SCIENCE, Toy, make_toy, table

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cdl.data import reflink
 from cdl.data.dataset import training
+from cdl.data.sources import reflink
 from cdl.errors import ConfigError, Conflict, Refused, Unavailable
 from cdl.registry.records import Dataset, DatasetHead
 from cdl.store.table import Table

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cdl.config.schema import Arrays, Items, Rows
-from cdl.data.arrays import array_or_bytes, read_array, stacked
-from cdl.data.formats import read_items
-from cdl.data.listed import Listed
+from cdl.data.items.arrays import array_or_bytes, read_array, stacked
+from cdl.data.items.formats import read_items
+from cdl.data.items.listed import Listed
 from cdl.errors import ConfigError
 
 CSV = Items(rows=Rows(format="csv", id="id", text="body", label="class"))

@@ -3,7 +3,7 @@
 import pytest
 
 from cdl.data import versions
-from cdl.data.reproduce import reproduce_data
+from cdl.data.history.reproduce import reproduce_data
 from cdl.errors import ConfigError
 from cdl.housekeeping.erase import erase, plan
 from cdl.registry.records import Dataset

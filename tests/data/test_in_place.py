@@ -9,7 +9,7 @@ import pytest
 
 from cdl.data import versions
 from cdl.data.exposed import exposed
-from cdl.data.outside import place_of
+from cdl.data.sources.outside import place_of
 from cdl.errors import ConfigError, Corrupt, NotFound, Unavailable
 from cdl.registry.records import Dataset
 from cdl.store import chunk
@@ -38,7 +38,7 @@ BYTES = 40_000
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     """Twenty files that no compression makes smaller, and one that is cut into chunks."""
-    monkeypatch.setattr("cdl.data.looked.TICK", 0)
+    monkeypatch.setattr("cdl.data.sources.looked.TICK", 0)
     monkeypatch.setattr(chunk, "CHUNKED_BYTES", 2_000_000)
     made = make_toy(tmp_path / "toy", monkeypatch, tmp_path / "keyring")
     made.write("data/steps.py", CODE)

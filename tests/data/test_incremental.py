@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from cdl.data import process, versions
-from cdl.data.code import source_snapshot
-from cdl.data.collect import collect
-from cdl.data.draft import begin
-from cdl.data.files import Folder
+from cdl.data import versions
+from cdl.data.pipeline.code import source_snapshot
+from cdl.data.pipeline.collect import collect
+from cdl.data.pipeline.draft import begin
+from cdl.data.sources.files import Folder
+from cdl.data.workers import process
 from cdl.errors import ConfigError
 from cdl.registry.records import Dataset, DatasetHead
 from cdl.store import table
@@ -55,7 +56,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     """A dataset of small files, whose trees have many pages."""
     monkeypatch.setattr(table, "PAGE_ROWS", 8)
     monkeypatch.setattr(table, "FEW_ROWS", 2)
-    monkeypatch.setattr("cdl.data.looked.TICK", 0)
+    monkeypatch.setattr("cdl.data.sources.looked.TICK", 0)
     made = make_toy(tmp_path / "toy", monkeypatch, tmp_path / "keyring")
     made.write("data/steps.py", CODE)
     return made
@@ -128,7 +129,7 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> Worked:
 
         return real(*arguments, **{**named, "items": given()})
 
-    monkeypatch.setattr("cdl.data.work.process", noted)
+    monkeypatch.setattr("cdl.data.pipeline.work.process", noted)
     return found
 
 
@@ -217,7 +218,7 @@ def test_a_change_that_keeps_size_and_time_is_seen(toy: Toy) -> None:
 
 def test_a_change_in_the_tick_in_which_it_was_seen_is_seen(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file whose times are not surely older than the look at it is looked at again."""
-    monkeypatch.setattr("cdl.data.looked.TICK", 3_600_000_000_000)
+    monkeypatch.setattr("cdl.data.sources.looked.TICK", 3_600_000_000_000)
     declare(toy)
     fill(toy, {f"a/{n}.txt": f"text {n}".encode() for n in range(20)})
     versions.make(toy.become(DATA), "points")
@@ -237,7 +238,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(toy: Toy, monkeypatch:
             (toy.root / "incoming" / "a" / "7.txt").write_bytes(b"text 7 and more")
         return data
 
-    monkeypatch.setattr("cdl.data.files.os.read", read)
+    monkeypatch.setattr("cdl.data.sources.files.os.read", read)
     with pytest.raises(ConfigError, match="changed while the source was read") as raised:
         versions.make(toy.become(DATA), "points")
     assert raised.value.where == "incoming/a/7.txt"

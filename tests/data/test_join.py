@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdl.data import ledger as ledgers
-from cdl.data.columns import from_hex
-from cdl.data.join import Outcome, join
-from cdl.data.opened import Version
-from cdl.data.split import ASIDE, CODES, NAMES, TEST, TRAIN, assign
+from cdl.data.history.join import Outcome, join
+from cdl.data.history.opened import Version
+from cdl.data.pipeline import ledger as ledgers
+from cdl.data.pipeline.columns import from_hex
+from cdl.data.pipeline.split import ASIDE, CODES, NAMES, TEST, TRAIN, assign
 from cdl.data.versions import same
 from cdl.errors import Conflict
 from cdl.registry.records import Dataset, Source, Split, Stage, encode

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from cdl.cli.main import cli
 from cdl.data import elsewhere, label_studio, labels, versions
 from cdl.data.label_studio import Choice, choices
-from cdl.data.split import TEST, TRAIN
+from cdl.data.pipeline.split import TEST, TRAIN
 from cdl.errors import ConfigError, Refused
 from cdl.workflow.workspace import Workspace
 

@@ -7,7 +7,7 @@ from cdl.cycle import CYCLE
 from cdl.data import labels, versions
 from cdl.data.dataset import training
 from cdl.data.labels import Row, resolve
-from cdl.data.ledger import Origin, read
+from cdl.data.pipeline.ledger import Origin, read
 from cdl.data.ready import announce, ready
 from cdl.errors import ConfigError
 from cdl.registry.records import LabelsHead

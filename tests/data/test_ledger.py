@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdl.data import ledger, versions
-from cdl.data.columns import from_hex
+from cdl.data import versions
 from cdl.data.dataset import equal_items
-from cdl.data.ledger import Origin
-from cdl.data.split import CODES
+from cdl.data.pipeline import ledger
+from cdl.data.pipeline.columns import from_hex
+from cdl.data.pipeline.ledger import Origin
+from cdl.data.pipeline.split import CODES
 from cdl.errors import Corrupt, Refused
 from cdl.registry.records import Dataset, encode
 from cdl.store.seal import Vault

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cdl.data.reproduce import reproduce_data
+from cdl.data.history.reproduce import reproduce_data
 from cdl.errors import Conflict, NotFound, Refused, Unavailable
 from cdl.git.repository import Git
 from cdl.registry.records import Dataset, DatasetHead, Joined

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cdl.data import versions
-from cdl.data.outcomes import KEEP_SECONDS, Shelf, claims, identity_of
-from cdl.data.reproduce import reproduce_data
+from cdl.data.history.reproduce import reproduce_data
+from cdl.data.pipeline.outcomes import KEEP_SECONDS, Shelf, claims, identity_of
 from cdl.errors import JobFailed
 from cdl.housekeeping.erase import erase, plan
 from cdl.housekeeping.gc import collect
@@ -59,7 +59,7 @@ def fails(content):
 """
 KILLED = """
 from cdl.cli.main import cli
-from cdl.data import outcomes
+from cdl.data.pipeline import outcomes
 
 outcomes.KEEP_SECONDS = 0.2
 cli(["data", "run"])

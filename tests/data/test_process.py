@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from cdl.config.schema import Step, WorkerResources
-from cdl.data import batches, crew, hand
-from cdl.data.item import Content, Rejected
-from cdl.data.process import process
+from cdl.data.items.item import Content, Rejected
+from cdl.data.workers import batches, crew, hand
+from cdl.data.workers.process import process
 from cdl.errors import ConfigError, JobFailed
 from cdl.git.repository import Git
 from cdl.git.snapshot import snapshot

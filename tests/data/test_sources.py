@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cdl.config.schema import Source
-from cdl.data.sources import check_names, fetched, read_archive
+from cdl.data.sources.fetch import check_names, fetched, read_archive
 from cdl.errors import ConfigError, JobFailed, Unavailable
 
 

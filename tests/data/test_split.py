@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdl.data.columns import from_hex
-from cdl.data.split import ASIDE, CODES, NAMES, TEST, TRAIN, Known, assign, hashed, validating
+from cdl.data.pipeline.columns import from_hex
+from cdl.data.pipeline.split import ASIDE, CODES, NAMES, TEST, TRAIN, Known, assign, hashed, validating
 
 KEY = bytes(range(32))
 SHARE = 0.4

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cdl.config.load import load, parse
-from cdl.data import pending, versions
+from cdl.data import versions
+from cdl.data.pipeline import pending
 from cdl.errors import ConfigError, Unavailable
 from cdl.registry.records import Dataset
 from tests.projects import DATA, ROLES, YAML, Toy, make_toy, table

@@ -12,7 +12,7 @@ from cdl.config.schema import Validate
 from cdl.cycle import CYCLE
 from cdl.data import versions
 from cdl.data.dataset import dataset_record
-from cdl.data.kinds import Kind, judge
+from cdl.data.items.kinds import Kind, judge
 from cdl.data.validate import OTHER_FORM, OTHER_KIND, Findings, findings, leaks, look_through, measures
 from cdl.errors import Refused
 from cdl.pages.dataset import dataset_page

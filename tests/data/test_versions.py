@@ -13,10 +13,11 @@ from click.testing import CliRunner
 
 from cdl.cli.main import cli
 from cdl.config.load import load
-from cdl.data import pending, versions
-from cdl.data.ledger import read
-from cdl.data.reproduce import reproduce_data
-from cdl.data.work import rejections
+from cdl.data import versions
+from cdl.data.history.reproduce import reproduce_data
+from cdl.data.pipeline import pending
+from cdl.data.pipeline.ledger import read
+from cdl.data.pipeline.work import rejections
 from cdl.errors import ConfigError, JobFailed, Unavailable
 from cdl.git.repository import Git
 from cdl.keys import Keyring

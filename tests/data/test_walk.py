@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cdl.data.walk import glance, walk
+from cdl.data.sources.walk import glance, walk
 from cdl.errors import ConfigError
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from cdl.data import arrivals, versions
-from cdl.data.arrivals import Arrivals
-from cdl.data.collect import look
-from cdl.data.walk import glance
-from cdl.data.watch import Watch
+from cdl.data import versions
+from cdl.data.pipeline.collect import look
+from cdl.data.sources import arrivals
+from cdl.data.sources.arrivals import Arrivals
+from cdl.data.sources.walk import glance
+from cdl.data.sources.watch import Watch
 from cdl.errors import Conflict
 from cdl.registry.records import Dataset, DatasetHead
 from tests.projects import DATA, FILES, ROLES, Toy, make_toy, write_files
@@ -66,7 +67,7 @@ def test_a_file_is_taken_when_it_stands_still_or_was_renamed_into_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [100.0]
-    monkeypatch.setattr("cdl.data.arrivals.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("cdl.data.sources.arrivals.time.monotonic", lambda: clock[0])
     found = Arrivals({})
     ahead = time.time() + 3600  # as on a disk whose clock runs ahead
     for name, when in (("whole", OLD), ("half", ahead)):
@@ -96,7 +97,7 @@ def test_a_file_is_taken_when_it_stands_still_or_was_renamed_into_place(
 
 def test_a_version_is_due_after_so_many_files_or_seconds(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr("cdl.data.watch.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("cdl.data.sources.watch.time.monotonic", lambda: clock[0])
     for path in (toy.root / "incoming").rglob("*.json"):
         os.utime(path, (OLD, OLD))
     versions.make(toy.become(DATA), "points")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cdl.data import ledger as ledgers
-from cdl.data.split import TEST, TRAIN
+from cdl.data.pipeline import ledger as ledgers
+from cdl.data.pipeline.split import TEST, TRAIN
 from cdl.registry.records import Dataset, DatasetHead
 from cdl.store import chunk, reach, table
 from cdl.store.store import SEALED
@@ -42,7 +42,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "PAGE_ROWS", 8)
     monkeypatch.setattr(table, "FEW_ROWS", 2)
     monkeypatch.setattr(chunk, "CHUNKED_BYTES", 1_000_000)
-    monkeypatch.setattr("cdl.data.looked.TICK", 0)
+    monkeypatch.setattr("cdl.data.sources.looked.TICK", 0)
 
 
 def make_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:

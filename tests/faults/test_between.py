@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from cdl.data import looked, pending, versions
-from cdl.data.code import source_snapshot
-from cdl.data.collect import collect
-from cdl.data.draft import begin
+from cdl.data import versions
+from cdl.data.pipeline import pending
+from cdl.data.pipeline.code import source_snapshot
+from cdl.data.pipeline.collect import collect
+from cdl.data.pipeline.draft import begin
+from cdl.data.sources import looked
 from cdl.errors import Conflict
 from cdl.git.repository import Git
 from cdl.registry.records import Dataset, DatasetHead

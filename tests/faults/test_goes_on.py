@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from cdl.cycle import CYCLE, TRIGGERS
 from cdl.data import labels, versions
+from cdl.data.pipeline.split import TEST, TRAIN
 from cdl.data.ready import announce
-from cdl.data.split import TEST, TRAIN
 from cdl.errors import Conflict, Unavailable
 from cdl.journal.journal import Journal
 from cdl.model.register import register

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from cdl.data import versions
-from cdl.data.code import source_snapshot
-from cdl.data.collect import collect
-from cdl.data.draft import begin
+from cdl.data.pipeline.code import source_snapshot
+from cdl.data.pipeline.collect import collect
+from cdl.data.pipeline.draft import begin
 from cdl.errors import CdlError
 from cdl.registry.records import Dataset, DatasetHead, Joined
 from cdl.workflow.workspace import Workspace

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cdl.data import ledger
 from cdl.data.dataset import training
 from cdl.data.labels import from_source
+from cdl.data.pipeline import ledger
 from cdl.data.versions import make
 from cdl.errors import ConfigError, Conflict, Corrupt, NotFound, Refused
 from cdl.housekeeping.erase import erase, plan

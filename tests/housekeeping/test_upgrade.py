@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cdl.data.reproduce import reproduce_data
+from cdl.data.history.reproduce import reproduce_data
 from cdl.errors import ConfigError, Refused
 from cdl.git.repository import Git
 from cdl.housekeeping import upgrade

@@ -8,9 +8,9 @@ import pytest
 
 from cdl import document
 from cdl.cycle import CYCLE
+from cdl.data.history.reproduce import reproduce_data, reproduce_labels
+from cdl.data.history.rewrite import unrewritten
 from cdl.data.labels import unlabeled
-from cdl.data.reproduce import reproduce_data, reproduce_labels
-from cdl.data.rewrite import unrewritten
 from cdl.errors import ConfigError, Conflict, Corrupt, NotFound, Refused, Unavailable
 from cdl.keys import DatasetKeys, Keyring
 from cdl.registry.keyfile import Holder, KeyFile, encode, signed_part, written

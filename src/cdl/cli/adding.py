@@ -10,9 +10,9 @@ from cdl.cli.after import after
 from cdl.cli.output import here, json_option, say, show
 from cdl.data import steps
 from cdl.data.add import declare
-from cdl.data.bring import bring
 from cdl.data.gate import measures
-from cdl.data.guess import Asked, Form
+from cdl.data.items.guess import Asked, Form
+from cdl.data.sources.bring import bring
 from cdl.project import open_workspace
 from cdl.registry.records import Dataset, DatasetHead, short
 from cdl.workflow.request import request_id

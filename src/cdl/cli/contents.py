@@ -7,8 +7,8 @@ import click
 
 from cdl.cli.output import here, json_option, say, show, table
 from cdl.cli.versions import meant_version
-from cdl.data.seen import Differing
 from cdl.data.show import Shown, ShownItem, shown, shown_item
+from cdl.data.sources.seen import Differing
 from cdl.data.status import Standing, standing
 from cdl.project import open_workspace
 from cdl.registry.records import short

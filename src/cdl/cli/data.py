@@ -13,11 +13,11 @@ from cdl.cli.output import confirmed, here, json_option, say, show, table
 from cdl.cli.sharing import raise_faults, sync_workspace
 from cdl.cli.versions import check_out, diff, export_items, log, verify
 from cdl.cli.watching import watch
-from cdl.data import ledger
 from cdl.data.gate import measures
-from cdl.data.logs import last
+from cdl.data.pipeline import ledger
+from cdl.data.pipeline.work import rejections
 from cdl.data.submit import submit
-from cdl.data.work import rejections
+from cdl.data.workers.logs import last
 from cdl.errors import NotFound, Refused
 from cdl.housekeeping.erase import BEYOND, Plan
 from cdl.housekeeping.erase import erase as erase_planned

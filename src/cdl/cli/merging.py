@@ -6,7 +6,7 @@ from dataclasses import asdict
 import click
 
 from cdl.cli.output import here, json_option, say, show, table
-from cdl.data.merge import Merged, merge
+from cdl.data.history.merge import Merged, merge
 from cdl.errors import Conflict
 from cdl.project import open_workspace
 from cdl.registry.records import short

@@ -9,7 +9,7 @@ import click
 
 from cdl.cli.output import confirmed, here, json_option, say, show
 from cdl.cycle import CYCLE, announce
-from cdl.data import pending
+from cdl.data.pipeline import pending
 from cdl.errors import CdlError
 from cdl.model.awaiting import waiting as evaluations_waiting
 from cdl.pages.find import page_of, write_page

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from cdl.cli.output import here, json_option, say, show, table
-from cdl.data.changes import Compared, compare
-from cdl.data.checkout import FORMATS, checkout, export
+from cdl.data.history.changes import Compared, compare
+from cdl.data.history.checkout import FORMATS, checkout, export
 from cdl.errors import ConfigError, Corrupt, NotFound
 from cdl.project import open_workspace
 from cdl.registry.names import find

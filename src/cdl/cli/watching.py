@@ -11,7 +11,7 @@ import click
 from cdl.cli.adding import made
 from cdl.cli.after import after
 from cdl.cli.output import here, say, show
-from cdl.data.watch import ITEMS, SECONDS, Watch
+from cdl.data.sources.watch import ITEMS, SECONDS, Watch
 from cdl.errors import CdlError, Refused
 from cdl.project import open_workspace
 from cdl.registry.records import DatasetHead

@@ -12,7 +12,7 @@ import msgspec
 from cdl import document
 from cdl.config.load import NAME, load, parse
 from cdl.config.schema import DataConfig
-from cdl.data.guess import Asked, Guess, Section, guess
+from cdl.data.items.guess import Asked, Guess, Section, guess
 from cdl.errors import CdlError, ConfigError, Conflict, Refused
 from cdl.git.changes import LITERAL
 from cdl.registry.records import DatasetHead

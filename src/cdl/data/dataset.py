@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from blake3 import blake3
 
-from cdl.data import arrays
-from cdl.data import ledger as ledgers
+from cdl.data.items import arrays
 from cdl.data.labels import decode, resolve
-from cdl.data.process import open_values
+from cdl.data.pipeline import ledger as ledgers
+from cdl.data.pipeline.split import TEST, TRAIN, validating
 from cdl.data.ready import released
-from cdl.data.split import TEST, TRAIN, validating
+from cdl.data.workers.process import open_values
 from cdl.errors import Corrupt, NotFound
 from cdl.jobs.closure import closure
 from cdl.jobs.environment import Environment

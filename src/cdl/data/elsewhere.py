@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdl.data import label_studio, labels
-from cdl.data import ledger as ledgers
 from cdl.data.labels import ROLES, Row, Session
-from cdl.data.split import TEST, TRAIN
+from cdl.data.pipeline import ledger as ledgers
+from cdl.data.pipeline.split import TEST, TRAIN
 from cdl.errors import ConfigError, Refused
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace

@@ -13,8 +13,8 @@ from typing import Any
 
 from cdl.config.schema import LabelConfig
 from cdl.data import label_studio
-from cdl.data import ledger as ledgers
-from cdl.data.split import TEST, TRAIN
+from cdl.data.pipeline import ledger as ledgers
+from cdl.data.pipeline.split import TEST, TRAIN
 from cdl.errors import ConfigError, NotFound
 from cdl.journal import batch
 from cdl.registry.records import Dataset, DatasetHead, Labels, LabelsHead, encode, short

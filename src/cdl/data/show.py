@@ -6,9 +6,9 @@ from importlib import import_module
 from io import BytesIO
 from typing import Any
 
-from cdl.data.changes import last_labels
 from cdl.data.dataset import class_counts, mask_in_force, masked, training_labels
-from cdl.data.sources import called
+from cdl.data.history.changes import last_labels
+from cdl.data.sources.fetch import called
 from cdl.data.status import taken
 from cdl.errors import Conflict, NotFound
 from cdl.registry.records import Dataset, short

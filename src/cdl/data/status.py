@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cdl.data import pending
 from cdl.data.gate import measures
+from cdl.data.pipeline import pending
 from cdl.data.ready import ready
-from cdl.data.seen import Differing, compare
+from cdl.data.sources.seen import Differing, compare
 from cdl.errors import ConfigError
 from cdl.registry.records import Dataset, DatasetHead, Labels, LabelsHead
 from cdl.store import reach

@@ -1,8 +1,9 @@
 """The rows of the data pipeline."""
 
 from cdl.config.schema import DataConfig
-from cdl.data import gate, pending, versions
+from cdl.data import gate, versions
 from cdl.data.labels import ROLES as LABELERS
+from cdl.data.pipeline import pending
 from cdl.data.ready import announce
 from cdl.workflow.decide import DECIDE
 from cdl.workflow.step import Step, Work
@@ -38,7 +39,7 @@ STEPS = (
         reads="outside sources",
         writes="raw items, sealed",
         command="cdl data run",
-        function="cdl.data.collect:collect",
+        function="cdl.data.pipeline.collect:collect",
         pending=waiting,
         begin=make,
         starts="itself",
@@ -51,7 +52,7 @@ STEPS = (
         reads="raw items",
         writes="two sets, the sealed ledger",
         command="cdl data run",
-        function="cdl.data.collect:split",
+        function="cdl.data.pipeline.collect:split",
         optional=True,
     ),
     Step(
@@ -62,7 +63,7 @@ STEPS = (
         reads="two sets",
         writes="ML Data",
         command="cdl data run",
-        function="cdl.data.ingest:ingest",
+        function="cdl.data.pipeline.ingest:ingest",
     ),
     Step(
         name="versioning",
@@ -82,7 +83,7 @@ STEPS = (
         reads="ML Data",
         writes="ML Data",
         command="cdl data run",
-        function="cdl.data.work:work",
+        function="cdl.data.pipeline.work:work",
         optional=True,
     ),
     Step(
@@ -93,7 +94,7 @@ STEPS = (
         reads="ML Data",
         writes="rejected items, sealed; counts per reason",
         command="cdl data run, cdl data rejected",
-        function="cdl.data.work:work",
+        function="cdl.data.pipeline.work:work",
         optional=True,
     ),
     Step(

@@ -3,7 +3,7 @@
 The version's stages name the closures of their code; what is offered must hold exactly that code.
 """
 
-from cdl.data.draft import closure_of
+from cdl.data.pipeline.draft import closure_of
 from cdl.errors import NotFound, Refused
 from cdl.git.commit import merge_in_memory
 from cdl.registry import offers

@@ -21,7 +21,7 @@ from cdl import document
 from cdl.config.requirement import parse_requirement
 from cdl.config.schema import DataConfig, Validate
 from cdl.data.dataset import dataset_record, mask_in_force, masked
-from cdl.data.kinds import Judged, Kind, fits, judge, normalized, type_of
+from cdl.data.items.kinds import Judged, Kind, fits, judge, normalized, type_of
 from cdl.errors import NotFound
 from cdl.registry.records import Dataset
 from cdl.store.seal import Vault

@@ -6,16 +6,19 @@ Equal sources, code, key and parent give the equal record, on any machine; nothi
 from collections import Counter
 from contextlib import ExitStack
 
-from cdl.data import logs, looked, pending, validate
-from cdl.data.code import source_snapshot, tell_left_out
-from cdl.data.collect import as_seen, collect, look, seen, split
+from cdl.data import validate
 from cdl.data.dataset import field_names
-from cdl.data.draft import Draft, begin, closure_of, environment_id
 from cdl.data.exposed import exposed
-from cdl.data.ingest import ingest
-from cdl.data.sources import Sift
-from cdl.data.split import TEST, TRAIN
-from cdl.data.work import failed, work
+from cdl.data.pipeline import pending
+from cdl.data.pipeline.code import source_snapshot, tell_left_out
+from cdl.data.pipeline.collect import as_seen, collect, look, seen, split
+from cdl.data.pipeline.draft import Draft, begin, closure_of, environment_id
+from cdl.data.pipeline.ingest import ingest
+from cdl.data.pipeline.split import TEST, TRAIN
+from cdl.data.pipeline.work import failed, work
+from cdl.data.sources import looked
+from cdl.data.sources.fetch import Sift
+from cdl.data.workers import logs
 from cdl.errors import ConfigError, Conflict, Corrupt, NotFound
 from cdl.registry.records import Dataset, DatasetHead, Joined, encode, short
 from cdl.store.hold import holding

@@ -10,7 +10,7 @@ from dataclasses import replace
 import msgspec
 
 from cdl.data.dataset import dataset_record
-from cdl.data.reproduce import Same, erased_from, reproduce_data, reproduce_labels
+from cdl.data.history.reproduce import Same, erased_from, reproduce_data, reproduce_labels
 from cdl.deployment import package as packages
 from cdl.deployment.compress import export
 from cdl.deployment.stages import declared

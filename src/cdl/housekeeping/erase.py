@@ -15,9 +15,9 @@ import msgspec
 from blake3 import blake3
 
 from cdl.config.schema import Items
-from cdl.data import ledger as ledgers
-from cdl.data.formats import read_items
-from cdl.data.item import content_digest
+from cdl.data.items.formats import read_items
+from cdl.data.items.item import content_digest
+from cdl.data.pipeline import ledger as ledgers
 from cdl.errors import CdlError, Conflict, NotFound
 from cdl.housekeeping.gc import collect
 from cdl.housekeeping.outcomes import Inputs, follow, kept_outcomes

@@ -7,8 +7,8 @@ from typing import Any
 from blake3 import blake3
 
 from cdl import document
-from cdl.data.outcomes import FIELDS, REJECT, Kept, claims, item_key, key
-from cdl.data.split import TRAIN
+from cdl.data.pipeline.outcomes import FIELDS, REJECT, Kept, claims, item_key, key
+from cdl.data.pipeline.split import TRAIN
 from cdl.store.seal import Vault
 from cdl.store.table import Box, read_root
 from cdl.store.tree import Tree, open_tree

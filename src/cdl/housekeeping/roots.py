@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cdl.data.outcomes import claims, used
+from cdl.data.pipeline.outcomes import claims, used
 from cdl.journal import stream
 from cdl.registry.records import Model, encode
 from cdl.sharing.clone import Clone

@@ -18,7 +18,7 @@ from cdl.jobs.slots import Need
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """`loop` is the worker's side ('cdl.data.worker:serve'); `inputs` name objects or trees of the store.
+    """`loop` is the worker's side ('cdl.data.workers.worker:serve'); `inputs` name objects or trees of the store.
 
     `need` and `warm` are no part of what it is: the slots that it takes, and what a template may have done before it is forked,
     'module:function' of `cdl` (see forker.py).

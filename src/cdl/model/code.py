@@ -11,7 +11,7 @@ import msgspec
 
 from cdl.config.load import parse
 from cdl.config.schema import ModelConfig
-from cdl.data.code import source_snapshot, tell_left_out
+from cdl.data.pipeline.code import source_snapshot, tell_left_out
 from cdl.errors import Corrupt, NotFound
 from cdl.git.snapshot import Snapshot
 from cdl.jobs.closure import Closure, closure

@@ -16,8 +16,8 @@ from blake3 import blake3
 from cdl import document
 from cdl.config.schema import Evaluation as EvaluationConfig
 from cdl.data.dataset import dataset_record, labels_record
+from cdl.data.pipeline.split import TEST
 from cdl.data.ready import released
-from cdl.data.split import TEST
 from cdl.errors import Corrupt, NotFound
 from cdl.keys import SIGNATURE
 from cdl.model.source import model_record

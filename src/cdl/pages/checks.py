@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from cdl.config.schema import Validate
 from cdl.data.dataset import Dataset, dataset_record, mask_in_force
-from cdl.data.kinds import CONTROLS, EMPTY, NO_ARRAY, NO_IMAGE, NO_ROW, NOT_UTF8, REPLACED
+from cdl.data.items.kinds import CONTROLS, EMPTY, NO_ARRAY, NO_IMAGE, NO_ROW, NOT_UTF8, REPLACED
 from cdl.data.validate import OTHER_FORM, OTHER_KIND, Fault, Findings, declared_for, findings, leaks
 from cdl.pages.shown import brief_text, picture
 from cdl.registry.records import short

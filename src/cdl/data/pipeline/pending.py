@@ -1,0 +1,89 @@
+"""Whether a dataset's pipeline has anything to do, without doing it: its sources, code and version as they were last time.
+
+What is noted is a digest under `.cdl/`; without it the pipeline simply runs, and makes no commit where nothing changed.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from blake3 import blake3
+
+from cdl import document
+from cdl.data.pipeline.code import source_snapshot
+from cdl.data.sources.fetch import no_file
+from cdl.data.sources.walk import Sight, glance
+from cdl.errors import ConfigError
+from cdl.jobs.closure import closure
+from cdl.registry.records import DatasetHead
+from cdl.workflow.workspace import Workspace
+
+
+def pending(workspace: Workspace, name: str) -> bool:
+    """Whether anything changed since `note` was called. A source that never was in this work tree is nothing to do."""
+    config = workspace.config.data[name]
+    place = _place(workspace, name)
+    if any(s.path and not (workspace.root / s.path).exists() for s in config.sources()):
+        return place.exists()
+    if not place.exists():
+        return True
+    sights = [glance(workspace.root / s.path) for s in config.sources() if s.path]
+    return place.read_text() != fingerprint(workspace, name, source_snapshot(workspace).tree, sights)
+
+
+def missing(workspace: Workspace, name: str) -> ConfigError | None:
+    """What a dataset without a version misses, where a source of it is not in this work tree."""
+    if workspace.registry.head(DatasetHead, name) is not None or not workspace.holds_key(name):
+        return None
+    absent = [s for s in workspace.config.data[name].sources() if s.path and not (workspace.root / s.path).exists()]
+    return no_file(absent[0]) if absent else None
+
+
+def note(workspace: Workspace, name: str, code: str, sights: Sequence[Sight]) -> None:
+    """Remembers how everything stood when the pipeline ran: its code (a tree of git), and the sources with a path."""
+    place = _place(workspace, name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(fingerprint(workspace, name, code, sights))
+
+
+def cost(workspace: Workspace, name: str) -> str:
+    """What has to be fetched and looked at: files and bytes on disk, addresses, commands."""
+    sources = workspace.config.data[name].sources()
+    sights = [glance(workspace.root / s.path) for s in sources if s.path]
+    count = sum(map(len, sights))
+    parts = [f"{count:,} files, {sum(sight.bytes() for sight in sights) / 1e6:,.1f} MB"] if count else []
+    for what in ("url", "bucket", "command"):
+        count = sum(bool(getattr(s, what)) for s in sources)
+        parts += [f"{count} {what}{'s' if count > 1 else ''}"] if count else []
+    return ", ".join(parts)
+
+
+def fingerprint(workspace: Workspace, name: str, code_tree: str, sights: Sequence[Sight]) -> str:
+    """A digest of the section, the steps' code, the sources as the file system shows them, and the head."""
+    config = workspace.config.data[name]
+    head = workspace.registry.head(DatasetHead, name)
+    files = workspace.git.files(code_tree)
+    runs: list[Any] = [step.run for _, step in config.named_steps()] + ([config.split.by] if config.split.by else [])
+    code = closure(
+        files, workspace.git.cat, runs, declared=[f for _, s in config.named_steps() for f in s.files], section=None
+    )
+    content = {
+        "section": msgspec.to_builtins(config),
+        "code": code.id,
+        "sources": [_told(sight) for sight in sights],
+        "head": head.version if head else None,
+    }
+    return blake3(document.canonical(content)).hexdigest()
+
+
+def _told(sight: Sight) -> str:
+    """A digest of the names, sizes and times of some files."""
+    names = "\0".join(sight.names).encode("utf-8", "surrogateescape")
+    return blake3(names + b"\0" + sight.table()[:, :2].astype("<i8").tobytes()).hexdigest()
+
+
+def _place(workspace: Workspace, name: str) -> Path:
+    git = workspace.git
+    linked = "" if git.git_dir == git.common_dir else f"-{git.git_dir.name}"  # a work tree has sources of its own
+    return workspace.folder / "pending" / f"{name}{linked}.txt"

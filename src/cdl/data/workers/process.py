@@ -1,0 +1,92 @@
+"""Runs project code over items, in workers that hold exactly its closure: a data step, and what items are compared by.
+
+A step's workers see test items, so their logs are sealed. How many there are and how items reach them is told in crew.py.
+"""
+
+import itertools
+from collections.abc import Callable, Generator, Iterable, Mapping
+
+from cdl.config.schema import Step
+from cdl.data.items.item import Content, Outcome
+from cdl.data.workers.crew import Crew
+from cdl.data.workers.hand import LOOP
+from cdl.data.workers.logs import Line
+from cdl.jobs.closure import Closure
+from cdl.jobs.environment import Environment
+from cdl.jobs.job import Job
+from cdl.jobs.local import Jobs, Worker
+from cdl.jobs.slots import Tell, silent
+from cdl.journal import batch
+from cdl.store.seal import Vault
+from cdl.store.store import digest
+
+BATCH = 64  # items in one message
+
+
+def process(
+    jobs: Jobs,
+    vault: Vault,
+    *,
+    name: str,
+    step: Step,
+    code: Closure,
+    environment: Environment,
+    items: Iterable[tuple[str, Content]],
+    sizes: Iterable[int] = (),
+    tell: Tell = silent,
+    logged: Callable[[Line], None] = lambda line: None,
+) -> Generator[tuple[str, Outcome]]:
+    """The outcome of each item, in the order given. No item: no worker. Closing it ends the workers.
+
+    Of a step that works items together `sizes` says how many each time; left out, all.
+
+    Items are drawn in the caller's thread, a bounded number of batches ahead. JobFailed when the code fails.
+    """
+    crew = Crew(
+        jobs, vault, name=name, step=step, code=code, environment=environment, sizes=sizes, tell=tell, logged=logged
+    )
+    yield from crew.outcomes(items)
+
+
+def equal_values(
+    jobs: Jobs,
+    vault: Vault,
+    *,
+    by: str,
+    code: Closure,
+    environment: Environment,
+    contents: Iterable[bytes],
+    inputs: str,
+) -> list[bytes]:
+    """What `split.by` gives for each content, in order; `inputs` is a digest that tells the contents together from others."""
+    values: list[bytes] = []
+    job = Job(loop=LOOP, closure=code, inputs={"items": inputs}, parameters={"by": by}, environment=environment)
+
+    def drive(worker: Worker) -> Mapping[str, str]:
+        values.extend(_asked(worker, by, contents))
+        return {}
+
+    jobs.run(job, drive, vault=vault, fresh=True)
+    return values
+
+
+def open_values(jobs: Jobs, *, by: str, code: Closure, environment: Environment, contents: list[bytes]) -> list[bytes]:
+    """The same for items that are not sealed; the values are kept for the next time."""
+    inputs = {"items": digest("\n".join(digest(c) for c in contents).encode())}
+    job = Job(loop=LOOP, closure=code, inputs=inputs, parameters={"by": by}, environment=environment)
+
+    def drive(worker: Worker) -> Mapping[str, str]:
+        return {"values": jobs.store.put(batch.write({"value": _asked(worker, by, contents)}))}
+
+    kept = jobs.run(job, drive).outputs["values"]
+    return batch.read(jobs.store.get(kept), where=kept)["value"]
+
+
+def _asked(worker: Worker, by: str, contents: Iterable[bytes]) -> list[bytes]:
+    worker.ask({"op": "open", "run": by, "values": True})
+    values: list[bytes] = []
+    left = iter(contents)
+    while batch_ := list(itertools.islice(left, BATCH)):
+        values.extend(worker.ask({"op": "items", "items": batch_})["values"])
+    worker.tell({"op": "stop"})
+    return values
