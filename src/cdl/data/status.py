@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from cdl.data.gate import measures
 from cdl.data.pipeline import pending
 from cdl.data.ready import ready
-from cdl.data.sources.seen import Differing, compare
+from cdl.data.sources.seen import Differing, compare, glances
+from cdl.data.sources.walk import Sight
 from cdl.errors import ConfigError
 from cdl.registry.records import Dataset, DatasetHead, Labels, LabelsHead
 from cdl.store import reach
@@ -45,10 +46,11 @@ def standing(workspace: Workspace, name: str) -> Standing:
     head = registry.head(DatasetHead, name)
     version = head.version if head else None
     record = registry.record(Dataset, version) if version else None
-    source = compare(workspace, name, version)
+    there = glances(workspace, name)
+    source = compare(workspace, name, version, there)
     labels = workspace.config.data[name].labels
     good = ready(workspace, name)
-    pipeline, trouble = _pending(workspace, name) if record is not None and not source.count else (False, None)
+    pipeline, trouble = _pending(workspace, name, there) if record is not None and not source.count else (False, None)
     return Standing(
         name=name,
         version=version,
@@ -66,10 +68,10 @@ def standing(workspace: Workspace, name: str) -> Standing:
     )
 
 
-def _pending(workspace: Workspace, name: str) -> tuple[bool, str | None]:
+def _pending(workspace: Workspace, name: str, there: Mapping[str, Sight]) -> tuple[bool, str | None]:
     """Whether the pipeline has something to do, or why it could not: its code or cdl.yaml is broken."""
     try:
-        return pending.pending(workspace, name), None
+        return pending.pending(workspace, name, there), None
     except ConfigError as error:
         return False, str(error)
 

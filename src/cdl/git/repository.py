@@ -31,6 +31,7 @@ REPLAYED = (
     "cdl replay onto "  # of commits made here that were made again on others', before the commit that they now follow
 )
 REF = re.compile(r"refs/[\w./+-]+")  # a ref's own name, without the marks of a revision (~ ^ @{ :)
+NOWHERE = "refs/heads/.invalid"  # what HEAD names where refs are kept in a table
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a whole id: what it names never changes
 FULL = re.compile(r"No space left on device|Out of diskspace|Disk quota exceeded")
 UNWRITTEN = re.compile(r"unable to (write|create|append)|failed to write|Permission denied")
@@ -119,14 +120,23 @@ class Git:
         return Person(match["name"].decode("utf-8", "replace"), match["email"].decode("utf-8", "replace"))
 
     @cached_property
+    def _folders(self) -> tuple[Path, Path]:
+        found = self.text("rev-parse", "--git-common-dir", "--absolute-git-dir").split("\n")
+        if len(found) != 2:
+            raise CdlError(
+                "a line break in the path of the repository", where=str(self.root), remedy="rename the folder"
+            )
+        return (self.root / found[0]).resolve(), (self.root / found[1]).resolve()
+
+    @property
     def common_dir(self) -> Path:
         """The folder that all work trees of this repository share."""
-        return (self.root / self.text("rev-parse", "--git-common-dir")).resolve()
+        return self._folders[0]
 
-    @cached_property
+    @property
     def git_dir(self) -> Path:
         """The git folder of this work tree."""
-        return (self.root / self.text("rev-parse", "--absolute-git-dir")).resolve()
+        return self._folders[1]
 
     @cached_property
     def empty_tree(self) -> str:
@@ -171,10 +181,22 @@ class Git:
 
     def resolve(self, revision: str) -> str | None:
         """The commit that a revision names, or None."""
+        if revision == "HEAD":
+            revision = self._checked_out()
         if revision.startswith(KEPT) and REF.fullmatch(revision):
             return self._known.now().get(revision)
         name = self.text("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}", check=False)
         return name or None
+
+    def _checked_out(self) -> str:
+        """The branch that HEAD names, as its file tells; 'HEAD' where git has to be asked: it is detached, or kept elsewhere."""
+        said = (self.git_dir / "HEAD").read_bytes().decode("utf-8", "surrogateescape").rstrip()
+        name = said.removeprefix("ref: ")
+        return (
+            name
+            if name != said and name.startswith("refs/heads/") and REF.fullmatch(name) and name != NOWHERE
+            else "HEAD"
+        )
 
     def present(self, commits: Iterable[str]) -> list[str]:
         """Those of some commits, by their whole ids, that are here; in one process."""

@@ -43,6 +43,8 @@ def snapshot(git: Git, *, exclude: Sequence[str] = ()) -> Snapshot:
     env = {"GIT_INDEX_FILE": str(index), "GIT_OPTIONAL_LOCKS": "1"}
     try:
         changed = _changed(git, env)
+        if head is not None and not changed:
+            return Snapshot(head, git.text("rev-parse", f"{head}^{{tree}}"), (), False)
         left_out = sorted(path for path in changed if _unwanted(git, path, exclude))
         kept = sorted(changed - set(left_out))
         _stage(git, kept, env)

@@ -3,7 +3,7 @@
 What is noted is a digest under `.cdl/`; without it the pipeline simply runs, and makes no commit where nothing changed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,27 @@ from blake3 import blake3
 from cdl import document
 from cdl.data.pipeline.code import source_snapshot
 from cdl.data.sources.fetch import no_file
-from cdl.data.sources.walk import Sight, glance
+from cdl.data.sources.seen import glances
+from cdl.data.sources.walk import Sight
 from cdl.errors import ConfigError
 from cdl.jobs.closure import closure
 from cdl.registry.records import DatasetHead
 from cdl.workflow.workspace import Workspace
 
 
-def pending(workspace: Workspace, name: str) -> bool:
-    """Whether anything changed since `note` was called. A source that never was in this work tree is nothing to do."""
-    config = workspace.config.data[name]
+def pending(workspace: Workspace, name: str, there: Mapping[str, Sight] | None = None) -> bool:
+    """Whether anything changed since `note` was called. A source that never was in this work tree is nothing to do.
+
+    `there` is what lies at the sources (`glances`), where the caller has looked.
+    """
+    there = glances(workspace, name) if there is None else there
+    paths = [s.path for s in workspace.config.data[name].sources() if s.path]
     place = _place(workspace, name)
-    if any(s.path and not (workspace.root / s.path).exists() for s in config.sources()):
+    if any(path not in there for path in paths):
         return place.exists()
     if not place.exists():
         return True
-    sights = [glance(workspace.root / s.path) for s in config.sources() if s.path]
+    sights = [there[path] for path in paths]
     return place.read_text() != fingerprint(workspace, name, source_snapshot(workspace).tree, sights)
 
 
@@ -49,8 +54,7 @@ def note(workspace: Workspace, name: str, code: str, sights: Sequence[Sight]) ->
 
 def cost(workspace: Workspace, name: str) -> str:
     """What has to be fetched and looked at: files and bytes on disk, addresses, commands."""
-    sources = workspace.config.data[name].sources()
-    sights = [glance(workspace.root / s.path) for s in sources if s.path]
+    sources, sights = workspace.config.data[name].sources(), glances(workspace, name).values()
     count = sum(map(len, sights))
     parts = [f"{count:,} files, {sum(sight.bytes() for sight in sights) / 1e6:,.1f} MB"] if count else []
     for what in ("url", "bucket", "command"):

@@ -37,26 +37,36 @@ class Differing:
         return len(self.added) + len(self.removed) + len(self.changed)
 
 
-def compare(workspace: Workspace, name: str, version: str | None) -> Differing:
-    """What differs between the sources of a dataset and a version of it; of no version, everything there is was added."""
+def glances(workspace: Workspace, name: str) -> dict[str, Sight]:
+    """What lies at each path that is a source of a dataset, where something does."""
+    paths = [source.path for source in workspace.config.data[name].sources() if source.path is not None]
+    return {path: glance(workspace.root / path) for path in paths if (workspace.root / path).exists()}
+
+
+def compare(workspace: Workspace, name: str, version: str | None, there: Mapping[str, Sight]) -> Differing:
+    """What differs between `there`, what lies at the sources of a dataset (`glances`), and a version of it.
+
+    Of no version, everything there is was added.
+    """
     found = Differing()
     record = workspace.registry.record(Dataset, version) if version else None
     vault = workspace.vault(name, by="data") if record is not None and workspace.holds_key(name) else None
     noted = looked.read(workspace, vault, name, record) if vault is not None else None
     for place, source in enumerate(workspace.config.data[name].sources()):
         path = source.path
-        there = workspace.root / path if path is not None else None
-        if path is None or there is None:
+        if path is None:
             found.unknown[called(source)] = "an address" if source.url else "a bucket" if source.bucket else "a command"
-        elif not there.exists():
+        elif path not in there:
             found.unknown[path] = "it is not here"
         elif record is None:
-            found.added += _paths(path, glance(there).names, alone=there.is_file())
+            found.added += _paths(path, there[path].names, alone=(workspace.root / path).is_file())
         elif vault is None:
             found.unknown[path] = "you hold no key"
         else:
-            seen = noted.sources[place][2] if noted is not None and place < len(noted.sources) else None
-            _compare(found, path, glance(there), held_sizes(vault, record, path), seen, alone=there.is_file())
+            seen = noted.sources[place].sight if noted is not None and place < len(noted.sources) else None
+            if seen != there[path]:
+                alone = (workspace.root / path).is_file()
+                _compare(found, path, there[path], held_sizes(vault, record, path), seen, alone=alone)
     return found
 
 
