@@ -12,9 +12,10 @@ the JSON forms of null, true, false and numbers are anything but text: `no`, `on
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+import msgspec
 
 from cdl.errors import ConfigError
 
@@ -27,8 +28,7 @@ WORDS = {"null": None, "true": True, "false": False}
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """A document: its value in plain Python, and the line of each place in it (1 is the first)."""
 
     value: Any

@@ -7,10 +7,11 @@ project.workspace.registry.all(Model)          every registered model, from any 
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 from msgspec import structs
+from msgspec.structs import replace
 
 from cdl.config.load import load
 from cdl.config.schema import Branches
@@ -59,8 +60,7 @@ class Datasets(Mapping[str, Dataset]):
         return len(self._workspace.config.data)
 
 
-@dataclass(frozen=True)
-class Project:
+class Project(msgspec.Struct, frozen=True):
     """A project for Python: its datasets by name, and the workspace for everything else."""
 
     workspace: Workspace
@@ -129,8 +129,7 @@ def join(root: Path, *, tell: Callable[[str], None] = silent) -> Workspace:
     return open_workspace(root, tell=tell)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Begun:
+class Begun(msgspec.Struct, frozen=True, kw_only=True):
     """A new project: the files written, the datasets whose secrets were drawn, and the decision on the first policy."""
 
     workspace: Workspace

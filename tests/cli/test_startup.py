@@ -1,7 +1,9 @@
 """Start-up budgets are held by what gets imported; the milliseconds are a benchmark."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,20 @@ def imported(code: str) -> set[str]:
         check=True,
     )
     return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc: threads cannot be counted")
+def test_numpy_starts_no_threads_in_a_command() -> None:
+    code = "import os, sys\nfrom cdl.cli.main import main\nsys.argv = ['cdl', '--help']\nmain()\nimport numpy\n"
+    around = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print(len(os.listdir('/proc/self/task')))"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=around,
+    )
+    assert done.stdout.splitlines()[-1] == "1"
 
 
 def test_import_cdl_is_light() -> None:

@@ -48,6 +48,7 @@ def test_it_opens_as_images_with_labels(tmp_path: Path, monkeypatch: pytest.Monk
             shutil.copy(file, toy.root / "incoming" / part)
     record = dataset_record(toy.become(DATA), versions.make(toy.become(DATA), "fashion"))
     assert record.items == {"train": 60_000, "test": 10_000} and record.split.set_aside["count"] == 0
+    assert any("(14.3%, as declared), 0 set aside" in line for line in toy.said)
     toy.approve(DATA, "data")
     workspace = toy.become(DATA)
     given: Dataset = cdl.open(toy.root).data["fashion"]

@@ -1,10 +1,10 @@
 """A stopped training goes on as if it had never stopped: paused or killed, at every epoch, also between report and save."""
 
-from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 
 import pytest
+from msgspec.structs import replace
 
 from cdl.model import trials
 from cdl.model.train import Plan, Trained, execute, plan

@@ -1,8 +1,8 @@
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from cdl.errors import ConfigError, JobFailed
 from cdl.model.search import from_config

@@ -1,10 +1,10 @@
 """Trials forked from a warmed template: nothing of it is seen in what they leave."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from cdl.errors import ConfigError
 from cdl.jobs.local import Jobs

@@ -5,11 +5,11 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from cdl.config.schema import TriggerConfig
 from cdl.errors import Unavailable

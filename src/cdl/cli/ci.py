@@ -39,7 +39,7 @@ def check(revision: str, shallow: bool, as_json: bool) -> None:
     found = _checked(git, commit)
     lines = [f"{f.where}: {f.what}" for f in found.findings] or [f"the registry in {commit[:12]} is whole"]
     lines += [f"not checked: {what}" for what in found.unchecked]
-    result = {"commit": commit, "findings": [vars(f) for f in found.findings], "not_checked": found.unchecked}
+    result = {"commit": commit, "findings": found.findings, "not_checked": found.unchecked}
     show(result, lambda: lines, as_json=as_json)
     if found.findings:
         raise Corrupt(f"{len(found.findings)} findings in the registry", remedy="git log -m --full-history -- registry")

@@ -1,7 +1,6 @@
 """`cdl data status | show`: how datasets stand, and what a version holds."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import click
 
@@ -28,7 +27,7 @@ def status(name: str | None, as_json: bool) -> None:
     names = [named(workspace.config.data, "dataset", name)] if name else list(workspace.config.data)
     found = [standing(workspace, each) for each in names]
     lines = [line for each in found for line in _standing(each)] or ["no dataset yet: cdl data add PATH"]
-    show([asdict(each) for each in found], lambda: lines, as_json=as_json)
+    show(found, lambda: lines, as_json=as_json)
 
 
 def _standing(found: Standing) -> list[str]:
@@ -90,10 +89,10 @@ def show_version(version: str | None, item: str | None, name: str | None, as_jso
     identity = meant_version(workspace, version, name)
     if item is not None:
         one = shown_item(workspace, identity, item)
-        show(asdict(one), lambda: _item(one), as_json=as_json)
+        show(one, lambda: _item(one), as_json=as_json)
         return
     found = shown(workspace, identity)
-    show(asdict(found), lambda: _version(found), as_json=as_json)
+    show(found, lambda: _version(found), as_json=as_json)
 
 
 def _version(found: Shown) -> list[str]:

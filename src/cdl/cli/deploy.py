@@ -1,10 +1,10 @@
 """Deployment and monitoring: deploy, predict, monitor, report, reproduce."""
 
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import click
+from msgspec.structs import asdict
 
 from cdl.cli.after import after
 from cdl.cli.output import here, json_option, say, show, table
@@ -139,7 +139,7 @@ def reproduce(what: str | None, as_json: bool) -> None:
     """Make everything again that a package, model, dataset or commit names, and compare hash by hash."""
     workspace = open_workspace(here(), tell=say)
     found = make_again(workspace, what)
-    show([asdict(f) for f in found], lambda: [f.line for f in found], as_json=as_json)
+    show(found, lambda: [f.line for f in found], as_json=as_json)
     different = [f for f in found if f.identical is False]
     if different:
         raise Corrupt(f"{len(different)} of {len(found)} are different", remedy="cdl diff, cdl lineage")

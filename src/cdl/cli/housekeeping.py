@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import click
 
@@ -54,10 +53,10 @@ def gc(
     workspace = open_workspace(here(), tell=say)
     if shared:
         swept = _shared(workspace, remove=remove, trials=trials, wait=wait, older_than=older_than)
-        show(asdict(swept), lambda: _swept(swept), as_json=as_json)
+        show(swept, lambda: _swept(swept), as_json=as_json)
         return
     done = collect(workspace.clone, remove=remove, trials=trials, older_than=older_than, incomplete=incomplete)
-    show(asdict(done), lambda: _collected(done), as_json=as_json)
+    show(done, lambda: _collected(done), as_json=as_json)
 
 
 def _shared(workspace: Workspace, *, remove: bool, trials: bool, wait: float, older_than: float) -> Swept:
@@ -119,7 +118,7 @@ def doctor(full: bool, mend: bool, as_json: bool) -> None:
         mend=mend,
     )
     wrong = [f for f in found if f.fault and not f.mended]
-    show({"findings": [asdict(f) for f in found], "wrong": len(wrong)}, lambda: _findings(found), as_json=as_json)
+    show({"findings": found, "wrong": len(wrong)}, lambda: _findings(found), as_json=as_json)
     if wrong:
         raise Corrupt(f"{len(wrong)} things are wrong", remedy="what to type stands below each")
 

@@ -28,7 +28,7 @@ def verify(as_json: bool) -> None:
     faults = list(found.verify())
     count = sum(1 for _ in found.names())
     lines = [f"{f.object}: {f.what}" for f in faults] or [f"{count} objects, each what its name says"]
-    show({"objects": count, "faults": [vars(f) for f in faults]}, lambda: lines, as_json=as_json)
+    show({"objects": count, "faults": faults}, lambda: lines, as_json=as_json)
     if faults:
         raise Corrupt(f"{len(faults)} of {count} objects are broken", remedy="cdl doctor --full --mend")
 

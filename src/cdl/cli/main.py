@@ -1,6 +1,7 @@
 """The command line. Commands are found by name and imported only when they are called, so `cdl --help` stays quick."""
 
 import errno
+import os
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,7 @@ EXIT_CODES: dict[type[CdlError], int] = {
     Unavailable: 7,
 }
 
+BLAS_THREADS = "OPENBLAS_NUM_THREADS"  # else numpy's threads, one a core, spin at its import: 2 s of CPU on 16 cores
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 COMMANDS = {
@@ -112,6 +114,7 @@ def exit_code(error: CdlError) -> int:
 
 def main() -> None:
     """Runs a command; errors that a person can mend are one message and an exit code."""
+    os.environ.setdefault(BLAS_THREADS, "1")
     try:
         cli.main(standalone_mode=False)
         if sys.argv[1:2] and sys.argv[1] in CHANGING:

@@ -1,7 +1,6 @@
 """`cdl data merge`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import click
 
@@ -26,7 +25,7 @@ def merge_versions(name: str | None, as_json: bool) -> None:
     """
     workspace = open_workspace(here(), tell=say)
     done = merge(workspace, name)
-    show([asdict(each) for each in done], lambda: [line for each in done for line in _said(each)], as_json=as_json)
+    show(done, lambda: [line for each in done for line in _said(each)], as_json=as_json)
     count = sum(len(each.clashes) for each in done)
     if count:
         remedy = "settle each on one of the two branches by cdl data run, and merge again; nothing was written"

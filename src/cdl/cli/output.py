@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import msgspec
+from msgspec.structs import asdict
 
 from cdl.report.text import terminal
 
@@ -26,10 +28,15 @@ def say(text: str) -> None:
 def show(value: Any, text: Callable[[], Iterable[str]], *, as_json: bool) -> None:
     """Prints `value` as JSON, or the lines of `text`."""
     if as_json:
-        click.echo(json.dumps(value, indent=2, sort_keys=True, default=str))
+        click.echo(json.dumps(value, indent=2, sort_keys=True, default=plain))
         return
     for line in text():
         click.echo(terminal(line))
+
+
+def plain(value: object) -> object:
+    """What JSON has no word for: a struct is an object of its fields, anything else its text."""
+    return asdict(value) if isinstance(value, msgspec.Struct) else str(value)
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 import msgspec
+from msgspec.structs import asdict
 
 from cdl import document
 from cdl.cli.output import here, json_option, say, table
@@ -36,7 +37,7 @@ def log(name: str | None, as_json: bool) -> None:
     NAME is as for `cdl show`; a name that several things share tells of all of them. A star marks what a name names now.
     """
     found = history(open_workspace(here(), tell=say).registry, name)
-    rows = [{k: v for k, v in vars(entry).items() if k != "place"} for entry in found]
+    rows = [{k: v for k, v in asdict(entry).items() if k != "place"} for entry in found]
     shown(rows, lambda: _history(found, named=name is None) if found else ["nothing happened yet"], as_json=as_json)
 
 
@@ -83,8 +84,8 @@ def diff(first: str, second: str, as_json: bool) -> None:
     whole = {
         "first": one.id,
         "second": two.id,
-        "fields": [vars(d) for d in found],
-        "inside": vars(inner) if inner else None,
+        "fields": found,
+        "inside": inner,
     }
     shown(whole, lambda: lines if found else ["equal"], as_json=as_json)
 
@@ -107,7 +108,7 @@ def lineage(what: str, down: bool, as_json: bool) -> None:
     ends = dict.fromkeys([begin.id, *(i for e in found for i in (e.source, e.target))])
     names = tracing.describe(registry, ends)
     nothing = [] if found else ["nothing was made of it" if down else "it was made of nothing that is recorded"]
-    shown([vars(e) for e in found], lambda: [*outline(begin.id, found, names, down=down), *nothing], as_json=as_json)
+    shown(found, lambda: [*outline(begin.id, found, names, down=down), *nothing], as_json=as_json)
 
 
 @click.command()
@@ -150,7 +151,7 @@ def _brief(value: object) -> str:
 
 def _history(found: Sequence[Entry], *, named: bool) -> list[str]:
     rows = [
-        {**vars(e), "": "*" if e.current else "", "id": short(e.id), "what": e.line, "version": e.version or ""}
+        {**asdict(e), "": "*" if e.current else "", "id": short(e.id), "what": e.line, "version": e.version or ""}
         for e in found
     ]
     return table(rows, ["", "id", "kind", *(["name"] if named else []), "version", "when", "who", "what"])

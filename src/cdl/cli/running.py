@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NoReturn
 
 import click
+from msgspec.structs import replace
 
 from cdl.cli.output import confirmed, here, json_option, say, show
 from cdl.cycle import CYCLE, announce

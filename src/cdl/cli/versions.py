@@ -1,9 +1,9 @@
 """`cdl data log | diff | checkout | export | verify`: versions of datasets."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
+from msgspec.structs import asdict
 
 from cdl.cli.output import here, json_option, say, show, table
 from cdl.data.history.changes import Compared, compare

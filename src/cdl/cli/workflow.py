@@ -1,9 +1,8 @@
 """The daily loop: status, approve, reject, reopen, request."""
 
-from dataclasses import asdict
-
 import click
 import msgspec
+from msgspec.structs import asdict
 
 from cdl.cli.after import after
 from cdl.cli.output import here, json_option, say, show

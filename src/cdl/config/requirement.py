@@ -8,8 +8,9 @@ Values are kept in seconds, bytes and shares.
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from cdl.errors import ConfigError
 
@@ -34,8 +35,7 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 FORM = re.compile(r"\s*([a-z][a-z0-9_.]*)\s*(>=|<=|==|>|<)\s*(-?[0-9]+(?:\.[0-9]+)?)\s*([A-Za-z%]*)\s*")
 
 
-@dataclass(frozen=True)
-class Requirement:
+class Requirement(msgspec.Struct, frozen=True):
     """A measure, a comparison and a value; `text` as the person wrote it."""
 
     measure: str

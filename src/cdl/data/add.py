@@ -4,7 +4,6 @@ cdl.yaml is a person's file: lines are put in, and nothing that stands there is 
 """
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -28,8 +27,7 @@ TOP = re.compile(r"data\s*:\s*(#.*)?")  # the key on a line of its own
 EMPTY = re.compile(r"data\s*:\s*(\{\s*\}|null|~)\s*(#.*)?")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Added:
+class Added(msgspec.Struct, frozen=True, kw_only=True):
     """A dataset that was declared: what was guessed, its lines in cdl.yaml, and the line that .gitignore took, if any."""
 
     name: str

@@ -15,10 +15,10 @@ Masked fields are not there; a masked column of a table is not in the content ei
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+import msgspec
 from blake3 import blake3
 
 from cdl.data.items import arrays
@@ -44,8 +44,7 @@ T = TypeVar("T")
 BLOCK = 256  # items that are read at once
 
 
-@dataclass(frozen=True, kw_only=True)
-class Item:
+class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One item: its id, bytes, fields, and class or None."""
 
     id: str

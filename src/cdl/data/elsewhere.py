@@ -4,8 +4,9 @@ Tasks hold the texts of test items too: the file is written for the person only,
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from cdl.data import label_studio, labels
 from cdl.data.labels import ROLES, Row, Session
@@ -18,8 +19,7 @@ from cdl.workflow.workspace import Workspace
 PRIVATE = 0o600
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """How many tasks were written, and the labeling interface that fits them."""
 
     tasks: int

@@ -12,18 +12,18 @@ Format: https://labelstud.io/guide/task_format
 import base64
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from xml.sax.saxutils import quoteattr
+
+import msgspec
 
 from cdl.errors import ConfigError
 
 PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """One annotation: `by_id` says whether `item` is an id or a source's name; `who` and `when` where the export has them."""
 
     item: str

@@ -8,8 +8,9 @@ import csv
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from cdl.config.schema import LabelConfig
 from cdl.data import label_studio
@@ -29,8 +30,7 @@ PERSON, SOURCE = "person", "source"  # what recorded a batch
 Side = str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One label."""
 
     item: str
@@ -40,8 +40,7 @@ class Row:
     dataset: str
 
 
-@dataclass(frozen=True)
-class Released:
+class Released(msgspec.Struct, frozen=True):
     """A snapshot, its coverage, and the items whose labelers disagree."""
 
     id: str

@@ -1,10 +1,11 @@
 """A version of a dataset in numbers, and one training item of it. Nothing sealed is opened, and no key is needed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
 from typing import Any
+
+import msgspec
 
 from cdl.data.dataset import class_counts, mask_in_force, masked, training_labels
 from cdl.data.history.changes import last_labels
@@ -21,8 +22,7 @@ PICTURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF"
 ARRAY = b"\x93NUMPY"
 
 
-@dataclass(frozen=True, kw_only=True)
-class From:
+class From(msgspec.Struct, frozen=True, kw_only=True):
     """A source of a version: what it is, the set that it was declared for, and how many files came."""
 
     what: str
@@ -30,8 +30,7 @@ class From:
     files: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Left:
+class Left(msgspec.Struct, frozen=True, kw_only=True):
     """How many items a stage left in each set; None where the store does not have them here."""
 
     name: str
@@ -40,8 +39,7 @@ class Left:
     code: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shown:
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A version. `classes` counts its training items with the labels released for it; `bytes` are those of its training items.
 
     `stored` is what it takes in the store.
@@ -62,8 +60,7 @@ class Shown:
     stored: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShownItem:
+class ShownItem(msgspec.Struct, frozen=True, kw_only=True):
     """A training item as its readers see it: without masked fields. `text` is None where it is no text."""
 
     item: str

@@ -1,7 +1,8 @@
 """How each dataset stands: its version, what changed in its sources since, what was decided and labeled, and what it takes."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from cdl.data.gate import measures
 from cdl.data.pipeline import pending
@@ -16,8 +17,7 @@ from cdl.workflow.policy import verdict_on
 from cdl.workflow.workspace import Workspace
 
 
-@dataclass(frozen=True, kw_only=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A dataset in this work tree.
 
     `pipeline`: nothing changed in the sources, and yet the pipeline has something to do; `trouble`: why it could not do it.

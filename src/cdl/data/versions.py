@@ -156,7 +156,9 @@ def _sides(draft: Draft) -> str:
     sides, aside = draft.items(), draft.split.set_aside["count"] if draft.split else 0
     share = sides[TEST] / max(1, sides[TEST] + sides[TRAIN])
     counts = f"{sum(sides.values()) + aside:,} items: train {sides[TRAIN]:,}, test {sides[TEST]:,}"
-    return f"{counts} ({share:.1%}, wanted {draft.config.split.test:.0%}), {aside} set aside"
+    declared = all(source.set for source in draft.config.sources())
+    why = "as declared" if declared else f"wanted {draft.config.split.test:.0%}"
+    return f"{counts} ({share:.1%}, {why}), {aside} set aside"
 
 
 def check_mask(draft: Draft) -> None:

@@ -1,6 +1,6 @@
 """What the deployment steps start from: which model is deployed under which name."""
 
-from dataclasses import dataclass
+import msgspec
 
 from cdl.config.schema import DeployConfig
 from cdl.errors import ConfigError, NotFound
@@ -14,8 +14,7 @@ from cdl.workflow.workspace import Workspace
 OPTIONAL = {"implementation": ("model_implementation", "implementation_review"), "compression": ("compression",)}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Line:
+class Line(msgspec.Struct, frozen=True, kw_only=True):
     """A deployment of cdl.yaml: its name, its section, and the promoted model that it starts from."""
 
     name: str

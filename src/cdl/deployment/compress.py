@@ -4,8 +4,8 @@ Every network leaves for deployment as ONNX; `quantize: int8` makes its weights 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from cdl.config.schema import Compression
@@ -26,8 +26,7 @@ from cdl.workflow.workspace import Workspace
 LOOP = "cdl.deployment.exporter:serve"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compressed:
+class Compressed(msgspec.Struct, frozen=True, kw_only=True):
     """The new model, sizes in bytes, and on how many validation items it predicts like the original."""
 
     id: str

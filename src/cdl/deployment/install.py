@@ -14,9 +14,9 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from blake3 import blake3
 
 from cdl.deployment import control
@@ -35,8 +35,7 @@ LINGER = Path("/var/lib/systemd/linger")  # of users whose units run without a l
 Command = tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Init:
+class Init(msgspec.Struct, frozen=True, kw_only=True):
     """What an init system is given and told."""
 
     name: str

@@ -1,10 +1,10 @@
 """Batch prediction: `cdl predict MODEL --data NAME|FILE...`. Its output is a versioned object, and an event."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from cdl.data.dataset import training
@@ -16,8 +16,7 @@ from cdl.model.source import model_record
 from cdl.workflow.workspace import Workspace
 
 
-@dataclass(frozen=True, kw_only=True)
-class Predicted:
+class Predicted(msgspec.Struct, frozen=True, kw_only=True):
     """The batch object with the columns item, category, confidence; and its rows."""
 
     object: str

@@ -5,9 +5,9 @@ No cache and no checkpoint is asked; what was made is compared with the record h
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from cdl.data.dataset import dataset_record
 from cdl.data.history.reproduce import Same, erased_from, reproduce_data, reproduce_labels

@@ -3,8 +3,9 @@
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from cdl.deployment import control
 from cdl.deployment.port import HOST
@@ -14,8 +15,7 @@ from cdl.workflow.workspace import Workspace
 LOCK = ".lock"  # in a service's folder
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stage:
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """What a stage should run and what it does: package ids, or None. `here`: somebody deployed it from this clone."""
 
     stage: str

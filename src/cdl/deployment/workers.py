@@ -13,8 +13,9 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 import cdl
 
@@ -33,8 +34,7 @@ def around() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(Path(cdl.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-@dataclass(eq=False)
-class Worker:
+class Worker(msgspec.Struct, eq=False):
     """A process that serves. `ready` is its pipe until it is loaded; `went` is when it was let accept."""
 
     process: "subprocess.Popen[bytes]"
@@ -95,8 +95,7 @@ class Worker:
             self.process.send_signal(number)
 
 
-@dataclass(eq=False)
-class Group:
+class Group(msgspec.Struct, eq=False):
     """The workers of one package; those of a group that is not `serving` wait."""
 
     package: str
@@ -108,7 +107,7 @@ class Group:
     serving: bool = False
     prepared: bool = False  # it was ready once: whoever dies from then on is replaced
     ended: bool = False  # drained or killed: nobody is started any more
-    workers: list[Worker] = field(default_factory=list)
+    workers: list[Worker] = msgspec.field(default_factory=list)
     deaths: int = 0  # of workers that did not serve for long, one after the other
     again_at: float = 0.0
 

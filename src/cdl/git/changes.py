@@ -1,7 +1,8 @@
 """What differs between two commits: files with their lines, and a unified difference. No program of the project is asked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from cdl.git.repository import Git
 
@@ -9,8 +10,7 @@ OPTIONS = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames")
 LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileChange:
+class FileChange(msgspec.Struct, frozen=True, kw_only=True):
     """A file that differs: lines added and removed; None where it is not text. `kind`: added, removed, changed."""
 
     path: str

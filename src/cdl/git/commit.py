@@ -13,8 +13,10 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from cdl.errors import CdlError, Conflict, NotFound
 from cdl.git.follow import State, difference, follow, index_line, index_lock, stage, states, unfinished
@@ -34,16 +36,14 @@ NOWHERE = ""  # what `update-ref` takes for a ref that is not there yet
 PLAIN, EXECUTABLE = "100644", "100755"
 
 
-@dataclass(frozen=True)
-class Merge:
+class Merge(msgspec.Struct, frozen=True):
     """A merge made in memory: its tree, or the paths that conflict."""
 
     tree: str | None
     conflicts: tuple[str, ...] = ()
 
 
-@dataclass
-class Intent:
+class Intent(msgspec.Struct):
     """That a branch is to move, from before until work trees have followed.
 
     `staged`: by work tree the paths of its index that went ahead.
@@ -53,7 +53,7 @@ class Intent:
     branch: str
     old: str | None
     new: str
-    staged: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    staged: Mapping[str, Sequence[str]] = msgspec.field(default_factory=dict)
 
     def write(self, staged: Mapping[str, Sequence[str]]) -> None:
         """Notes it."""

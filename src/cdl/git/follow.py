@@ -21,8 +21,9 @@ import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from cdl.errors import Conflict
 from cdl.git.repository import Git
@@ -33,8 +34,7 @@ LINK, MODULE = "120000", "160000"
 FEW = 200  # paths that are named on a command line; of more, all are asked for
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A file in a tree, an index or a work tree: mode and blob."""
 
     mode: str
@@ -44,8 +44,7 @@ class Entry:
 OTHER = Entry("other", "")  # a conflict in the index, a folder or a link in the way: nothing that we may write over
 
 
-@dataclass(frozen=True)
-class State:
+class State(msgspec.Struct, frozen=True):
     """A path in the old and the new commit, the index and the work tree; None where it is not there."""
 
     old: Entry | None

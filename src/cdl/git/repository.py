@@ -8,9 +8,10 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import msgspec
 
 from cdl.errors import CdlError, Conflict, NotFound, Unavailable
 from cdl.git.refs import KEPT, Refs
@@ -41,16 +42,14 @@ LOCKED = re.compile(
 REMEMBERED, LARGEST_REMEMBERED = 512, 1 << 16  # small files of commits that are not read from git again; bytes of one
 
 
-@dataclass(frozen=True)
-class Person:
+class Person(msgspec.Struct, frozen=True):
     """Who is working, as git says it: declared, not proved."""
 
     name: str
     email: str
 
 
-@dataclass(frozen=True)
-class Worktree:
+class Worktree(msgspec.Struct, frozen=True):
     """A work tree with the branch checked out there; None when detached."""
 
     path: Path

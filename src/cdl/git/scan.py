@@ -5,15 +5,15 @@ included, which a path-limited `git log` may leave out.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from cdl.git.repository import Git
 
 NO_BLOB = "0"
 
 
-@dataclass(frozen=True)
-class ScannedChange:
+class ScannedChange(msgspec.Struct, frozen=True):
     """A path with its blob before and after; None where there was or is none."""
 
     path: str
@@ -21,8 +21,7 @@ class ScannedChange:
     new: str | None
 
 
-@dataclass(frozen=True)
-class ScannedCommit:
+class ScannedCommit(msgspec.Struct, frozen=True):
     """A commit, its author, its subject line, and what it changed in the folder against its first parent."""
 
     id: str

@@ -9,7 +9,8 @@ import re
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from cdl.git.commit import make_commit
 from cdl.git.follow import difference, index_line
@@ -22,8 +23,7 @@ SECRET = re.compile(
 FIELDS = {b"1": 8, b"u": 10, b"?": 1}  # before the path, in each kind of line of `status --porcelain=v2`
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """A commit of the work tree; `dirty` says whether it differs from HEAD. `left_out` names what was not kept."""
 
     commit: str

@@ -6,7 +6,6 @@ the item and is named by nothing goes too. A version that held the item stays re
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -70,8 +69,7 @@ class Plan(msgspec.Struct, kw_only=True):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Trees:
+class _Trees(msgspec.Struct, frozen=True, kw_only=True):
     """The trees of some dataset versions, each once, with the vault that opens the sealed ones."""
 
     open: dict[str, None]

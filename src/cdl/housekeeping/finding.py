@@ -1,13 +1,12 @@
 """What the doctor finds: a place, what is wrong there, and what to type."""
 
-from dataclasses import dataclass
+import msgspec
 
 from cdl.sharing.clone import Clone
 from cdl.workflow.workspace import Workspace
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """`fault` is False for what is only worth knowing; `mended` says that it was put right at once."""
 
     area: str
@@ -18,8 +17,7 @@ class Finding:
     mended: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Look:
+class Look(msgspec.Struct, frozen=True, kw_only=True):
     """How the doctor looks: at every byte with `full`; with `mend` it puts right what is safe to."""
 
     workspace: Workspace

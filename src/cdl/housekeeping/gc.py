@@ -9,8 +9,9 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from cdl.errors import Conflict, NotFound
 from cdl.git.repository import Git
@@ -33,8 +34,7 @@ HALF = re.compile(
 HALF_OF_GIT = re.compile(r"^(index|snapshot|blobs)-|\.\d+$")  # the same below the common git folder's `cdl`
 
 
-@dataclass(kw_only=True)
-class Amount:
+class Amount(msgspec.Struct, kw_only=True):
     """So many things, of so many bytes together."""
 
     count: int = 0
@@ -46,24 +46,22 @@ class Amount:
         self.bytes += size
 
 
-@dataclass(kw_only=True)
-class Collected:
+class Collected(msgspec.Struct, kw_only=True):
     """What goes or went by kind, what stays by reason, the claims that go with what they name, and what is missing."""
 
-    gone: dict[str, Amount] = field(default_factory=dict)
-    kept: dict[str, Amount] = field(default_factory=dict)
+    gone: dict[str, Amount] = msgspec.field(default_factory=dict)
+    kept: dict[str, Amount] = msgspec.field(default_factory=dict)
     claims: int = 0
     missing: int = 0
     removed: bool = False
 
 
-@dataclass(kw_only=True)
-class _Plan:
+class _Plan(msgspec.Struct, kw_only=True):
     """What is to go: objects with their kind, claims of jobs and data steps, files and folders."""
 
-    objects: dict[str, str] = field(default_factory=dict)
-    claims: list[str] = field(default_factory=list)
-    paths: list[Path] = field(default_factory=list)
+    objects: dict[str, str] = msgspec.field(default_factory=dict)
+    claims: list[str] = msgspec.field(default_factory=list)
+    paths: list[Path] = msgspec.field(default_factory=list)
 
 
 def collect(

@@ -5,7 +5,8 @@ aside, so that `cdl data run` can store it anew.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from cdl.errors import CdlError, Corrupt
 from cdl.housekeeping.finding import Finding, Look

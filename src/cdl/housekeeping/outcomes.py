@@ -1,9 +1,9 @@
 """Where an erased item stands among the outcomes that data steps keep for the next time."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from blake3 import blake3
 
 from cdl import document
@@ -17,11 +17,10 @@ from cdl.workflow.workspace import Workspace
 NOTHING = blake3(b"").digest()  # the hash of no byte of anybody's
 
 
-@dataclass(kw_only=True)
-class Inputs:
+class Inputs(msgspec.Struct, kw_only=True):
     """What steps were given as one item: hashes and fields."""
 
-    found: dict[tuple[bytes, bytes], Mapping[str, Any]] = field(default_factory=dict)
+    found: dict[tuple[bytes, bytes], Mapping[str, Any]] = msgspec.field(default_factory=dict)
 
     def add(self, hash_: bytes, fields: Mapping[str, Any]) -> bool:
         """One more; whether it is new. Nothing at all is no item's."""
@@ -36,8 +35,7 @@ class Inputs:
         return {key(box, identity, hash_, fields) for (hash_, _), fields in self.found.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcomes:
+class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
     """An outcome tree that can be opened here, of a step."""
 
     kept: Kept

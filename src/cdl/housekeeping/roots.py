@@ -8,8 +8,9 @@ steps are one for OUTCOME_SECONDS after they were found or used last, and of one
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from cdl.data.pipeline.outcomes import claims, used
 from cdl.journal import stream
@@ -25,14 +26,13 @@ OUTCOME_TREES = 32
 HEAVY = ("weights", "checkpoint")  # of a trial
 
 
-@dataclass(kw_only=True)
-class Roots:
+class Roots(msgspec.Struct, kw_only=True):
     """Names to begin with; objects that are kept without looking behind them; notes of trainings that were left long ago."""
 
-    names: set[str] = field(default_factory=set)
-    known: set[str] = field(default_factory=set)
-    heavy: set[str] = field(default_factory=set)
-    stale: list[Path] = field(default_factory=list)
+    names: set[str] = msgspec.field(default_factory=set)
+    known: set[str] = msgspec.field(default_factory=set)
+    heavy: set[str] = msgspec.field(default_factory=set)
+    stale: list[Path] = msgspec.field(default_factory=list)
 
     def reachable(self, clone: Clone) -> set[str]:
         """Every object that is kept for what names it."""

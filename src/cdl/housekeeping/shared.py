@@ -5,7 +5,8 @@ right after a sync. A parcel with a record that this clone does not see (a branc
 """
 
 import secrets
-from dataclasses import dataclass, field
+
+import msgspec
 
 from cdl.errors import Conflict, Refused
 from cdl.housekeeping.gc import DAY, Amount
@@ -21,14 +22,13 @@ from cdl.store.remote import Folder, Held, Remote
 LEASES_DAYS = 7  # after which a lease that nobody renews is removed
 
 
-@dataclass(kw_only=True)
-class Swept:
+class Swept(msgspec.Struct, kw_only=True):
     """What was or would be removed and marked, what stays, and when the first marked object may go (seconds from now)."""
 
-    gone: Amount = field(default_factory=Amount)
-    marked: Amount = field(default_factory=Amount)
-    waits: Amount = field(default_factory=Amount)
-    kept: Amount = field(default_factory=Amount)
+    gone: Amount = msgspec.field(default_factory=Amount)
+    marked: Amount = msgspec.field(default_factory=Amount)
+    waits: Amount = msgspec.field(default_factory=Amount)
+    kept: Amount = msgspec.field(default_factory=Amount)
     next: float | None = None
     removed: bool = False
 

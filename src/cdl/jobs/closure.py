@@ -8,9 +8,9 @@ A job runs in a folder that holds these files only, so what works is complete.
 import ast
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from blake3 import blake3
 
 from cdl import document
@@ -19,8 +19,7 @@ from cdl.errors import ConfigError
 Cat = Callable[[Iterable[str]], Mapping[str, bytes]]
 
 
-@dataclass(frozen=True)
-class Closure:
+class Closure(msgspec.Struct, frozen=True):
     """Files by path with the blake3 of their bytes, and the section of cdl.yaml that asks for them."""
 
     id: str

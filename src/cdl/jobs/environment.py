@@ -2,13 +2,12 @@
 
 import platform
 import sys
-from dataclasses import dataclass
 
+import msgspec
 from blake3 import blake3
 
 
-@dataclass(frozen=True)
-class Environment:
+class Environment(msgspec.Struct, frozen=True):
     """`lock` is the hash of the lock file; empty where the project has none."""
 
     lock: str

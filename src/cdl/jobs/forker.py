@@ -23,7 +23,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -40,8 +39,7 @@ KILL = b"k"
 Settle = Callable[[int], object]
 
 
-@dataclass(frozen=True)
-class Child:
+class Child(msgspec.Struct, frozen=True):
     """What a fork is to do, told in the fork."""
 
     request: dict[str, Any]

@@ -5,10 +5,11 @@ of device do, since they change results.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
 from blake3 import blake3
+from msgspec.structs import asdict
 
 from cdl import document
 from cdl.jobs.closure import Closure
@@ -16,8 +17,7 @@ from cdl.jobs.environment import Environment
 from cdl.jobs.slots import Need
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
+class Job(msgspec.Struct, frozen=True, kw_only=True):
     """`loop` is the worker's side ('cdl.data.workers.worker:serve'); `inputs` name objects or trees of the store.
 
     `need` and `warm` are no part of what it is: the slots that it takes, and what a template may have done before it is forked,

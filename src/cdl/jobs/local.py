@@ -12,9 +12,10 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from cdl.errors import JobFailed
 from cdl.git.repository import Git
@@ -49,8 +50,7 @@ class Sealer(Protocol):
         """Seals bytes; their name."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Outputs by name, the log's object, seconds taken. `differs`: what an equal job had given otherwise before."""
 
     outputs: Mapping[str, str]
@@ -108,12 +108,11 @@ class Worker:
 Drive = Callable[[Worker], Mapping[str, str]]
 
 
-@dataclass(frozen=True)
-class _Together:
+class _Together(msgspec.Struct, frozen=True):
     """What one Jobs shares with those made from it: what runs now, and that it is to end."""
 
-    running: set[Started] = field(default_factory=set)
-    stop: threading.Event = field(default_factory=threading.Event)
+    running: set[Started] = msgspec.field(default_factory=set)
+    stop: threading.Event = msgspec.field(default_factory=threading.Event)
 
 
 class Jobs:

@@ -19,11 +19,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from shutil import which
 from urllib.parse import quote
+
+import msgspec
 
 from cdl.errors import ConfigError, JobFailed
 
@@ -40,8 +41,7 @@ def silent(line: str) -> None:
     """Nobody is told."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Need:
+class Need(msgspec.Struct, frozen=True, kw_only=True):
     """What a training or a worker of a data step asks for, and the key of cdl.yaml that says so."""
 
     cpus: int = 1

@@ -13,9 +13,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 import cdl
 from cdl.jobs.channel import Channel
@@ -30,8 +31,7 @@ THREADS = (
 PASSED_ON = ("PATH", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Launch:
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """A process to start: it works in `folder`/code with `folder`/home as its home.
 
     `names` are the project's own top-level modules; `warm` says what a template may have done before (see `Job.warm`).
@@ -88,8 +88,7 @@ def surroundings(
     return found
 
 
-@dataclass(frozen=True)
-class Pipes:
+class Pipes(msgspec.Struct, frozen=True):
     """The ends that the process gets, and ours."""
 
     reads: int

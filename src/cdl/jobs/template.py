@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -75,8 +74,7 @@ class Templates:
             return self._otherwise.start(launch)
 
 
-@dataclass(frozen=True)
-class _Process:
+class _Process(msgspec.Struct, frozen=True):
     """A template that is ready."""
 
     process: "subprocess.Popen[bytes]"

@@ -8,10 +8,10 @@ A test is a function `test_...(cases)`; it fails by raising. Nothing of what it 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,8 +21,7 @@ from cdl.model.predictor import confine
 from cdl.model.runtime import named
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cases:
+class Cases(msgspec.Struct, frozen=True, kw_only=True):
     """What a test sees: contents of the sealed items, truth and predictions as class names, probabilities (n, classes)."""
 
     channel: Channel

@@ -9,8 +9,9 @@ What the store here does not have, or a shallow checkout does not show, cannot b
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from cdl.config.load import parse
 from cdl.config.requirement import parse_requirement
@@ -27,16 +28,14 @@ SAME = ("test", "labels")  # what a decision and the evaluation that it saw both
 KEYS = "registry/keys/"
 
 
-@dataclass
-class Checked:
+class Checked(msgspec.Struct):
     """What was found, and what could not be checked here."""
 
-    findings: list[Finding] = field(default_factory=list)
-    unchecked: list[str] = field(default_factory=list)
+    findings: list[Finding] = msgspec.field(default_factory=list)
+    unchecked: list[str] = msgspec.field(default_factory=list)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Commit:
+class _Commit(msgspec.Struct, frozen=True, kw_only=True):
     """What a commit says of decisions, datasets and keys."""
 
     decisions: Mapping[str, Decision]

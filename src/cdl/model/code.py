@@ -5,7 +5,6 @@ lock file. Hyperparameters, epochs, seed and the search are not part of it: each
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -34,8 +33,7 @@ NOT_CODE = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelCode:
+class ModelCode(msgspec.Struct, frozen=True, kw_only=True):
     """A model's source: the commit that holds it, its tree, its closure, its section, and where it runs.
 
     `taken` is the snapshot, where it is one of the work tree.

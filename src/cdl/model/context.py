@@ -12,9 +12,9 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,8 +23,7 @@ from cdl.model import checkpoint
 Numbers = Mapping[str, float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
+class Part(msgspec.Struct, frozen=True, kw_only=True):
     """`inputs` (n, ...) float32 as the transformation gives them, `labels` (n,) int64: the place in `classes`."""
 
     inputs: NDArray[np.float32]

@@ -7,7 +7,6 @@ counts only for decisions that named it; anything else is claimed again under th
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -29,8 +28,7 @@ from cdl.workflow.workspace import Workspace, same_person
 SIGNER_DIGITS = 16  # hex digits of a public half that end a claim's name
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What a model is evaluated on: test and labels of the integration branch."""
 
     dataset_id: str
@@ -49,8 +47,7 @@ class Target:
         return blake3(document.canonical(content)).hexdigest()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """A result as stored: its object, its content, which evaluation of its test version it was, and how many are allowed."""
 
     object: str

@@ -11,10 +11,10 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,8 +25,7 @@ SCALARS = "state.json"  # the file of a transformation's state that holds everyt
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """`transform` takes item contents to inputs (n, ...); `forward` takes inputs to outputs (n, classes)."""
 
     transform: Callable[[list[bytes]], Floats]

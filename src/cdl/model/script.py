@@ -16,9 +16,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from cdl.errors import JobFailed
 from cdl.jobs.channel import Channel
@@ -32,8 +33,7 @@ METRICS = "metrics.jsonl"
 WEIGHTS = {"model.onnx": "onnx", "weights.safetensors": "safetensors"}
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(msgspec.Struct, frozen=True):
     """What a script left."""
 
     weights: bytes

@@ -13,15 +13,15 @@ import itertools
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from cdl.config.schema import Range, Search
 from cdl.errors import ConfigError
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
+class Task(msgspec.Struct, frozen=True, kw_only=True):
     """Train trial number `trial` up to `until` epochs."""
 
     trial: int

@@ -7,11 +7,11 @@ trained before with the same code, data, parameters, threads and device is not t
 import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from cdl import document
 from cdl.data.dataset import mask_in_force
@@ -33,8 +33,7 @@ from cdl.store.hold import holding
 from cdl.workflow.workspace import Workspace
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One training, ready to run. `until` of `epochs` are done now."""
 
     model: str
@@ -93,8 +92,7 @@ class Plan:
         return workspace.folder / "trials" / replace(self, until=self.epochs).job().id[:32]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trained:
+class Trained(msgspec.Struct, frozen=True, kw_only=True):
     """What a training left: objects by name, its last measures, and whether an equal one had left something else."""
 
     weights: str

@@ -4,9 +4,9 @@ What was fitted once on the same items with the same code is loaded, not run: th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from blake3 import blake3
 
@@ -23,8 +23,7 @@ from cdl.workflow.workspace import Workspace
 LOOP = "cdl.model.trainer:serve"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Learned:
+class Learned(msgspec.Struct, frozen=True, kw_only=True):
     """What a model learns from: a dataset version, a label snapshot, the share that validates, and the fields left out."""
 
     dataset: str
@@ -43,8 +42,7 @@ class Learned:
         return found | ({"mask": sorted(self.mask)} if self.mask else {})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """Both parts as a model reads them: objects of npy arrays, and the transformation that made them.
 
     `differs`: what an equal fit had left otherwise, where it was run again.

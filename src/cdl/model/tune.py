@@ -8,11 +8,11 @@ same command goes on where it ended. A trial that fails is recorded and the sear
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 from blake3 import blake3
+from msgspec.structs import replace
 
 from cdl import document
 from cdl.config.schema import Search
@@ -29,8 +29,7 @@ from cdl.workflow.workspace import Workspace
 SEARCH_DIGITS = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class Searched:
+class Searched(msgspec.Struct, frozen=True, kw_only=True):
     """A finished search: its id, its trials, and the best of them."""
 
     id: str

@@ -11,9 +11,9 @@ a little, and with many requests every little difference is significant. What is
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,8 +31,7 @@ SMALLEST_EXPECTED = 5  # rarer categories are pooled, as the chi-squared approxi
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True, kw_only=True):
     """What the model saw and said in validation: inputs (m, d), confidence (m,), counts of categories."""
 
     inputs: NDArray[np.float32]
@@ -40,8 +39,7 @@ class Reference:
     categories: Mapping[str, int]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measure:
+class Measure(msgspec.Struct, frozen=True, kw_only=True):
     """One test: its effect (MMD^2, KS distance, Cramer's V) and p value."""
 
     name: str

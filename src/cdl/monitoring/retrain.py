@@ -5,7 +5,8 @@ registered on a branch `cdl/retrain-<id>` and evaluated; submission stays a pers
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from cdl.errors import NotFound
 from cdl.journal.events import Event
@@ -20,8 +21,7 @@ from cdl.registry.records import short
 from cdl.workflow.workspace import Workspace
 
 
-@dataclass(frozen=True, kw_only=True)
-class Retrained:
+class Retrained(msgspec.Struct, frozen=True, kw_only=True):
     """What a trigger did: the records and results it made, and lines for the person."""
 
     records: tuple[str, ...]

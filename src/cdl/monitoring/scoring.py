@@ -4,9 +4,10 @@ Requests may come back as items, and the key decides their side then; so they ar
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from cdl.deployment.serve.scoring import FEEDBACK, SCORING, read
 from cdl.deployment.stages import folder
@@ -18,8 +19,7 @@ from cdl.model.source import model_record
 from cdl.workflow.workspace import Workspace
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One request: what was asked and answered; `error` is a class, `truth` came later."""
 
     id: str

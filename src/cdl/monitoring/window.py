@@ -5,9 +5,9 @@ What fails in two windows in a row is an alarm, raised once; a drift names the m
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,8 +27,7 @@ ROLES = ("data_scientist", "devops")
 REFUSED = "BadRequest"  # a client's error, not the service's
 
 
-@dataclass(frozen=True, kw_only=True)
-class Window:
+class Window(msgspec.Struct, frozen=True, kw_only=True):
     """A measured window: its number at the stage, its measures, and what became an alarm in it."""
 
     number: int

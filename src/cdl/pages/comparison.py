@@ -1,8 +1,9 @@
 """A model beside those that count: measures side by side, and the paired comparison on the same sealed items."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from cdl.errors import NotFound
 from cdl.model.current import deployed, original, promoted, rivals
@@ -16,8 +17,7 @@ from cdl.workflow.workspace import Workspace
 SURE = 0.05  # p below which a difference counts
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rival:
+class Rival(msgspec.Struct, frozen=True, kw_only=True):
     """A model that another is compared with: what it is (`promoted`, `in production`), its result, the paired comparison."""
 
     id: str

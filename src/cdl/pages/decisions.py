@@ -1,8 +1,9 @@
 """What a page says of decisions: what waits for whom, each requirement, what was decided, what was asked for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from cdl.config.requirement import in_unit, parse_requirement
 from cdl.cycle import CYCLE
@@ -20,8 +21,7 @@ ORDER = {"NOT held": 0, "failed": 1, "no value yet": 2, "held": 3, "passed": 4} 
 JUDGED_AT = {"test.": "at the model gate", "revision.": "at the revision gate", "live.": "by monitoring"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """An open decision, what its gate sees now, and who may take it."""
 
     open: Open

@@ -1,7 +1,8 @@
 """What continuous integration checks, with no key: the registry's files are what their names say, and only ever appear."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from cdl.errors import CdlError
 from cdl.git.repository import Git
@@ -29,8 +30,7 @@ from cdl.registry.records import (
 NAMED: dict[type[Head], type[Record]] = {DatasetHead: Dataset, LabelsHead: Labels, ModelHead: Model}
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """A place in the history and what is wrong there."""
 
     where: str

@@ -8,7 +8,6 @@ What is sealed is not opened: of the test set only what the record itself says.
 """
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -22,8 +21,7 @@ from cdl.store.tree import changes
 ABSENT = "(none)"
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """A field with its two values; ABSENT where one side has none."""
 
     field: str
@@ -31,8 +29,7 @@ class Difference:
     second: Any
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inside:
+class Inside(msgspec.Struct, frozen=True, kw_only=True):
     """How many of something ('training items') only the second has, only the first, and both with another content."""
 
     what: str

@@ -6,7 +6,8 @@
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from cdl.registry.names import Thing, all_things, current, find, numbers, own_branch, things
 from cdl.registry.records import ID_PATTERN, Decision, Request
@@ -15,8 +16,7 @@ from cdl.registry.registry import Registry, Stored
 TOLD_BY_HEADS = {"model": "promotion", "stage": "deployment"}  # other heads move with the record that they name
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened: a record appeared, or a head moved (`promotion`, `deployment`).
 
     `version` is the number on the integration branch ('v2'); `current` marks what a name names now; `place` orders

@@ -14,7 +14,6 @@ labeler of test items only, there is nothing here.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -43,8 +42,7 @@ ENDS = (Decision, Request)  # they speak of things; nothing is made of them
 SUCCESSION = "parent"  # a version's successor is not made of it alone
 
 
-@dataclass(frozen=True)
-class Edge:
+class Edge(msgspec.Struct, frozen=True):
     """`source` names `target` in one of its fields."""
 
     source: str
@@ -52,8 +50,7 @@ class Edge:
     target: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Start:
+class Start(msgspec.Struct, frozen=True, kw_only=True):
     """Where a lineage begins: a record's id, an item's id or a mail address; `said` as in `names.Found`."""
 
     id: str

@@ -12,7 +12,8 @@ labels:digits          where a name is that of several things: dataset:, labels:
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from cdl.errors import Conflict, NotFound
 from cdl.registry.records import HEADS, ID_PATTERN, Dataset, Head, Model, head_path, is_head, is_record, pointed, short
@@ -24,8 +25,7 @@ VERSION = re.compile(r"v[1-9][0-9]*|~[0-9]+|[a-z]-[0-9a-f]{8,32}")
 TOGETHER = {"dataset", "labels"}  # these share a name by design
 
 
-@dataclass(frozen=True, kw_only=True)
-class Thing:
+class Thing(msgspec.Struct, frozen=True, kw_only=True):
     """Something with a name: a dataset, its labels, a model, a stage."""
 
     kind: str
@@ -40,8 +40,7 @@ class Thing:
         return head_path(HEADS[FOLDERS[self.kind]], self.name)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
+class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A record that was meant. `thing` is what was named, `said` a sentence for the person about what was taken."""
 
     stored: Stored

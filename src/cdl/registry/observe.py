@@ -4,8 +4,9 @@ A record that appears is an event about that record; a head that moves is an eve
 is recorded, so the commit may be made here, pulled, merged, rebased or reverted: one id for one fact.
 """
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from cdl.registry.records import (
     AnyHead,
@@ -22,8 +23,7 @@ from cdl.registry.records import (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fact:
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """A kind of event and its own fields; `about` is what its id is made of."""
 
     kind: str

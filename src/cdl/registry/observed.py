@@ -9,10 +9,12 @@ Thrown away, or of another version, it is found again, whatever came in which or
 
 import json
 import os
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict
 
 from cdl.errors import Corrupt
 from cdl.git.scan import ScannedCommit
@@ -21,8 +23,7 @@ VERSION = 3
 LONGEST_SUBJECT = 200  # characters of a commit's subject line
 
 
-@dataclass(frozen=True, kw_only=True)
-class Commit:
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """A commit that changed the registry: its author, when (UTC, ISO 8601), its subject line; `place` has parents first."""
 
     id: str
@@ -32,8 +33,7 @@ class Commit:
     place: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Move:
+class Move(msgspec.Struct, frozen=True, kw_only=True):
     """A head that moved in a commit, on any branch: what it names since, and what the head says of before."""
 
     version: str
@@ -41,19 +41,18 @@ class Move:
     commit: str
 
 
-@dataclass
-class Observed:
+class Observed(msgspec.Struct):
     """The cache. `records` are [path, blob, commit that brought it]; `moves` of each head by commit [version, before]."""
 
-    tips: list[str] = field(default_factory=list)
-    records: dict[str, list[str]] = field(default_factory=dict)
-    moves: dict[str, dict[str, list[str | None]]] = field(default_factory=dict)
-    commits: dict[str, list[Any]] = field(default_factory=dict)
-    line: dict[str, str] = field(
+    tips: list[str] = msgspec.field(default_factory=list)
+    records: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    moves: dict[str, dict[str, list[str | None]]] = msgspec.field(default_factory=dict)
+    commits: dict[str, list[Any]] = msgspec.field(default_factory=dict)
+    line: dict[str, str] = msgspec.field(
         default_factory=dict
     )  # event id -> commit on the integration branch's first-parent line
     line_tip: str | None = None
-    _places: dict[str, int] = field(default_factory=dict)
+    _places: dict[str, int] = msgspec.field(default_factory=dict)
 
     def note(self, commit: ScannedCommit) -> None:
         """Remembers who made a commit, when, and what it says."""
@@ -109,6 +108,6 @@ def save(path: Path, observed: Observed) -> None:
     """Writes the cache, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    content = {name: value for name, value in vars(observed).items() if not name.startswith("_")}
+    content = {name: value for name, value in asdict(observed).items() if not name.startswith("_")}
     temporary.write_text(json.dumps({"version": VERSION, **content}))
     temporary.replace(path)

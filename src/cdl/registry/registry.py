@@ -7,10 +7,11 @@ that was pulled, merged or reverted speaks exactly like one made here.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
+
+import msgspec
 
 from cdl.errors import ConfigError, Conflict, Corrupt, NotFound
 from cdl.git.commit import commit_files
@@ -51,8 +52,7 @@ R = TypeVar("R", bound=Record)
 H = TypeVar("H", bound=Head)
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """A record with its id and its place."""
 
     id: str
@@ -60,8 +60,7 @@ class Stored:
     record: AnyRecord
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(msgspec.Struct, frozen=True):
     """What one commit added: its id and the ids of its records, in the order given."""
 
     commit: str

@@ -9,39 +9,36 @@ writers' business. Nothing here knows HTML or Markdown, and what a cell says in 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from cdl.report.text import number
 
 Tone = Literal["good", "bad", "warn", "soft", "plain"]
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True):
     """Words with a tone: a verdict. The words alone say all; the colour only helps."""
 
     text: str
     tone: Tone = "plain"
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(msgspec.Struct, frozen=True):
     """An id, a path or a command: what a person may type."""
 
     text: str
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """The name of another page in the same folder; words only where that page is not written."""
 
     text: str
     page: str
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True):
     """A measured value with its 95 % interval. With `signed` it is a difference, and says its sign."""
 
     value: float
@@ -50,8 +47,7 @@ class Estimate:
     signed: bool = False
 
 
-@dataclass(frozen=True)
-class Fixed:
+class Fixed(msgspec.Struct, frozen=True):
     """A number with so many decimals, so that a column reads well. With `signed` it says its sign."""
 
     value: float
@@ -59,8 +55,7 @@ class Fixed:
     signed: bool = False
 
 
-@dataclass(frozen=True)
-class Several:
+class Several(msgspec.Struct, frozen=True):
     """Some cells in one, with commas between them."""
 
     cells: tuple["Cell", ...]
@@ -69,23 +64,20 @@ class Several:
 Cell = str | int | float | bool | None | Mark | Code | Link | Estimate | Fixed | Several
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """A paragraph."""
 
     cell: Cell
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """Rows under a header; without one, names and values."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(msgspec.Struct, frozen=True):
     """A chart as SVG, and what it shows as a table: its text alternative. `note` says what to see, or what was left out."""
 
     title: str
@@ -94,30 +86,26 @@ class Figure:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Figures:
+class Figures(msgspec.Struct, frozen=True):
     """Charts, side by side where there is room."""
 
     figures: tuple[Figure, ...]
 
 
-@dataclass(frozen=True)
-class Pictures:
+class Pictures(msgspec.Struct, frozen=True):
     """Small PNG images with a caption each."""
 
     pictures: tuple[tuple[str, bytes], ...]
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(msgspec.Struct, frozen=True):
     """Text as it stands: a unified difference, a file. `title` says what it is."""
 
     title: str
     text: str
 
 
-@dataclass(frozen=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """What a reader must know first, and the commands that follow from it."""
 
     text: str
@@ -128,12 +116,11 @@ class Notice:
 Part = Text | Table | Figures | Pictures | Listing
 
 
-@dataclass
-class Section:
+class Section(msgspec.Struct):
     """A heading and what stands below it. Empty sections are not written."""
 
     title: str
-    parts: list[Part] = field(default_factory=list)
+    parts: list[Part] = msgspec.field(default_factory=list)
 
     def text(self, cell: Cell) -> "Section":
         """A paragraph."""
@@ -176,15 +163,14 @@ class Section:
         return self
 
 
-@dataclass
-class Page:
+class Page(msgspec.Struct):
     """A page in the making. `name` is that of its file; `made` says of what and when, at the end of the page."""
 
     name: str
     title: str
     subtitle: str = ""
-    notices: list[Notice] = field(default_factory=list)
-    sections: list[Section] = field(default_factory=list)
+    notices: list[Notice] = msgspec.field(default_factory=list)
+    sections: list[Section] = msgspec.field(default_factory=list)
     made: str = ""
 
     def section(self, title: str) -> Section:

@@ -6,7 +6,8 @@ merge, and is named. Nothing is ever forced.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from cdl.errors import CdlError, Conflict, Unavailable
 from cdl.git.commit import advance, replay
@@ -19,8 +20,7 @@ REGISTRY = "registry/"
 TRAILER = "Cdl-Command: "  # of a commit that a command made
 
 
-@dataclass(frozen=True, kw_only=True)
-class Moved:
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a branch: `forwarded` or `replayed` by so many commits, `sent`, `left` or `refused` because of something."""
 
     branch: str

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from cdl.git.repository import Git
 from cdl.journal.journal import Journal
@@ -13,8 +14,7 @@ from cdl.store.store import Store
 SAY_SECONDS = 1.0  # between two lines of progress
 
 
-@dataclass(frozen=True, kw_only=True)
-class Clone:
+class Clone(msgspec.Struct, frozen=True, kw_only=True):
     """`folder` is `.cdl`; `project` the name in cdl.yaml; `tell` takes progress lines."""
 
     project: str

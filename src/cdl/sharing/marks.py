@@ -9,7 +9,6 @@ does not go. Before a segment is sent the lists are looked at once more. While a
 its objects waits.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -30,19 +29,18 @@ class Names(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     objects: list[str]
 
 
-@dataclass(kw_only=True)
-class Lists:
+class Lists(msgspec.Struct, kw_only=True):
     """What the lists of a remote say.
 
     `marks` are their names with when each was written; `marked` objects with when they were marked last; `going` those of
     sweeps that did not end, with when these began.
     """
 
-    marks: dict[str, float] = field(default_factory=dict)
-    marked: dict[str, float] = field(default_factory=dict)
-    swept: set[str] = field(default_factory=set)
-    going: dict[str, float] = field(default_factory=dict)
-    open_sweeps: dict[str, float] = field(default_factory=dict)
+    marks: dict[str, float] = msgspec.field(default_factory=dict)
+    marked: dict[str, float] = msgspec.field(default_factory=dict)
+    swept: set[str] = msgspec.field(default_factory=set)
+    going: dict[str, float] = msgspec.field(default_factory=dict)
+    open_sweeps: dict[str, float] = msgspec.field(default_factory=dict)
 
     @property
     def absent(self) -> set[str]:

@@ -8,7 +8,6 @@ the shared place holds, so that nobody has to list it.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -45,13 +44,12 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         )
 
 
-@dataclass
-class Known:
+class Known(msgspec.Struct):
     """What the parcels of a clone name."""
 
-    objects: set[str] = field(default_factory=set)
-    claims: set[str] = field(default_factory=set)
-    records: set[str] = field(default_factory=set)
+    objects: set[str] = msgspec.field(default_factory=set)
+    claims: set[str] = msgspec.field(default_factory=set)
+    records: set[str] = msgspec.field(default_factory=set)
 
     def add(self, parcel: Parcel) -> None:
         """Takes one in."""

@@ -4,7 +4,6 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
@@ -33,14 +32,13 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     project: str
 
 
-@dataclass(kw_only=True)
-class Moved:
+class Moved(msgspec.Struct, kw_only=True):
     """What one direction moved; `faults` are things that are not what they say, each in a line."""
 
     segments: int = 0
     objects: int = 0
     bytes: int = 0
-    faults: list[str] = field(default_factory=list)
+    faults: list[str] = msgspec.field(default_factory=list)
 
 
 def marker(remote: Remote, clone: Clone) -> Marker:

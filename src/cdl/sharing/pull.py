@@ -6,7 +6,8 @@ already is not fetched again: a pull that broke off goes on.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from cdl.errors import Corrupt
 from cdl.journal import stream
@@ -22,8 +23,7 @@ from cdl.store.store import digest
 ABSENT = "is not there"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Offered:
+class _Offered(msgspec.Struct, frozen=True, kw_only=True):
     """A segment of another clone that is not here yet, with its parcel."""
 
     stream: str

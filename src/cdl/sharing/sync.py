@@ -6,7 +6,8 @@ have its objects. Two who sync at once lose nothing: one of them finds the branc
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from cdl.errors import Conflict
 from cdl.git.repository import Git, refuse
@@ -32,16 +33,15 @@ LATE = (
 SEEN = "seen.json"  # below the common git folder's `cdl`: the remote's branches as this clone last saw them
 
 
-@dataclass(kw_only=True)
-class Synced:
+class Synced(msgspec.Struct, kw_only=True):
     """What a sync did. `faults` are things that are not what they say, each in a line: others' doing, or a broken disk's."""
 
     place: str | None
     remote: str | None
-    pulled: Moved = field(default_factory=Moved)
-    pushed: Moved = field(default_factory=Moved)
-    branches: list[Branch] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    pulled: Moved = msgspec.field(default_factory=Moved)
+    pushed: Moved = msgspec.field(default_factory=Moved)
+    branches: list[Branch] = msgspec.field(default_factory=list)
+    faults: list[str] = msgspec.field(default_factory=list)
 
     @property
     def nothing(self) -> bool:

@@ -12,10 +12,10 @@ stored, nothing names.
 
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import msgspec
 from blake3 import blake3
 
 from cdl.errors import Corrupt
@@ -29,8 +29,7 @@ UNNAMED = ""  # the open pack, until it is full
 Place = tuple[int, int]  # slot of an object, first byte in it
 
 
-@dataclass(frozen=True, slots=True)
-class Lies:
+class Lies(msgspec.Struct, frozen=True):
     """A content: its hash (32 bytes) and size, the object that it lies in, and its first byte there, or CHUNKED."""
 
     hash: bytes

@@ -11,10 +11,10 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import msgspec
 from blake3 import blake3
 
 from cdl.errors import Corrupt
@@ -33,8 +33,7 @@ Fill = Callable[[memoryview], int]  # puts what comes next of a content into som
 Read = Callable[[int, int], bytes | memoryview]  # so many bytes of a content, from a place on
 
 
-@dataclass(frozen=True)
-class Cuts:
+class Cuts(msgspec.Struct, frozen=True):
     """Where a content is cut: the hashes (32 bytes each) and sizes (bytes) of its chunks, in order."""
 
     hashes: bytes | bytearray

@@ -7,12 +7,13 @@ application default credentials of Google), are asked for anew each time, and ar
 import configparser
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from cdl.errors import ConfigError, NotFound, Unavailable
 from cdl.optional import optional
@@ -31,8 +32,7 @@ AWS_KEYS = {
 }
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(msgspec.Struct, frozen=True):
     """An object below the prefix: its bytes, when it was written, and what its maker gives each content that it ever has."""
 
     name: str

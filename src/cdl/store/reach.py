@@ -8,8 +8,9 @@ sealed objects name nothing in the open, and no key is needed.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from cdl.errors import Corrupt, NotFound
 from cdl.store.store import NAME, SEALED, Fault, Store
@@ -95,13 +96,12 @@ def lacking(store: Store, tree: str) -> list[str]:
     ]
 
 
-@dataclass(kw_only=True)
-class Checked:
+class Checked(msgspec.Struct, kw_only=True):
     """How much was read, and what is missing or broken."""
 
     objects: int = 0
     bytes: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Fault] = msgspec.field(default_factory=list)
 
 
 def check(store: Store, roots: Iterable[str]) -> Checked:

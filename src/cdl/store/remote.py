@@ -12,17 +12,17 @@ A folder and a bucket give the same answers: tests hold every implementation to 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from cdl.errors import Unavailable
 from cdl.store import whole
 from cdl.store.tree import check_name
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """A name in a remote, the size of its bytes, and when it was written (seconds since 1970, by the remote's clock)."""
 
     name: str

@@ -18,10 +18,10 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 from blake3 import blake3
 
 from cdl.errors import ConfigError, Corrupt, NotFound, Refused
@@ -39,8 +39,7 @@ PACK_BYTES = 64_000_000  # the most content that is put together into one object
 WHOLE_BYTES = 1_000_000  # a content of so many lies in an object of its own
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """What `verify` found: an object, and what is wrong with it."""
 
     object: str

@@ -12,7 +12,6 @@ empty goes too, and its rows and the new ones fill up the last page.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from typing import Any, Protocol
@@ -68,8 +67,7 @@ class Box(Protocol):
         """Who erased something in an object, when and why; None where nobody did."""
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(msgspec.Struct, frozen=True):
     """Some rows in columns of equal length; `needs` are the objects that column `pack` points into."""
 
     columns: Mapping[str, Column]
@@ -103,8 +101,7 @@ class Rows:
         return Rows(columns, needs, tuple(sorted({*needs} & {*self.tables})))
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """A page: how many rows it has, its name; what these need, and the names of its columns, once it was read."""
 
     rows: int
@@ -146,20 +143,14 @@ def _joined(parts: Sequence[Column | None], lengths: Sequence[int]) -> Column:
     return numpy.concatenate(filled)
 
 
-@dataclass
 class Table:
-    """A table as it lies in a box."""
+    """A table as it lies in a box. `shared` are columns of few values, which are kept once each."""
 
-    box: Box
-    name: str
-    shared: Sequence[str] = ()  # columns of few values, which are kept once each
-    pages: list[Page] = field(init=False)
-    root: Mapping[str, Any] = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, box: Box, name: str, shared: Sequence[str] = ()) -> None:
+        self.box, self.name, self.shared = box, name, shared
+        self.root: Mapping[str, Any] = read_root(box.read(name), where=name)
+        self.pages = [Page(rows, page) for rows, page in self.root["pages"]]
         self._values: dict[Any, Any] = {}
-        self.root = read_root(self.box.read(self.name), where=self.name)
-        self.pages = [Page(rows, name) for rows, name in self.root["pages"]]
 
     def __len__(self) -> int:
         return int(self.root["count"])

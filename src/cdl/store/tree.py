@@ -18,11 +18,11 @@ Earlier trees (`cdl-tree-1`, lines of JSON) and sealed trees (`cdl-sealed-1`) ca
 
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from typing import Any
 
+import msgspec
 from blake3 import blake3
 
 from cdl import document
@@ -37,14 +37,13 @@ UNFIT = re.compile(r"[\0/]\.{0,2}[\0/]")  # in names between zeros: a part that 
 EMPTY: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A name in a tree: its content's hash (64 hex digits) and size in bytes, and what else is known (an item's fields)."""
 
     name: str
     hash: str
     size: int
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Tree:
@@ -215,8 +214,7 @@ class _Hashes:
         return bytes(self._data[place * HASH_BYTES : (place + 1) * HASH_BYTES])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Changes:
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """Names that only the second of two trees has, only the first, and both with another content or other fields; sorted."""
 
     added: Sequence[str]

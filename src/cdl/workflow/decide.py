@@ -1,7 +1,8 @@
 """One decision: who may, what they see, what stands against it, and what follows; in one move of the integration branch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from cdl.errors import Conflict, NotFound, Refused
 from cdl.registry.chain import Chain
@@ -15,8 +16,7 @@ DECIDE = "cdl.workflow.decide:decide"  # what does every gate's row
 ATTEMPTS = 5  # somebody else moved the branch between looking and deciding
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decided:
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
     """A decision as recorded, with the request that a rejection opened."""
 
     id: str

@@ -6,9 +6,9 @@ and the members. In force is the last one with an approving decision on the inte
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from blake3 import blake3
 
 from cdl import document
@@ -29,8 +29,7 @@ POLICY_DIGITS = 32
 APPROVES = "model_validator"  # who approves a policy
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """A policy by its hash: `parts` of cdl.yaml, `code` closures by what names them, `files` by path."""
 
     id: str

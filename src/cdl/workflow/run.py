@@ -1,7 +1,8 @@
 """The runner: does what can be done up to the next decision, one piece of work after another."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from cdl.errors import CdlError
 from cdl.workflow.policy import in_force
@@ -12,8 +13,7 @@ LIMIT = 200  # pieces of work in one run; more means that a step does not do its
 PIPELINES = ("data", "model", "deployment")
 
 
-@dataclass(frozen=True)
-class Planned:
+class Planned(msgspec.Struct, frozen=True):
     """A piece of work with its step."""
 
     step: Step

@@ -3,10 +3,10 @@
 import json
 import os
 import secrets
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import msgspec
 from blake3 import blake3
 
 from cdl import DISTRIBUTION, __version__
@@ -65,8 +65,7 @@ jobs:
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Laid:
+class Laid(msgspec.Struct, frozen=True, kw_only=True):
     """What `lay_out` wrote."""
 
     root: Path

@@ -1,6 +1,6 @@
 """Where everything stands, and who must decide what. Reads only; runs nothing of the project."""
 
-from dataclasses import dataclass
+import msgspec
 
 from cdl.registry.names import all_things
 from cdl.registry.records import Request, pointed, short
@@ -11,8 +11,7 @@ from cdl.workflow.step import Cycle, Open
 from cdl.workflow.workspace import Workspace
 
 
-@dataclass(frozen=True, kw_only=True)
-class Status:
+class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a project as one person sees it."""
 
     project: str

@@ -1,9 +1,10 @@
 """Steps and gates: the rows that a cycle is made of. What they do is handed in; this file knows no pipeline."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
+
+import msgspec
 
 from cdl.errors import NotFound
 from cdl.registry.chain import Chain
@@ -13,15 +14,14 @@ Starts = Literal["itself", "named", "person"]
 """itself: any `cdl run` does it; named: only when its pipeline is named, triggered or `auto`; person: by its own command."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work:
+class Work(msgspec.Struct, frozen=True, kw_only=True):
     """Something that a step could do now."""
 
     step: str
     subject: str
     line: str
     cost: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
 def nothing(workspace: Workspace) -> list[Work]:
@@ -41,8 +41,7 @@ def late(call: str) -> Callable[..., Any]:
     return found
 
 
-@dataclass(frozen=True, kw_only=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the cycle. `function` names what does it, 'module:function', whoever calls it; `run` calls it.
 
     `pending` says what a `cdl run` could do now, and `begin` does one piece of that.
@@ -68,8 +67,7 @@ class Step:
         return late(self.function)(*arguments, **named)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Open:
+class Open(msgspec.Struct, frozen=True, kw_only=True):
     """A decision that waits for somebody: for its gate's role, unless it says another.
 
     `blocked` says what has to be done before it can be approved.
@@ -88,8 +86,7 @@ class Open:
         return f"{self.title}: {self.blocked}" if self.blocked else self.title
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sight:
+class Sight(msgspec.Struct, frozen=True, kw_only=True):
     """What a gate sees of a subject: what was seen, each requirement, and what stands against an approval.
 
     `role` decides instead of the gate's.
@@ -107,8 +104,7 @@ class Sight:
 Effect = Callable[[Workspace, Chain, str, "Ruling"], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ruling:
+class Ruling(msgspec.Struct, frozen=True, kw_only=True):
     """What a gate's effect is told: the decision's id, its sight, and who decided in which role."""
 
     decision: str
@@ -121,8 +117,7 @@ def no_effect(workspace: Workspace, chain: Chain, subject: str, ruling: Ruling) 
     """A gate whose approval is the decision alone."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gate:
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
     """A point where a person decides. `own` gates are decided by the one whose work it is, the others never.
 
     At a `single` gate a decision answers all earlier ones, whatever their subject: one policy is in force. What waits at a
@@ -141,8 +136,7 @@ class Gate:
     named: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cycle:
+class Cycle(msgspec.Struct, frozen=True, kw_only=True):
     """The whole table: steps in the paper's order, and the gates by name. `keeping` comes before them in every run."""
 
     steps: tuple[Step, ...]

@@ -9,10 +9,10 @@ Work carries its event as the cause, so no trigger fires on its own consequence,
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import count
 
 import msgspec
+from msgspec.structs import replace
 
 from cdl.config.schema import TriggerConfig
 from cdl.errors import CdlError, Unavailable
@@ -25,8 +25,7 @@ DEPTH = 8  # causes in a row
 Outcome = tuple[Sequence[str], Sequence[str]]  # ids of what was made, lines for the person
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """What a kind of trigger needs: its events that may fire in this clone, whether this person can run it, and the work."""
 
     candidates: Callable[[Workspace, TriggerConfig], list[Event]]
@@ -34,8 +33,7 @@ class Kind:
     run: Callable[[Workspace, TriggerConfig, Event], Outcome]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """A trigger with the event that it has not run for; `unable` says why this person cannot."""
 
     trigger: TriggerConfig

@@ -1,9 +1,10 @@
 """The handles that one command works with. It holds no state of its own."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+import msgspec
 
 from cdl.config.schema import Config
 from cdl.errors import ConfigError, Unavailable
@@ -21,8 +22,7 @@ from cdl.store.seal import Vault
 from cdl.store.store import Store
 
 
-@dataclass(frozen=True, kw_only=True)
-class Workspace:
+class Workspace(msgspec.Struct, frozen=True, kw_only=True):
     """What a step may use. `root` is the work tree, `folder` its `.cdl`, which all work trees of a clone share.
 
     `trusted` is what this clone allows, `shared` the store that it shares with others. `config` is cdl.yaml with its deciding

@@ -5,7 +5,8 @@ Without the key the training side, by neutral ids; with it both sides, and what 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from cdl.data.labels import decode, resolve
 from cdl.data.pipeline import ledger as ledgers
@@ -19,8 +20,7 @@ from cdl.workflow.workspace import Workspace
 ADDED, REMOVED, CHANGED, RELABELLED, MOVED = "added", "removed", "changed", "relabelled", "moved"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, kw_only=True):
     """An item that differs. `side` and `label` are those of the second version, or of the first where only that has it.
 
     `before` is its label in the first version, where that was another; `name` is what it is called in the source, for who has
@@ -35,8 +35,7 @@ class Change:
     before: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compared:
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """Two versions, by id: their differences by kind and item, and how many items of each class the two have (None: no label).
 
     Labels are compared, and classes counted, where a snapshot of both versions was released.

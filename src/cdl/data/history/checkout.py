@@ -7,9 +7,10 @@ what is there otherwise is a conflict, unless it is to go.
 import base64
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from cdl.data.dataset import Dataset, training
 from cdl.data.history.changes import last_labels
@@ -32,8 +33,7 @@ MODE = 0o644
 FORMATS = ("files", "jsonl")
 
 
-@dataclass(kw_only=True)
-class Written:
+class Written(msgspec.Struct, kw_only=True):
     """How many files were written, stood there already, and went.
 
     Of those written: `shared` take no room of their own on disk, since they share their blocks with the store, and `linked` are
@@ -48,8 +48,7 @@ class Written:
     linked: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where the files of a source go: below a folder, or, of a source that is a file, that one `alone`."""
 
     tree: Tree

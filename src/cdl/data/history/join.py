@@ -11,7 +11,6 @@ Steps with other code on either side, and those behind them, are left out: the n
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, TypeVar
 
@@ -36,8 +35,7 @@ ONE = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Clash:
+class Clash(msgspec.Struct, frozen=True, kw_only=True):
     """What both sides changed, each in its way: an item, called in its source `name`; or a file of a source, without an item."""
 
     what: str
@@ -45,18 +43,17 @@ class Clash:
     item: str | None = None
 
 
-@dataclass(kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, kw_only=True):
     """The version that was made, unless there are clashes.
 
     `taken` items are as in theirs, those in `aside` are set aside from now on, the steps in `again` were not joined.
     """
 
     record: Dataset | None = None
-    clashes: list[Clash] = field(default_factory=list)
-    taken: set[str] = field(default_factory=set)
-    aside: set[str] = field(default_factory=set)
-    again: list[str] = field(default_factory=list)
+    clashes: list[Clash] = msgspec.field(default_factory=list)
+    taken: set[str] = msgspec.field(default_factory=set)
+    aside: set[str] = msgspec.field(default_factory=set)
+    again: list[str] = msgspec.field(default_factory=list)
 
 
 def join(ours: Version, theirs: Version, base: Version, *, single: Container[str] | None = None) -> Outcome:

@@ -5,8 +5,9 @@ run of the pipeline does not take that for removed. The person's commit ends the
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from cdl.data.history.checkout import place_of_source
 from cdl.data.history.join import Clash, Outcome, join
@@ -29,8 +30,7 @@ MODE = 0o644
 SHOWN = 5
 
 
-@dataclass(kw_only=True)
-class Merged:
+class Merged(msgspec.Struct, kw_only=True):
     """What became of one dataset: its version, or what clashes.
 
     `written` and `removed` are files of the source folder; `away` are sources that were left alone, with the reason. `again` are
@@ -43,14 +43,13 @@ class Merged:
     taken: int = 0
     aside: int = 0
     again: Sequence[str] = ()
-    written: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    away: dict[str, str] = field(default_factory=dict)
+    written: list[str] = msgspec.field(default_factory=list)
+    removed: list[str] = msgspec.field(default_factory=list)
+    away: dict[str, str] = msgspec.field(default_factory=dict)
     labels: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Change:
+class _Change(msgspec.Struct, frozen=True, kw_only=True):
     """A file of the source folder that is to be as in a tree, or to go."""
 
     path: Path

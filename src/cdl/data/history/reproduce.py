@@ -6,7 +6,6 @@ that recorded them, and elsewhere from its own rows; resolved, counted, sealed a
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -29,8 +28,7 @@ from cdl.store.tree import content_of
 from cdl.workflow.workspace import Workspace
 
 
-@dataclass(frozen=True, kw_only=True)
-class Same:
+class Same(msgspec.Struct, frozen=True, kw_only=True):
     """Something that was made again: what, its name, and whether it is identical; `why` where it was not made."""
 
     what: str

@@ -13,10 +13,11 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from cdl.data.items.arrays import read_array
 from cdl.data.sources.walk import walk
@@ -34,8 +35,7 @@ MOST_CLASSES = 1000  # more of them are no classes
 Section = Mapping[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What the person said of it: the form of an item, a pattern of files, columns of a table."""
 
     form: Form | None = None
@@ -45,8 +45,7 @@ class Asked:
     label: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Guess:
+class Guess(msgspec.Struct, frozen=True, kw_only=True):
     """A dataset's section of cdl.yaml, and in words what it was made of."""
 
     section: Section

@@ -1,24 +1,23 @@
 """What a data step gets and gives: an item's content and fields, or that it was set aside."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from cdl import document
 from cdl.store import chunk
 from cdl.store.seal import Vault
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """An item's bytes and fields."""
 
     data: bytes
     fields: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True):
     """An item that a step set aside, with its reason."""
 
     item: Content

@@ -9,9 +9,10 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
+
+import msgspec
 
 from cdl.data.items.arrays import MAGIC, form_of
 from cdl.errors import ConfigError
@@ -29,8 +30,7 @@ REPLACED, CONTROLS = "replacement characters (U+FFFD)", "control characters"
 NO_IMAGE, NO_ARRAY, NO_ROW = "no readable image", "no readable array", "no row of a table"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Judged:
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """What an item is; `form` says size and mode of an image, or shape and dtype of an array."""
 
     kind: Kind

@@ -8,7 +8,6 @@ Items that are set aside are looked at each time, since what they disagreed with
 from array import array
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from importlib import import_module
 
 import msgspec
@@ -92,8 +91,7 @@ def _key(source: DeclaredSource) -> str:
     return looked.digest({k: v for k, v in msgspec.to_builtins(source).items() if v is not None and k != "get"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Erased:
+class _Erased(msgspec.Struct, frozen=True, kw_only=True):
     """Items that were erased: their ids, and keyed digests of what they held."""
 
     ids: set[str]
@@ -111,14 +109,13 @@ def _erased(draft: Draft) -> _Erased:
     return _Erased(ids={*found}, digests={digest for each in found.values() for digest in each.digests})
 
 
-@dataclass
-class _Gathered:
+class _Gathered(msgspec.Struct):
     """Items to be looked at, as they are found."""
 
-    ids: bytearray = field(default_factory=bytearray)
-    digests: bytearray = field(default_factory=bytearray)
-    places: "array[int]" = field(default_factory=lambda: array("I"))
-    at: "array[int]" = field(default_factory=lambda: array("Q"))
+    ids: bytearray = msgspec.field(default_factory=bytearray)
+    digests: bytearray = msgspec.field(default_factory=bytearray)
+    places: "array[int]" = msgspec.field(default_factory=lambda: array("I"))
+    at: "array[int]" = msgspec.field(default_factory=lambda: array("Q"))
 
 
 def look(draft: Draft) -> None:

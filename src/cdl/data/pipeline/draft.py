@@ -6,7 +6,6 @@ Contents lie in the sources, and in the store once they are ingested; a draft ho
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -38,8 +37,7 @@ from cdl.workflow.workspace import Workspace
 ID_DIGITS = 32  # hex digits of an item's id
 
 
-@dataclass(kw_only=True)
-class Fresh:
+class Fresh(msgspec.Struct, kw_only=True):
     """Items that are looked at, a row each: new ones, changed ones, those set aside. Ids and digests are columns.
 
     `places` are those of their sources in cdl.yaml, `at` is where they stand in what these list. The split adds `sides`, codes
@@ -54,8 +52,7 @@ class Fresh:
     order: Any = ()
 
 
-@dataclass(kw_only=True)
-class Draft:
+class Draft(msgspec.Struct, kw_only=True, eq=False, dict=True):
     """`code` is the snapshot's tree that code is taken from (blobs by path); `again` asks no earlier outcomes.
     `sift` says which files of a source may be taken; None: all.
 
@@ -78,23 +75,23 @@ class Draft:
     sift: Sift | None = None
     began: int = 0
     looked: Looked | None = None
-    files: list[Files] = field(default_factory=list)
-    sources: list[Source] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    every_source: list[str] = field(default_factory=list)
-    listed: list[Listed | None] = field(default_factory=list)
-    same: list[set[str]] = field(default_factory=list)
-    left_out: dict[int, set[str]] = field(default_factory=dict)
-    cuts: dict[tuple[int, str], chunk.Cuts] = field(default_factory=dict)  # of large files, by source and name
+    files: list[Files] = msgspec.field(default_factory=list)
+    sources: list[Source] = msgspec.field(default_factory=list)
+    numbers: list[int] = msgspec.field(default_factory=list)
+    every_source: list[str] = msgspec.field(default_factory=list)
+    listed: list[Listed | None] = msgspec.field(default_factory=list)
+    same: list[set[str]] = msgspec.field(default_factory=list)
+    left_out: dict[int, set[str]] = msgspec.field(default_factory=dict)
+    cuts: dict[tuple[int, str], chunk.Cuts] = msgspec.field(default_factory=dict)  # of large files, by source and name
     fresh: Fresh | None = None
     gone: Any = None
-    unfit: list[tuple[str, int, str]] = field(default_factory=list)
-    trees: dict[str, Tree] = field(default_factory=dict)
+    unfit: list[tuple[str, int, str]] = msgspec.field(default_factory=list)
+    trees: dict[str, Tree] = msgspec.field(default_factory=dict)
     split: Split | None = None
-    stages: list[Stage] = field(default_factory=list)
-    rejected: dict[str, tuple[str, Rejected]] = field(default_factory=dict)
-    sayable: set[str] = field(default_factory=set)
-    skipped: list[str] = field(default_factory=list)
+    stages: list[Stage] = msgspec.field(default_factory=list)
+    rejected: dict[str, tuple[str, Rejected]] = msgspec.field(default_factory=dict)
+    sayable: set[str] = msgspec.field(default_factory=set)
+    skipped: list[str] = msgspec.field(default_factory=list)
 
     @cached_property
     def before(self) -> Ledger:

@@ -11,10 +11,11 @@ It is a table (store/table.py), so a version writes what it adds. Columns:
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from typing import Any
+
+import msgspec
 
 from cdl.data.pipeline.columns import as_bytes, column, from_hex, places_of
 from cdl.data.pipeline.split import CODES, NAMES, Known
@@ -29,8 +30,7 @@ Line = tuple[int, str, str, str | None, str | None, int | None, str | None, str 
 COLUMNS = ("kind", "id", "equal", "side", "before", "source", "name", "label")
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Where an item came from: the source's number, the item's name there, its label there, and what it is equal by."""
 
     source: int
@@ -39,8 +39,7 @@ class Origin:
     equal: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Items:
+class Items(msgspec.Struct, frozen=True, kw_only=True):
     """Items in columns: id, what each is equal by, side and side before (codes of split.py), and where it comes from."""
 
     ids: Any

@@ -10,7 +10,6 @@ those of the same set alone, and those of a test set among its dataset's.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -45,8 +44,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
         return self.outputs["outcomes"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
+class Found(msgspec.Struct, frozen=True, kw_only=True):
     """Where the outcome of an item lies."""
 
     tree: Tree
@@ -60,8 +58,7 @@ class Found:
         return Content(bytes(self.tree.view(self.place)), meta.get(FIELDS, {}))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shelf:
+class Shelf(msgspec.Struct, frozen=True, kw_only=True):
     """Where the outcomes of one step and set are: `identity` is the step's, `box` where the set lies."""
 
     store: Store
@@ -132,8 +129,7 @@ def _split(
     return has, left
 
 
-@dataclass(kw_only=True)
-class Notes:
+class Notes(msgspec.Struct, kw_only=True):
     """What a run finds, as it finds it: kept now and then, so that a killed run loses little, and whole at its end.
 
     What was kept in between lies beside the set in the making, since that has no name yet; it goes with the next gc.
@@ -142,10 +138,10 @@ class Notes:
     shelf: Shelf
     builder: Builder
     names: Mapping[str, str]  # of the items that are worked, by id
-    _found: dict[str, int | str] = field(default_factory=dict)  # the row in the builder, or the reason
-    _since: list[str] = field(default_factory=list)
+    _found: dict[str, int | str] = msgspec.field(default_factory=dict)  # the row in the builder, or the reason
+    _since: list[str] = msgspec.field(default_factory=list)
     _so_far: str | None = None
-    _next: float = field(default_factory=lambda: time.monotonic() + KEEP_SECONDS)
+    _next: float = msgspec.field(default_factory=lambda: time.monotonic() + KEEP_SECONDS)
 
     def made(self, identity: str) -> None:
         """The builder's last row is what came of an item; nothing happens for one that was not worked."""

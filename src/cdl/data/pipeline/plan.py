@@ -1,7 +1,6 @@
 """What is to be worked of a set by a step, and what is known: by what the version before was given and what came of it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
@@ -17,8 +16,7 @@ Of = Callable[[Tree, int], bytes]  # of a place in a tree, what it is worked tog
 Pieces = tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Was:
+class Was(msgspec.Struct, frozen=True, kw_only=True):
     """What a step was given in the version before, what it made of it, and what it rejected; of one set."""
 
     given: Tree
@@ -40,8 +38,7 @@ class Was:
 Known = int | Rejected | Found  # an outcome: a place in what the step made before, or in an outcome tree
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to do with the items of one set: work them (`work`, ids in that order), or take what was found before.
 
     `known` are outcomes that an equal item had; of the others the content `made` before stays (places), or the rejection.
@@ -52,11 +49,11 @@ class Plan:
 
     work: tuple[str, ...]
     pieces: Pieces | None = None
-    known: Mapping[str, Known] = field(default_factory=dict)
-    names: Mapping[str, str] = field(default_factory=dict)
+    known: Mapping[str, Known] = msgspec.field(default_factory=dict)
+    names: Mapping[str, str] = msgspec.field(default_factory=dict)
     made: Tree | None = None
     stays: tuple[int, ...] = ()
-    rejected: Mapping[str, Rejected] = field(default_factory=dict)
+    rejected: Mapping[str, Rejected] = msgspec.field(default_factory=dict)
     moved: bool = False
 
     def order(self) -> Iterable[str]:

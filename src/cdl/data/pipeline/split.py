@@ -6,10 +6,10 @@ editing, removing and adding again never moves an item, and equal items are alwa
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import msgspec
 from blake3 import blake3
 
 from cdl.data.pipeline.columns import Column, places_of, to_hex
@@ -22,8 +22,7 @@ HASH_BYTES = 8
 PUBLIC_KEY = blake3(b"", derive_key_context="cdl 2026 validation split").digest()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Known:
+class Known(msgspec.Struct, frozen=True, kw_only=True):
     """Items there ever were: ids, keyed digests of what makes items equal, sides, and those before they were set aside.
 
     Sides are codes (u1). An item that was edited has a row for everything it was.

@@ -7,13 +7,14 @@ met, on another branch or elsewhere (outcomes.py).
 
 import collections
 import contextlib
-import dataclasses
 import heapq
 import shutil
 from collections.abc import Iterator, Mapping
 from functools import partial
 from operator import itemgetter
 from typing import Any
+
+from msgspec.structs import replace
 
 from cdl.config.schema import Step
 from cdl.data.items.item import Content, Outcome, Rejected
@@ -111,7 +112,7 @@ def _looked_up(plan_: Plan, shelf: Shelf, now: Tree) -> Plan:
     names = {i: n for piece in pieces for i, n in zip(piece, shelf.names(now, piece), strict=True)}
     found = shelf.find(names, pieces)
     left = {i: n for i, n in names.items() if i not in found}
-    return dataclasses.replace(plan_, work=tuple(left), names=left, known={**plan_.known, **found})
+    return replace(plan_, work=tuple(left), names=left, known={**plan_.known, **found})
 
 
 def _outcomes(

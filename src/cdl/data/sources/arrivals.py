@@ -8,8 +8,9 @@ written is left out, and comes with the next version. One that a version holds a
 import time
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib import import_module
+
+import msgspec
 
 from cdl.data.sources import looked
 from cdl.data.sources.fetch import watchable
@@ -22,8 +23,7 @@ from cdl.workflow.workspace import Workspace
 STILL_SECONDS = 2.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class News:
+class News(msgspec.Struct, frozen=True, kw_only=True):
     """What a look at a source found: the files that may be taken, how many of these are new, changed or gone, how many are still
     being written, and one of these that the last version holds."""
 
@@ -33,12 +33,11 @@ class News:
     blocked: str | None = None
 
 
-@dataclass
-class _Source:
+class _Source(msgspec.Struct):
     """What the last version took of a source, and the files that do not stand still: as they look, and since when."""
 
     taken: Sight
-    moving: dict[str, tuple[Seen, float]] = field(default_factory=dict)
+    moving: dict[str, tuple[Seen, float]] = msgspec.field(default_factory=dict)
     places: dict[str, int] | None = None  # of what was taken
 
     def place_of(self) -> Mapping[str, int]:

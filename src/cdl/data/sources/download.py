@@ -5,8 +5,9 @@ import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.message import Message
+
+import msgspec
 
 from cdl.errors import ConfigError, Unavailable
 
@@ -18,8 +19,7 @@ WEAK = "W/"  # begins an etag that other bytes may have too
 SAME = 304
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What came (None: it is as it was), and what the server said to tell it by."""
 
     data: bytes | None

@@ -13,8 +13,9 @@ import zipfile
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from cdl.config.schema import Source
 from cdl.data.sources.download import download
@@ -36,8 +37,7 @@ COMMAND_SECONDS = 3600
 Sift = Callable[[str, Sight], Sight]  # a source as it is shown and the files there; those that may be taken now
 
 
-@dataclass(frozen=True, kw_only=True)
-class Earlier:
+class Earlier(msgspec.Struct, frozen=True, kw_only=True):
     """What the last run here saw at an address, what the server told, and the files that the version made of it holds."""
 
     seen: Sight

@@ -10,7 +10,6 @@ might have left the same times is kept without them, and so is read again.
 import time
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,8 +57,7 @@ class _File(msgspec.Struct, frozen=True):
     sources: list[_Source]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Looked:
+class Looked(msgspec.Struct, frozen=True, kw_only=True):
     """Sources as they were seen, in the order of cdl.yaml; `section` tells what else it depends on."""
 
     section: str

@@ -5,7 +5,8 @@ Names and sizes are those of the version itself, times those that the run which 
 
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from cdl.data.sources import looked
 from cdl.data.sources.fetch import called, watchable
@@ -18,17 +19,16 @@ from cdl.workflow.workspace import Workspace
 Told = Mapping[str, tuple[int, int]]  # size and time of files by name
 
 
-@dataclass(kw_only=True)
-class Differing:
+class Differing(msgspec.Struct, kw_only=True):
     """Files that differ, by their path in the project; and the sources that nothing was learned about, each with the reason.
 
     `sizes_only`: no times are known here, so a file of the same size counts as the same.
     """
 
-    added: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    unknown: dict[str, str] = field(default_factory=dict)
+    added: list[str] = msgspec.field(default_factory=list)
+    removed: list[str] = msgspec.field(default_factory=list)
+    changed: list[str] = msgspec.field(default_factory=list)
+    unknown: dict[str, str] = msgspec.field(default_factory=dict)
     sizes_only: bool = False
 
     @property

@@ -8,7 +8,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+import msgspec
 
 from cdl.config.schema import Step
 from cdl.data.items.item import Content, Outcome
@@ -19,12 +20,11 @@ BATCH_BYTES = 8_000_000  # the most content in one, but for an item that is larg
 START_SECONDS = 0.2  # what starting a worker takes
 
 
-@dataclass(eq=False)
-class Batch:
+class Batch(msgspec.Struct, eq=False):
     """Items in order, and what became of each so far."""
 
-    items: list[tuple[str, Content]] = field(default_factory=list)
-    outcomes: list[Outcome | None] = field(default_factory=list)
+    items: list[tuple[str, Content]] = msgspec.field(default_factory=list)
+    outcomes: list[Outcome | None] = msgspec.field(default_factory=list)
     bytes: int = 0
     open: int = 0  # how many have no outcome yet
 
@@ -47,8 +47,7 @@ class Batch:
             yield identity, outcome
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """Some items of a batch to be tried together; `failed` says how often just these failed."""
 
     batch: Batch

@@ -9,8 +9,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from cdl import document
 from cdl.config.schema import Step
@@ -34,8 +35,7 @@ IDLE_SECONDS = 2.0  # after which a worker gives its slots back: another one may
 FAILED = "failed: "  # begins the reason of an item that was set aside by an error
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
+class Task(msgspec.Struct, frozen=True, kw_only=True):
     """What all workers of a step share. `aside` gets the logs that tell of items set aside by an error, `logged` every log."""
 
     jobs: Jobs
@@ -46,7 +46,7 @@ class Task:
     environment: Environment
     need: Need | None
     tell: Tell
-    aside: list[str] = field(default_factory=list)
+    aside: list[str] = msgspec.field(default_factory=list)
     logged: Callable[[Line], None] = lambda line: None
 
 

@@ -10,10 +10,10 @@ reference/...   a sample of what the model saw in validation, for monitoring
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,8 +23,7 @@ from cdl.model.runtime import Loaded, load, probabilities
 FORMAT = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Served:
+class Served(msgspec.Struct, frozen=True, kw_only=True):
     """A loaded package."""
 
     name: str
