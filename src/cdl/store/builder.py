@@ -13,6 +13,7 @@ stored, nothing names.
 from array import array
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -205,12 +206,8 @@ class Builder:
             keep |= self._staying
         if not len(added) and bool(keep.all()):
             return before.table.name
-        whole = joined([before.rows if keep.all() else before.rows.take(keep.nonzero()[0]), added])
-        names = whole.columns.get("name", [])
-        order = numpy.array(sorted(range(len(names)), key=names.__getitem__), dtype="<i8")
-        ordered = whole.take(order) if len(names) else rows
-        _check_once(ordered.columns["name"])
-        return grow(self._box, before.table, keep, added, content=self._box.digest(told(ordered)))
+        content = _told(before.rows, keep, added)
+        return grow(self._box, before.table, keep, added, content=self._box.digest(content))
 
     def _rows(self) -> Rows:
         numpy = import_module("numpy")
@@ -296,6 +293,19 @@ def _check_once(names: list[str]) -> None:
     for first, second in zip(names, names[1:], strict=False):
         if first == second:
             raise Corrupt(f"the name {first!r} stands twice in a tree")
+
+
+def _told(before: Rows, keep: Any, added: Rows) -> bytearray:
+    """What those rows of a tree that stay, and new ones, hold together (`told`)."""
+    numpy = import_module("numpy")
+    told_of = ("name", "hash", "size", "meta")
+    one, two = (Rows({n: c for n, c in rows.columns.items() if n in told_of}) for rows in (before, added))
+    whole = joined([one if keep.all() else one.take(keep.nonzero()[0]), two])
+    names = whole.columns.get("name", [])
+    if any(first > second for first, second in pairwise(names)):
+        whole = whole.take(numpy.array(sorted(range(len(names)), key=names.__getitem__), dtype="<i8"))
+    _check_once(whole.columns.get("name", []))
+    return told(whole)
 
 
 def _compared(before: Tree, rows: Rows) -> tuple[Any, Any]:

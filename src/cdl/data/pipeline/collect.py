@@ -132,7 +132,7 @@ def look(draft: Draft) -> None:
         there = known.pop(number, {})
         if _whole(draft, place, there):
             draft.listed.append(None)
-            draft.same.append(set())
+            draft.changed.append(set())
             stays += len(there)
             continue
         stays += _listed(draft, place, files, there, gathered, erased)
@@ -179,16 +179,16 @@ def _listed(draft: Draft, place: int, files: Files, there: dict[str, int], gathe
     config, vault, number = draft.config, draft.vault, draft.numbers[place]
     check_names(config.sources()[place], files)
     origin = config.origin()
-    same = _unchanged(draft, place, files)
-    files.expect(name for name in files if name not in same)
+    changed = _changed(draft, place, files)
+    files.expect(name for name in files if changed is None or name in changed)
     listed = read_items(files, config.items, folder_is_label=bool(origin and origin.folder))
     draft.listed.append(listed)
-    draft.same.append(same)
+    draft.changed.append(changed)
     alike = Alike(draft)
     of_items, sides, lost, stays = config.items.files is not None, draft.before.columns["side"], [], 0
     for at, name in enumerate(listed.names):
         row = there.get(name)
-        if row is not None and of_items and name in same and sides[row] != ASIDE:
+        if row is not None and of_items and changed is not None and name not in changed and sides[row] != ASIDE:
             del there[name]
             stays += 1
             continue
@@ -214,11 +214,11 @@ def _listed(draft: Draft, place: int, files: Files, there: dict[str, int], gathe
     return stays
 
 
-def _unchanged(draft: Draft, place: int, files: Files) -> set[str]:
-    """The names of the files of a folder that are as the last run saw them."""
+def _changed(draft: Draft, place: int, files: Files) -> set[str] | None:
+    """The names of the files of a folder that are not as the last run saw them; None where it saw nothing of them."""
     if draft.looked is None or files.seen is None or not files.in_place:
-        return set()
-    return draft.looked.unchanged(draft.numbers[place], _key(draft.config.sources()[place]), files.seen)
+        return None
+    return draft.looked.changed(draft.numbers[place], _key(draft.config.sources()[place]), files.seen)
 
 
 def _set_unfit_aside(draft: Draft, place: int, files: Files, erased: _Erased, lost: list[str]) -> None:

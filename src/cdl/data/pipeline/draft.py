@@ -57,8 +57,9 @@ class Draft(msgspec.Struct, kw_only=True, eq=False, dict=True):
     `sift` says which files of a source may be taken; None: all.
 
     `files` are those of each declared source, `numbers` its numbers, `listed` its items (None where it is as it was as a whole),
-    `same` the names of its files that are as they were, `left_out` those of erased items. `gone` are rows of the ledger before
-    whose items went or are looked at. `trees` are both sets as they are now. `rejected` tells each rejected item's step, `unfit`
+    `changed` the names of its files that are not as the last run saw them (None: it saw nothing), `left_out` those of erased
+    items. `gone` are rows of the ledger before whose items went or are looked at. `trees` are both sets as they are now.
+    `rejected` tells each rejected item's step, `unfit`
     the files that are no items. `sayable` are reasons that quote no test item: a training item has them too, or they stand in the
     code.
     """
@@ -80,7 +81,7 @@ class Draft(msgspec.Struct, kw_only=True, eq=False, dict=True):
     numbers: list[int] = msgspec.field(default_factory=list)
     every_source: list[str] = msgspec.field(default_factory=list)
     listed: list[Listed | None] = msgspec.field(default_factory=list)
-    same: list[set[str]] = msgspec.field(default_factory=list)
+    changed: list[set[str] | None] = msgspec.field(default_factory=list)
     left_out: dict[int, set[str]] = msgspec.field(default_factory=dict)
     cuts: dict[tuple[int, str], chunk.Cuts] = msgspec.field(default_factory=dict)  # of large files, by source and name
     fresh: Fresh | None = None
@@ -171,6 +172,11 @@ class Draft(msgspec.Struct, kw_only=True, eq=False, dict=True):
     def items(self) -> dict[str, int]:
         """How many items each set has now."""
         return {side: len(self.trees[side]) for side in (TRAIN, TEST)}
+
+    def let_go(self) -> None:
+        """Lets go of what only collection and splitting look at: of a million items 400 MB."""
+        self.before.let_go()
+        self.looked = None
 
     def number_sources(self, declared: Sequence[DeclaredSource | Source]) -> None:
         """Gives each declared source the number that it had in the version before."""

@@ -4,7 +4,7 @@ What the version before holds and the last run here saw unchanged stays where it
 """
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from importlib import import_module
 from typing import Any
 
@@ -28,12 +28,13 @@ CHANGES = ("added", "removed", "changed")
 
 def ingest(draft: Draft) -> None:
     """Stores both sets; then the files of the sources, unless they are known."""
-    went, repeated = _went(draft), _repeated(draft)
+    went, repeated, known = _went(draft), _repeated(draft), draft.looked is not None
+    draft.let_go()
     made = {}
     for side in (TRAIN, TEST):
         before = tree_before(draft, INGEST, side)
         builder = Builder(draft.box(side), before=before)
-        if draft.looked is not None and before is not None:
+        if known and before is not None:
             builder.stay([place for place, name in enumerate(before.names) if name not in went])
         for row, identity in draft.fresh_of(side):
             draft.add_item(builder, identity, row, once=not repeated[row])
@@ -107,19 +108,32 @@ def _tell_changes(draft: Draft, url: str, before: Tree, raw: str) -> None:
 
 def _files(draft: Draft, place: int, builder: Builder, follows: Tree | None) -> str:
     """The tree of a source's files."""
-    same: Mapping[str, int] = {}
-    if follows is not None and builder.follows:
-        same = {name: row for name, row in follows.places.items() if name in draft.same[place]}
-        builder.stay([*same.values()])
+    names, changed = sorted(draft.files[place]), draft.changed[place]
+    before = follows.names if follows is not None and builder.follows and changed is not None else ()
+    stays = _staying(names, changed or set(), before)
+    if before:
+        builder.stay([row for row in stays if row >= 0])
     items, left_out = _lying(draft, place), draft.left_out.get(place, set())
     item = next(items, None)
-    for name in sorted(draft.files[place]):
+    for name, stay in zip(names, stays, strict=True):
         if item is not None and item[0] == name:
             builder.keep(*item)
             item = next(items, None)
-        elif name not in same and name not in left_out:
+        elif stay < 0 and name not in left_out:
             draft.add(builder, name, place, name)
     return builder.finish()
+
+
+def _staying(names: Sequence[str], changed: Set[str], before: Sequence[str]) -> "array[int]":
+    """For each file of a source, in order of the names, where it stands in the tree before; -1: nowhere, as it is now."""
+    rows = array("q", sorted(range(len(before)), key=before.__getitem__))
+    found, at = array("q", bytes(8 * len(names))), 0
+    for place, name in enumerate(names):
+        while at < len(rows) and before[rows[at]] < name:
+            at += 1
+        there = at < len(rows) and before[rows[at]] == name and name not in changed
+        found[place] = rows[at] if there else -1
+    return found
 
 
 def _lying(draft: Draft, place: int) -> Iterator[tuple[str, Tree, int]]:

@@ -118,6 +118,12 @@ class Ledger:
         found = self.columns[name]
         return column(found.tobytes(), found.shape[1])
 
+    def let_go(self) -> None:
+        """Keeps only the names of the sources."""
+        every = self.sources
+        self.__dict__.clear()
+        self.__dict__["sources"] = every
+
     def lines(self) -> Iterable[Line]:
         """What it says, a line each, as the rows lie."""
         columns = dict(self.columns)

@@ -63,17 +63,17 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
     section: str
     sources: Sequence[Noted] = ()
 
-    def unchanged(self, number: int, key: str, seen: Sight) -> set[str]:
-        """The names of those files of a source that are as they were."""
+    def changed(self, number: int, key: str, seen: Sight) -> set[str] | None:
+        """The names of those files of a source that are not as they were; None where nothing of it is known."""
         before = self._of(number, key)
         if before is None:
-            return set()
+            return None
         numpy = import_module("numpy")
         known = {name: place for place, name in enumerate(before.names)}
         at = numpy.array([known.get(name, -1) for name in seen.names], dtype="<i8")
         same = at >= 0
         same[same] = (before.table()[at[same]] == seen.table()[same]).all(axis=1)
-        return {name for name, alike in zip(seen.names, same.tolist(), strict=True) if alike}
+        return {seen.names[place] for place in (~same).nonzero()[0].tolist()}
 
     def whole(self, number: int, key: str, seen: Sight) -> bool:
         """Whether a source holds exactly the files that it held, and each is as it was."""
