@@ -102,7 +102,8 @@ class Desk:
             for item, text in sorted(of[side].items()):
                 builder.add(item, text.encode())
             trees[side] = builder.finish()
-        return Stage(name=name, code=code, environment="e" if code else None, **trees)
+        environment = "e" if code else None
+        return Stage(name=name, code=code, environment=environment, train=trees[TRAIN], test=trees[TEST])
 
     def raw(self, files: Files, before: Dataset | None, ingested: Stage) -> str:
         follows = open_tree(self.vault, before.sources[0].raw) if before else None

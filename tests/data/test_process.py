@@ -105,7 +105,9 @@ class Desk:
 
     def closure(self, step: Step) -> Closure:
         git = self.jobs.git
-        return closure(git.files(snapshot(git).tree), git.cat, [step.run], declared=step.files, section=step.identity())
+        return closure(
+            git.files(snapshot(git).tree), git.cat, [step.run or []], declared=step.files, section=step.identity()
+        )
 
     def begin(
         self, items: Iterable[tuple[str, Content]], run: str | list[str], **options: Any

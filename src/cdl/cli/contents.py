@@ -54,7 +54,7 @@ def _source(found: Standing) -> list[str]:
         lines = ["as in the version" + (" (by sizes; times are not known here)" if differing.sizes_only else "")]
         lines = [] if differing.unknown else lines
     if found.pipeline:
-        lines.append("its section of cdl.yaml or the code of its steps changed since")
+        lines.append("its section of cdl.yaml, a dataset that it joins or the code of its steps changed since")
     lines += found.trouble.splitlines() if found.trouble else []
     lines += [f"{what}: not looked at, {why}" for what, why in differing.unknown.items()]
     if differing.count or found.pipeline:
@@ -109,6 +109,7 @@ def _version(found: Shown) -> list[str]:
         for s in found.stages
     ]
     lines += [*table(sources, ["source", "set", "files"]), *table(stages, ["stage", "train", "test", "code"])]
+    lines += [f"joined in {step}: {short(version)}" for step, version in found.joined.items()]
     lines += [f"left out: {name}" for name in found.skipped]
     reasons = [{"rejected because": reason, "items": count} for reason, count in found.rejected.items()]
     lines += table(reasons, ["rejected because", "items"]) if reasons else []

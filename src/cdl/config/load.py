@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from cdl import document
+from cdl.config import joins
 from cdl.config.requirement import Requirement, parse_requirement
 from cdl.config.schema import ROLES, Config, DataConfig, ModelConfig, Source, Step, TriggerConfig, WorkerResources
 from cdl.errors import ConfigError, NotFound
@@ -173,6 +174,7 @@ def _check(config: Config, node: document.Node, where: str) -> None:
         _check_measure(config, parse_requirement(text, where=place("requirements", i)), place("requirements", i))
     for name, data in config.data.items():
         _check_data(name, data, place)
+    joins.check(config, place)
     for name, model in config.model.items():
         _exists(config.data, model.data, "dataset", place("model", name, "data"))
         _one_of(model, ("network", "predict"), place("model", name))
@@ -252,6 +254,8 @@ def _check_source(source: Source, where: str) -> None:
 
 
 def _check_step(step: Step, place: Callable[[str], str]) -> None:
+    _one_of(step, ("run", "join"), place("run"))
+    joins.check_step(step, place)
     for key, low in (("batch", 1), ("retries", 0)):
         _within(getattr(step, key), low, None, place(key))
     if step.timeout is not None and not 0 < step.timeout <= LONGEST_SECONDS:

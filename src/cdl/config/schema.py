@@ -133,10 +133,20 @@ HOW = ("batch", "retries", "timeout", "on_error", "resources")  # of a step: how
 
 
 class Step(Section, frozen=True, kw_only=True):
-    """A data step, given as `- name: {...}`."""
+    """A data step, given as `- name: {...}`: either `run` or `join`."""
 
-    run: str | list[str]
-    """'module:function' of an item's content and fields, or of its content; or a program and its arguments."""
+    run: str | list[str] | None = None
+    """'module:function' of an item's content and fields, or of its content; or a program and its arguments. Not in a join."""
+    join: str | None = None
+    """Instead of `run`: the dataset whose fields (columns, where its items are rows) each item gets beside its own."""
+    key: str | None = None
+    """With `join`: the field, or the column of a row, that says which item of the other dataset an item belongs to."""
+    matches: str | None = None
+    """With `join`: the field or column of the other dataset that has the same value; left out, the same name."""
+    prefix: str = ""
+    """With `join`: what the names of the fields that are added begin with."""
+    missing: Literal["aside", "keep"] = "aside"
+    """With `join`: what becomes of an item that no item of the other dataset belongs to: set aside, or kept as it is."""
     io: Literal["stdio", "folders"] = "stdio"
     """How a program gets items: one a process, on standard input, answering on standard output; or many, as files in folders."""
     batch: int = 100
@@ -248,6 +258,10 @@ class DataConfig(Section, frozen=True, kw_only=True):
     def named_steps(self) -> list[tuple[str, Step]]:
         """The steps as (name, step)."""
         return [pair for step in self.steps for pair in step.items()]
+
+    def joins(self) -> list[str]:
+        """The datasets that its steps join, each once."""
+        return list(dict.fromkeys(s.join for _, s in self.named_steps() if s.join is not None and not s.off))
 
 
 class Range(Section, frozen=True, kw_only=True):

@@ -42,7 +42,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A version. `classes` counts its training items with the labels released for it; `bytes` are those of its training items.
 
-    `stored` is what it takes in the store.
+    `joined` names the version that each join joined, by step; `stored` is what it takes in the store.
     """
 
     version: str
@@ -53,6 +53,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     sources: Sequence[From]
     stages: Sequence[Left]
     skipped: Sequence[str]
+    joined: Mapping[str, str]
     classes: Mapping[str, int]
     rejected: Mapping[str, int]
     set_aside: int
@@ -90,6 +91,7 @@ def shown(workspace: Workspace, identity: str) -> Shown:
             for s in record.steps
         ],
         skipped=record.skipped,
+        joined={step: lookup.version for step, lookup in record.lookups.items()},
         classes=class_counts(workspace, identity, labels) if labels and here else {},
         rejected=record.rejected["reasons"],
         set_aside=record.split.set_aside["count"],

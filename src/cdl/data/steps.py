@@ -1,5 +1,6 @@
 """The rows of the data pipeline."""
 
+from cdl.config.joins import in_order
 from cdl.config.schema import DataConfig
 from cdl.data import gate, versions
 from cdl.data.labels import ROLES as LABELERS
@@ -11,10 +12,15 @@ from cdl.workflow.workspace import Workspace
 
 
 def waiting(workspace: Workspace) -> list[Work]:
-    """Datasets whose sources, code or version are not as the last run left them, and whose key is here."""
+    """Datasets whose sources, code or version are not as the last run left them, and whose key is here; joined ones first."""
     return [
-        Work(step="collection", subject=name, line=f"{name}: {_stages(config)}", cost=pending.cost(workspace, name))
-        for name, config in workspace.config.data.items()
+        Work(
+            step="collection",
+            subject=name,
+            line=f"{name}: {_stages(workspace.config.data[name])}",
+            cost=pending.cost(workspace, name),
+        )
+        for name in in_order(workspace.config.data)
         if workspace.holds_key(name) and pending.pending(workspace, name)
     ]
 

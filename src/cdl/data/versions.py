@@ -12,8 +12,10 @@ from cdl.data.exposed import exposed
 from cdl.data.pipeline import pending
 from cdl.data.pipeline.code import source_snapshot, tell_left_out
 from cdl.data.pipeline.collect import as_seen, collect, look, seen, split
-from cdl.data.pipeline.draft import Draft, begin, closure_of, environment_id
+from cdl.data.pipeline.draft import Draft, begin
 from cdl.data.pipeline.ingest import ingest
+from cdl.data.pipeline.joining import computed, join
+from cdl.data.pipeline.lookups import lookups_at
 from cdl.data.pipeline.split import TEST, TRAIN
 from cdl.data.pipeline.work import failed, work
 from cdl.data.sources import looked
@@ -22,6 +24,7 @@ from cdl.data.workers import logs
 from cdl.errors import ConfigError, Conflict, Corrupt, NotFound
 from cdl.registry.records import Dataset, DatasetHead, Joined, encode, short
 from cdl.store.hold import holding
+from cdl.store.tree import open_tree
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
@@ -66,7 +69,7 @@ def _made(
     tell_left_out(workspace, taken)
     draft = begin(workspace, name, workspace.config, taken.commit, head.version if head else None)
     reasons = "".join(f" (not secret: {why})" for why in exposed(workspace, name))
-    draft.sift = sift
+    draft.sift, draft.lookups = sift, lookups_at(workspace, name, workspace.config.data, since)
     workspace.tell(f"collect   {name}{reasons}")
     collect(draft, held)
     if head is not None and (nothing_new(draft, answers) or _restored(draft, taken.commit)):
@@ -82,7 +85,7 @@ def _made(
         looked.write(workspace, draft.vault, record, seen(draft), draft.began)
     told = zip(draft.config.sources(), draft.files, strict=True)
     sights = [files.seen for source, files in told if source.path and files.seen is not None]
-    pending.note(workspace, name, taken.tree, sights)
+    pending.note(workspace, name, taken.tree, sights, draft.lookups)
     if validate.asked(draft.config):
         validate.tell(workspace, identity, draft.vault)
     return identity
@@ -100,7 +103,7 @@ def _restored(draft: Draft, commit: str) -> bool:
     if isinstance(parent.joined, Joined):
         return False
     again = begin(draft.workspace, draft.name, draft.workspace.config, commit, parent.parent, data_key=parent.data_key)
-    again.files, again.began = draft.files, draft.began
+    again.files, again.began, again.lookups = draft.files, draft.began, parent.lookups
     try:
         pipeline(again)
     except (Corrupt, NotFound):
@@ -123,15 +126,20 @@ def nothing_new(draft: Draft, answers: str | None) -> bool:
     if parent is None or answers not in (None, parent.answers) or config.mask or config.split.test != parent.split.test:
         return False
     named = [(name, step) for name, step in config.named_steps() if not step.off]
-    made = [(stage.name, stage.code, stage.environment) for stage in parent.steps[1:]]
+    made = [(stage.name, stage.code, stage.environment, stage.joined) for stage in parent.steps[1:]]
     if not as_seen(draft) or parent.skipped != [name for name, step in config.named_steps() if step.off]:
         return False
     if any(step.on_error == "aside" for _, step in named) and failed(draft.vault, parent):
         return False  # they are tried again
-    codes = (closure_of(draft.workspace, draft.code, step.run, step.files, step).id for _, step in named)
-    return made == [
-        (name, code, environment_id(draft.environment)) for (name, _), code in zip(named, codes, strict=True)
-    ]
+    if parent.lookups and _erased(draft, parent):
+        return False  # what they joined went, and they come without it
+    return made == [(name, *computed(draft, name, step)) for name, step in named]
+
+
+def _erased(draft: Draft, parent: Dataset) -> bool:
+    """Whether something of a version's items was erased."""
+    trees = [open_tree(draft.box(side), getattr(parent, side)) for side in (TRAIN, TEST)]
+    return any(any(map(tree.erased, range(len(tree)))) for tree in trees)
 
 
 def pipeline(draft: Draft) -> None:
@@ -146,7 +154,12 @@ def pipeline(draft: Draft) -> None:
 def steps(draft: Draft) -> None:
     """The data steps, on whatever both sets hold after ingestion."""
     for name, step in draft.config.named_steps():
-        work(draft, name, step)
+        if step.off:
+            draft.skipped.append(name)
+        elif step.join is not None:
+            join(draft, name, step)
+        else:
+            work(draft, name, step)
         draft.workspace.tell(f"{name:<9} {sum(draft.items().values())} items, {len(draft.rejected)} rejected")
     check_mask(draft)
 

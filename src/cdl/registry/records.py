@@ -60,6 +60,18 @@ class Split(Part, frozen=True, kw_only=True):
     set_aside: Json
 
 
+class Lookup(Part, frozen=True, kw_only=True):
+    """What a step joined: a version of another dataset, the fields that have the same value in both, and those left out (masked).
+
+    A field that is None is the column that names the rows of a table.
+    """
+
+    version: str
+    key: str | None = None
+    matches: str | None = None
+    without: list[str] = []
+
+
 class Stage(Part, frozen=True, kw_only=True):
     """What one data step left: an open tree of the training set and a sealed tree of the test set."""
 
@@ -68,6 +80,9 @@ class Stage(Part, frozen=True, kw_only=True):
     test: str
     code: str | None = None
     environment: str | None = None
+    joined: Lookup | msgspec.UnsetType = (
+        msgspec.UNSET
+    )  # of a join; not written where it is none, as in records before it
 
 
 class Joined(Part, frozen=True, kw_only=True):
@@ -110,6 +125,11 @@ class Dataset(Record, tag="dataset", frozen=True, kw_only=True):
     def test(self) -> str:
         """The sealed tree of the test set after the last step."""
         return self.steps[-1].test
+
+    @property
+    def lookups(self) -> dict[str, Lookup]:
+        """What its steps joined, by step."""
+        return {stage.name: stage.joined for stage in self.steps if isinstance(stage.joined, Lookup)}
 
     @property
     def objects(self) -> list[str]:

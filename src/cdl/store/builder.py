@@ -135,9 +135,11 @@ class Builder:
             self._metas[len(self._names)] = meta
         self._row(name, hash_, size, (self._slot(self._places[path]), OUTSIDE))
 
-    def keep(self, name: str, tree: Tree, place: int) -> None:
+    def keep(self, name: str, tree: Tree, place: int, meta: Mapping[str, Any] = EMPTY) -> None:
         """Adds a name with the content that a tree has at a place, where it lies. The tree is `known`, and its maker trusted."""
         columns = tree.rows.columns
+        if meta:
+            self._metas[len(self._names)] = meta
         self._row(name, bytes(columns["hash"][place]), int(columns["size"][place]), self._of_tree(tree, place))
 
     @property

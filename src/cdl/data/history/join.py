@@ -225,7 +225,8 @@ def _lines(
 def _alike(first: Stage, second: Stage, single: Container[str] | None) -> bool:
     """Whether two stages did the same with each item."""
     alone = first.code is None or single is None or first.name in single
-    return alone and (first.name, first.code, first.environment) == (second.name, second.code, second.environment)
+    same = (first.name, first.code, first.environment) == (second.name, second.code, second.environment)
+    return alone and same and first.joined == second.joined
 
 
 def _rows(ours: Version, theirs: Version, base: Version) -> dict[tuple[str, str], Row]:

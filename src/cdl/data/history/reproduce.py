@@ -16,6 +16,7 @@ from cdl.data.dataset import dataset_record, labels_record
 from cdl.data.history.merge import remade
 from cdl.data.pipeline import ledger as ledgers
 from cdl.data.pipeline.draft import begin, begin_open
+from cdl.data.pipeline.lookups import joined_by
 from cdl.data.pipeline.split import TEST, TRAIN
 from cdl.data.sources.files import Stored
 from cdl.data.versions import DATA_REFS
@@ -60,6 +61,9 @@ def reproduce_data(workspace: Workspace, identity: str) -> list[Same]:
                 what="data, joined", name=name, identical=remade(workspace, identity, record) if held else None, why=why
             )
         ]
+    closed = [each for each in (record.name, *joined_by(workspace, record)) if not workspace.holds_key(each)]
+    if record.lookups and closed:
+        return [Same(what="data", name=name, identical=None, why=workspace.lacking(closed[0]))]
     commit = workspace.git.resolve(DATA_REFS + identity)
     if commit is None:
         raise NotFound(
@@ -160,7 +164,7 @@ def _again(workspace: Workspace, record: Dataset, commit: str) -> Dataset:
     data = workspace.git.read(commit, "cdl.yaml") or b""
     config = parse(data, where=f"{commit[:8]}:cdl.yaml")
     draft = begin(workspace, record.name, config, commit, record.parent, data_key=record.data_key)
-    draft.again = True
+    draft.again, draft.lookups = True, record.lookups
     split = Split(test=record.split.test, by=record.split.by)  # as it was in force then, whatever was written there
     draft.config = msgspec.structs.replace(draft.config, split=split)
     if not any(ledgers.read(draft.vault, record.split.ledger).columns["label"]):

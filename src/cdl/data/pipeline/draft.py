@@ -25,7 +25,7 @@ from cdl.data.sources.files import Files
 from cdl.data.sources.looked import Looked
 from cdl.jobs.closure import Closure, closure
 from cdl.jobs.environment import Environment, environment
-from cdl.registry.records import Dataset, Source, Split, Stage
+from cdl.registry.records import Dataset, Lookup, Source, Split, Stage
 from cdl.store import chunk
 from cdl.store.builder import Builder
 from cdl.store.reach import lacking
@@ -54,6 +54,7 @@ class Fresh(msgspec.Struct, kw_only=True):
 
 class Draft(msgspec.Struct, kw_only=True, eq=False, dict=True):
     """`code` is the snapshot's tree that code is taken from (blobs by path); `again` asks no earlier outcomes.
+    `lookups` tells what each join joins.
     `sift` says which files of a source may be taken; None: all.
 
     `files` are those of each declared source, `numbers` its numbers, `listed` its items (None where it is as it was as a whole),
@@ -72,6 +73,7 @@ class Draft(msgspec.Struct, kw_only=True, eq=False, dict=True):
     code: Mapping[str, str]
     environment: Environment
     parent: Dataset | None
+    lookups: Mapping[str, Lookup] = msgspec.field(default_factory=dict)
     again: bool = False
     sift: Sift | None = None
     began: int = 0
@@ -246,8 +248,8 @@ def environment_id(found: Environment) -> str:
 
 
 def closure_of(
-    workspace: Workspace, files: Mapping[str, str], run: str | list[str], declared: list[str], section: Any
+    workspace: Workspace, files: Mapping[str, str], run: str | list[str] | None, declared: list[str], section: Any
 ) -> Closure:
-    """The closure of a step's code in a tree of files."""
+    """The closure of a step's code in a tree of files; a join has none, and is what its section says."""
     plain = section.identity() if isinstance(section, Step) else msgspec.to_builtins(section)
-    return closure(files, workspace.git.cat, [run], declared=declared, section=plain)
+    return closure(files, workspace.git.cat, [run] if run is not None else [], declared=declared, section=plain)

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from cdl.data.pipeline import ledger as ledgers
 from cdl.data.pipeline.columns import column, from_hex, places_of, to_hex
@@ -17,7 +18,7 @@ from cdl.data.pipeline.ledger import ID_BYTES
 from cdl.data.pipeline.split import TEST, TRAIN
 from cdl.data.sources import outside
 from cdl.jobs.closure import Closure
-from cdl.registry.records import Source, Stage
+from cdl.registry.records import Lookup, Source, Stage
 from cdl.store.builder import Builder
 from cdl.store.tree import Tree, changes, open_tree
 
@@ -59,12 +60,21 @@ def _repeated(draft: Draft) -> Any:
     return count[group] > 1
 
 
-def note(draft: Draft, name: str, made: Mapping[str, str], code: Closure | None) -> None:
+def note(
+    draft: Draft, name: str, made: Mapping[str, str], code: Closure | None, *, joined: Lookup | UnsetType = UNSET
+) -> None:
     """Notes a stage, and opens what it made of both sets."""
-    environment = environment_id(draft.environment) if code else None
+    ran = code is not None and joined is UNSET
     draft.trees = {side: open_tree(draft.box(side), made[side]) for side in (TRAIN, TEST)}
     draft.stages.append(
-        Stage(name=name, train=made[TRAIN], test=made[TEST], code=code.id if code else None, environment=environment)
+        Stage(
+            name=name,
+            train=made[TRAIN],
+            test=made[TEST],
+            code=code.id if code else None,
+            environment=environment_id(draft.environment) if ran else None,
+            joined=joined,
+        )
     )
 
 

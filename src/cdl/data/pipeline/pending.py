@@ -12,13 +12,16 @@ from blake3 import blake3
 
 from cdl import document
 from cdl.data.pipeline.code import source_snapshot
+from cdl.data.pipeline.lookups import lookups_at
 from cdl.data.sources.fetch import no_file
 from cdl.data.sources.seen import glances
 from cdl.data.sources.walk import Sight
-from cdl.errors import ConfigError
+from cdl.errors import ConfigError, NotFound
 from cdl.jobs.closure import closure
-from cdl.registry.records import DatasetHead
+from cdl.registry.records import DatasetHead, Lookup
 from cdl.workflow.workspace import Workspace
+
+NO_LOOKUPS: Mapping[str, Lookup] = {}
 
 
 def pending(workspace: Workspace, name: str, there: Mapping[str, Sight] | None = None) -> bool:
@@ -34,7 +37,11 @@ def pending(workspace: Workspace, name: str, there: Mapping[str, Sight] | None =
     if not place.exists():
         return True
     sights = [there[path] for path in paths]
-    return place.read_text() != fingerprint(workspace, name, source_snapshot(workspace).tree, sights)
+    try:
+        lookups = lookups_at(workspace, name, workspace.config.data)
+    except NotFound:
+        return True  # the run says what it misses
+    return place.read_text() != fingerprint(workspace, name, source_snapshot(workspace).tree, sights, lookups)
 
 
 def missing(workspace: Workspace, name: str) -> ConfigError | None:
@@ -45,11 +52,13 @@ def missing(workspace: Workspace, name: str) -> ConfigError | None:
     return no_file(absent[0]) if absent else None
 
 
-def note(workspace: Workspace, name: str, code: str, sights: Sequence[Sight]) -> None:
-    """Remembers how everything stood when the pipeline ran: its code (a tree of git), and the sources with a path."""
+def note(
+    workspace: Workspace, name: str, code: str, sights: Sequence[Sight], lookups: Mapping[str, Lookup] = NO_LOOKUPS
+) -> None:
+    """Remembers how everything stood when the pipeline ran: its code (a tree of git), the sources with a path, what it joined."""
     place = _place(workspace, name)
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(fingerprint(workspace, name, code, sights))
+    place.write_text(fingerprint(workspace, name, code, sights, lookups))
 
 
 def cost(workspace: Workspace, name: str) -> str:
@@ -63,21 +72,29 @@ def cost(workspace: Workspace, name: str) -> str:
     return ", ".join(parts)
 
 
-def fingerprint(workspace: Workspace, name: str, code_tree: str, sights: Sequence[Sight]) -> str:
-    """A digest of the section, the steps' code, the sources as the file system shows them, and the head."""
+def fingerprint(
+    workspace: Workspace,
+    name: str,
+    code_tree: str,
+    sights: Sequence[Sight],
+    lookups: Mapping[str, Lookup] = NO_LOOKUPS,
+) -> str:
+    """A digest of the section, the steps' code, the sources as the file system shows them, the head, and what is joined."""
     config = workspace.config.data[name]
     head = workspace.registry.head(DatasetHead, name)
     files = workspace.git.files(code_tree)
-    runs: list[Any] = [step.run for _, step in config.named_steps()] + ([config.split.by] if config.split.by else [])
+    runs: list[Any] = [run for run in (*(step.run for _, step in config.named_steps()), config.split.by) if run]
     code = closure(
         files, workspace.git.cat, runs, declared=[f for _, s in config.named_steps() for f in s.files], section=None
     )
-    content = {
+    content: dict[str, Any] = {
         "section": msgspec.to_builtins(config),
         "code": code.id,
         "sources": [_told(sight) for sight in sights],
         "head": head.version if head else None,
     }
+    if lookups:
+        content["joined"] = msgspec.to_builtins(dict(lookups))
     return blake3(document.canonical(content)).hexdigest()
 
 

@@ -142,7 +142,7 @@ def by_field(name: str, where: str) -> Of:
     def of(tree: Tree, place: int) -> bytes:
         fields = tree.meta(place)
         if name not in fields:
-            fields = _row(bytes(tree.view(place)))
+            fields = columns(tree.view(place))
         if name not in fields:
             raise ConfigError(
                 f"an item has no field '{name}'", where=where, remedy="a step before this one may give it to every item"
@@ -152,8 +152,9 @@ def by_field(name: str, where: str) -> Of:
     return of
 
 
-def _row(content: bytes) -> Mapping[str, object]:
-    if not content.startswith(b"{"):
+def columns(content: memoryview) -> Mapping[str, object]:
+    """The columns of an item that is a row of a table; of another one none."""
+    if bytes(content[:1]) != b"{":
         return {}
     try:
         return msgspec.json.decode(content, type=dict[str, object])

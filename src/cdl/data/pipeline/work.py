@@ -14,6 +14,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from cdl.config.schema import Step
@@ -28,21 +29,24 @@ from cdl.data.workers.hand import FAILED
 from cdl.data.workers.process import process
 from cdl.errors import ConfigError, JobFailed
 from cdl.jobs.closure import Closure
-from cdl.registry.records import Dataset
+from cdl.registry.records import Dataset, Lookup
 from cdl.store.builder import Builder
 from cdl.store.seal import Vault
 from cdl.store.tree import Tree, open_tree
 
+Computed = tuple[str | None, str | None, Lookup | UnsetType]  # what a stage came of: code, environment, what it joined
+
 
 def work(draft: Draft, name: str, step: Step) -> None:
     """Runs one data step on both sets; what it rejects is set aside with its reason."""
-    if step.off:
-        draft.skipped.append(name)
-        return
     where = f"cdl.yaml: data.{draft.name}.steps: {name}"
     check_program(step, where)
     code = closure_of(draft.workspace, draft.code, step.run, step.files, step)
-    was, of, made = _was(draft, name, code), _of(step, where), dict[str, str]()
+    was, of, made = (
+        was_of(draft, name, (code.id, environment_id(draft.environment), UNSET)),
+        _of(step, where),
+        dict[str, str](),
+    )
     plans = {side: plan(draft.trees[side], was.get(side), of) for side in (TRAIN, TEST)}
     if not draft.again:
         plans = {side: _looked_up(plans[side], _shelf(draft, side, code), draft.trees[side]) for side in plans}
@@ -128,7 +132,7 @@ def _outcomes(
     return found
 
 
-def _was(draft: Draft, name: str, code: Closure) -> dict[str, Was]:
+def was_of(draft: Draft, name: str, what: Computed) -> dict[str, Was]:
     """What the version before found with the same step, by set; nothing where it was another one, or something is lost."""
     parent = None if draft.again else draft.parent
     names = [stage.name for stage in parent.steps] if parent else []
@@ -136,7 +140,7 @@ def _was(draft: Draft, name: str, code: Closure) -> dict[str, Was]:
         return {}
     at = names.index(name)
     stage, given = parent.steps[at], parent.steps[at - 1]
-    if stage.code != code.id or stage.environment != environment_id(draft.environment):
+    if (stage.code, stage.environment, stage.joined) != what:
         return {}
     if draft.broken & {given.train, given.test, stage.train, stage.test, parent.rejected.get("tree")}:
         return {}
