@@ -179,6 +179,7 @@ def _affected(made: Plan) -> list[str]:
     """What an erasure touches, for a person."""
     lines = [f"item {made.item} of {made.dataset}"]
     lines += [f"the same bytes, which go too: item {i}" for i in made.also]
+    lines += [f"its fields, copied by a join, which go too: {len(i):,} items of {n}" for n, i in made.copied.items()]
     lines += [f"whole raw file, which goes: {f}" for f in made.files]
     for word, ids in (
         ("dataset version", made.versions),

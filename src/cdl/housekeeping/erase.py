@@ -18,6 +18,7 @@ from cdl.data.items.formats import read_items
 from cdl.data.items.item import content_digest
 from cdl.data.pipeline import ledger as ledgers
 from cdl.errors import CdlError, Conflict, NotFound
+from cdl.housekeeping.copies import Places, copied
 from cdl.housekeeping.gc import collect
 from cdl.housekeeping.outcomes import Inputs, follow, kept_outcomes
 from cdl.registry.records import Dataset, Labels, Model, Package
@@ -42,7 +43,10 @@ BEYOND = "git history, backups, copies of the sources and clones that never sync
 
 
 class Plan(msgspec.Struct, kw_only=True):
-    """What is to go. Names of trees and of what goes in each; open objects; ledgers; who else has the same bytes."""
+    """What is to go. Names of trees and of what goes in each; open objects; ledgers; who else has the same bytes.
+
+    `copies` are rows that go for fields which a join copied there (their contents stay), `copied` the items by dataset.
+    """
 
     dataset: str
     item: str
@@ -51,6 +55,8 @@ class Plan(msgspec.Struct, kw_only=True):
     when: str
     open: dict[str, list[str]] = {}
     sealed: dict[str, list[str]] = {}
+    copies: dict[str, list[str]] = {}
+    copied: dict[str, list[str]] = {}
     objects: list[str] = []
     ledgers: list[str] = []
     digests: list[str] = []
@@ -96,6 +102,12 @@ def plan(workspace: Workspace, dataset: str, what: str, *, because: str | None =
     contents, inputs = _contents(workspace, dataset, versions, item, trees)
     outcomes = kept_outcomes(workspace, partial(_vault, workspace))
     follow(outcomes, contents, inputs)
+    vault = _vault(workspace, dataset, next(iter(versions.values())).data_key)
+    made.digests = sorted(content_digest(vault, c) for c in contents.values())
+    places = Places(workspace=workspace, versions=every, vault=partial(_vault, workspace))
+    found = copied(places, dataset, item, outcomes)
+    made.copies, made.copied = ({k: sorted(v) for k, v in each.items()} for each in (found.trees, found.items))
+    contents |= found.contents
     also: set[str] = set()
     _plan_open(workspace, every.values(), contents, made, also)
     _plan_sealed(trees, contents, made, also)
@@ -103,12 +115,10 @@ def plan(workspace: Workspace, dataset: str, what: str, *, because: str | None =
         if names := each.lost(contents, inputs):
             (made.open if each.box is workspace.store else made.sealed)[each.kept.tree] = names
     _plan_ledgers(workspace, versions, made)
-    vault = _vault(workspace, dataset, next(iter(versions.values())).data_key)
-    made.digests = sorted(content_digest(vault, c) for c in contents.values())
-    made.also = sorted(also - {item})
+    made.also = sorted(also - {item}.union(*found.items.values()))
     _plan_affected(workspace, every, made)
     before = workspace.store.claimed(f"{ITEMS}{dataset}/{item}")
-    if before is not None and not (made.open or made.sealed or made.objects):
+    if before is not None and not (made.open or made.sealed or made.objects or made.copies):
         was = read_item(before, where=item)
         raise Conflict(
             f"item {item[:12]} was erased at {was.when} by {was.who}" + (f": {was.because}" if was.because else ""),
@@ -272,7 +282,7 @@ def _holds(tree: Tree, name: str, items: Items | None, wanted: str) -> bool:
 
 def _plan_affected(workspace: Workspace, every: dict[str, Dataset], made: Plan) -> None:
     """Versions that hold the item or its bytes, snapshots of them, models that learned from these, packages of the models."""
-    gone = {*made.open, *made.sealed}
+    gone = {*made.open, *made.sealed, *made.copies}
     made.versions = sorted(i for i, d in every.items() if gone & {*(s.train for s in d.steps), *_sealed_of(d)})
     labels = workspace.registry.all(Labels)
     made.labels = sorted(i for i, record in labels if record.dataset in made.versions)
@@ -287,12 +297,15 @@ def _replacements(workspace: Workspace, made: Plan) -> Iterator[Replaced]:
     store = workspace.store
     records = {name: d for _, d in workspace.registry.all(Dataset) for name in _sealed_of(d)}
     vaults: dict[str, Box] = {
-        tree: _vault(workspace, d.name, d.data_key) for tree, d in records.items() if tree in made.sealed
+        tree: _vault(workspace, d.name, d.data_key)
+        for tree, d in records.items()
+        if tree in made.sealed or tree in made.copies
     }
     vaults |= {o.kept.tree: o.box for o in kept_outcomes(workspace, partial(_vault, workspace))}
     boxes: list[tuple[Box, str, list[str]]] = [(store, tree, lost) for tree, lost in made.open.items()]
     boxes += [(vaults[tree], tree, lost) for tree, lost in made.sealed.items() if tree in vaults]
-    for box, tree, lost in boxes:
+    copies = [(vaults.get(tree, store), tree, lost) for tree, lost in made.copies.items()]
+    for box, tree, lost in [*boxes, *copies]:
         yield from unlisted(store, box, open_tree(box, tree), set(lost))
     kept = cache(lambda: _kept_chunks(workspace, made))  # every version is looked at, where a chunk is to go
     for box, tree, lost in boxes:  # trees may share packs: each is read as the one before left it
