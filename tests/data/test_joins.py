@@ -14,8 +14,9 @@ from cdl.data.history.reproduce import reproduce_data
 from cdl.data.pipeline import ledger
 from cdl.data.pipeline.outcomes import claims
 from cdl.data.pipeline.pending import pending
-from cdl.errors import ConfigError, NotFound
+from cdl.errors import ConfigError, NotFound, Refused, Unavailable
 from cdl.housekeeping.erase import erase, plan
+from cdl.keys import Keyring
 from cdl.registry.records import Dataset, DatasetHead, short
 from cdl.store import table
 from cdl.workflow.run import run
@@ -346,6 +347,47 @@ def test_what_others_have_too_stays_when_a_copy_goes(toy: Toy) -> None:
     before = sides(toy, "scans", first)
     erase(toy.become(DATA), plan(toy.become(DATA), "patients", gone))
     assert sides(toy, "scans", first) == {s: each for s, each in before.items() if SCANS[s][0] != gone}
+
+
+def test_copies_of_copies_go_too(toy: Toy) -> None:
+    """Scans join patients, which join sites."""
+    steps = "    steps: [{place: {join: sites, key: site, matches: id}}]\n"
+    sites = "  sites:\n    source: {path: sites.csv, set: train}\n    items: {rows: {format: csv, id: id}}\n"
+    declare(toy, "{rows: {format: csv, id: id}}\n", "{rows: {format: csv, id: id}}\n" + steps)
+    declare(toy, "roles:", sites + "roles:")
+    Keyring().create("toy", "sites")
+    toy.write("sites.csv", "id,city\nx,<here>\ny,<there>\n")
+    made(toy, "sites")
+    first = both(toy)
+    before = sides(toy, "scans", first)
+    assert {fields["city"] for _, _, fields in before.values()} == {"<here>", "<there>"}
+    planned = plan(toy.become(DATA), "sites", "x")
+    assert planned.copied.keys() == {"patients", "scans"}
+    erase(toy.become(DATA), planned)
+    left = {scan: each for scan, each in before.items() if each[2]["city"] == "<there>"}
+    assert sides(toy, "scans", first) == left
+    assert not [p for p in (toy.root / ".cdl" / "store").rglob("*") if p.is_file() and b"<here>" in p.read_bytes()]
+
+
+def test_without_the_other_key_nothing_is_joined_made_again_or_erased(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both(toy)
+    version = versions.make(toy.become(DATA), "scans")
+    backups = {name: Keyring().backup("toy", name) for name in ("scans", "patients")}
+    for held, lacked in (("scans", "patients"), ("patients", "scans")):
+        monkeypatch.setattr(toy, "_keyring", toy.root.parent / held)
+        Keyring(toy.root.parent / held).restore(backups[held])
+        (same,) = reproduce_data(toy.become(DATA), version)
+        assert same.identical is None and f"you hold no key of {lacked}" in str(same.why)
+        with pytest.raises(Unavailable, match=f"you hold no key of {lacked}"):
+            plan(toy.become(DATA), lacked, "p1")
+    with pytest.raises(Refused, match="scans joined patients, and you hold no key of scans"):
+        plan(toy.become(DATA), "patients", "p1")
+    fill(toy, SCANS | {"s99": ("p1", "new")})
+    monkeypatch.setattr(toy, "_keyring", toy.root.parent / "scans")
+    with pytest.raises(Unavailable, match="you hold no key of patients"):
+        made(toy)
 
 
 @pytest.mark.parametrize("moved", [False, True])
