@@ -143,9 +143,12 @@ def _as(trees: Iterable[tuple[str, Tree]], identity: str) -> list[tuple[str, Tre
 
 def _elsewhere(places: Places, found: Copies) -> Iterator[bytes]:
     """Contents that items without copies have too: they tell nothing of the erased one alone."""
+    store = places.workspace.store
     for record in places.versions.values():
         key = places.workspace.holds_key(record.name)
         for name in {name for stage in record.steps for name in (stage.train, *([stage.test] if key else []))}:
+            if not name.startswith(SEALED) and not store.has(store.standing(name)):
+                continue  # not here
             tree, copies = places.open(record, name), found.trees.get(name, set())
             yield from (
                 tree.hash(place)
