@@ -5,7 +5,8 @@ such items have. What it holds again exactly as before the join is no copy.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from cdl.data.pipeline.joining import keys, names_in
 from cdl.data.pipeline.split import TEST, TRAIN
@@ -20,24 +21,22 @@ from cdl.workflow.workspace import Workspace
 Held = dict[str, dict[str, int]]  # by version: items that hold copies, and the stage from which on they do
 
 
-@dataclass(kw_only=True)
-class Copies:
+class Copies(msgspec.Struct, kw_only=True):
     """Names in trees whose rows hold copies, contents that only such rows have, what steps were given; the items by dataset."""
 
-    trees: dict[str, set[str]] = field(default_factory=dict)
-    contents: dict[bytes, bytes] = field(default_factory=dict)
-    inputs: Inputs = field(default_factory=Inputs)
-    items: dict[str, set[str]] = field(default_factory=dict)
+    trees: dict[str, set[str]] = msgspec.field(default_factory=dict)
+    contents: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    inputs: Inputs = msgspec.field(default_factory=Inputs)
+    items: dict[str, set[str]] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Places:
+class Places(msgspec.Struct, frozen=True, kw_only=True):
     """Every version by id, and how the sealed side of a dataset is opened (its name, the data key)."""
 
     workspace: Workspace
     versions: Mapping[str, Dataset]
     vault: Callable[[str, str], Vault]
-    opened: dict[str, Tree] = field(default_factory=dict)
+    opened: dict[str, Tree] = msgspec.field(default_factory=dict)
 
     def vault_of(self, record: Dataset) -> Vault:
         """Opens the sealed side of a version."""
