@@ -1,1 +1,1 @@
-"""What is done with versions that exist: compare, check out, merge, make again, seal again."""
+"""versions that exist: compared, checked out, merged, made again, sealed again."""

@@ -1,1 +1,1 @@
-"""What one item is: a file, a row of a table, an entry of an array; and what kind of thing its bytes are."""
+"""what one item is: a file, a row, an entry of an array; what kind of thing its bytes are."""

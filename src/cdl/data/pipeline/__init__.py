@@ -1,1 +1,1 @@
-"""The stages that make a version: collect, split, ingest, then each data step; only what is new or changed is worked."""
+"""the stages that make a version: collect, split, ingest, data steps; only what is new or changed is worked."""

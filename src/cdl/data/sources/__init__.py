@@ -1,1 +1,1 @@
-"""Where raw files come from: folders, archives, addresses, buckets and commands; what lies there, and what changed there."""
+"""where files come from, what lies there and what changed there."""

@@ -1,1 +1,1 @@
-"""The workers of data steps: project code and commands over many items, side by side, apart from this process."""
+"""project code and commands over many items, side by side, in processes of their own."""
