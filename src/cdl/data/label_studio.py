@@ -13,8 +13,8 @@ import base64
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 import msgspec
 
@@ -42,7 +42,10 @@ def tasks(items: Iterable[tuple[str, bytes]]) -> bytes:
 def interface(classes: Sequence[str], *, picture: bool) -> str:
     """The labeling interface that fits these tasks."""
     shown = '<Image name="item" value="$image"/>' if picture else '<Text name="item" value="$text"/>'
-    choices = "".join(f"<Choice value={quoteattr(name)}/>" for name in classes)
+    quoted = import_module(
+        "xml.sax.saxutils"
+    ).quoteattr  # it imports urllib.request, which every command would wait for
+    choices = "".join(f"<Choice value={quoted(name)}/>" for name in classes)
     return f'<View>{shown}<Choices name="label" toName="item" choice="single">{choices}</Choices></View>'
 
 
