@@ -6,11 +6,17 @@ test_sources.py, test_walk.py and in the acceptance tests.
 
 import gzip
 import io
+import lzma
 import os
+import re
 import socket
 import struct
 import sys
+import tarfile
+import tracemalloc
+import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +30,10 @@ from cdl.config.schema import Arrays, Items
 from cdl.data import versions
 from cdl.data.dataset import dataset_record
 from cdl.data.items import formats
+from cdl.data.items.kinds import judge
+from cdl.data.sources.fetch import read_archive
 from cdl.errors import ConfigError, Unavailable
+from cdl.pages.shown import picture
 from cdl.registry.records import DatasetHead
 from tests.projects import DATA, Toy, make_toy
 
@@ -162,6 +171,24 @@ CASES = {
         JSONL, write("t.jsonl", b'{"id": 1, "n": ' + b"[" * 200_000 + b"\n"), r"t\.jsonl: line 1: not JSON: "
     ),
     "JSONL without the id": Case(JSONL, write("t.jsonl", b'{"di": 1}\n'), r"t\.jsonl: row 1: no column 'id'\n.*there are: di"),
+    "JSONL with a key twice": Case(
+        JSONL, write("t.jsonl", b'{"id": 1, "n": 1, "n": 2}\n'), r"t\.jsonl: line 1: not JSON: the key 'n' stands twice"
+    ),
+    "JSONL with a number beyond a float": Case(
+        JSONL, write("t.jsonl", b'{"id": 1, "n": 1e999}\n'), r"t\.jsonl: line 1: not JSON: 1e999 is beyond what a number holds"
+    ),
+    "JSONL with a number of many digits": Case(
+        JSONL, write("t.jsonl", b'{"id": 1, "n": %s}\n' % (b"9" * 5000)), r"t\.jsonl: line 1: not JSON: a number beyond 64 bits"
+    ),
+    "JSONL with a map as id": Case(
+        JSONL, write("t.jsonl", b'{"id": 1}\n{"id": {"a": 1}}\n'), r"t\.jsonl: row 2: an id that is a list or a map"
+    ),
+    "npy of entries without a value": Case(
+        ARRAYS, write("images", npy((1 << 40, 0), b"")), r"images: 1099511627776 entries without a value\n.*at least one"
+    ),
+    "IDX of entries without a value": Case(
+        ARRAYS, write("images", b"\0\0\x08\2\xff\xff\xff\xff\0\0\0\0"), r"images: 4294967295 entries without a value"
+    ),
     "no Parquet": Case(PARQUET, write("t.parquet", b"id,body\n1,a\n"), r"t\.parquet: not a readable Parquet file: .*\n.*again"),
     "Parquet with a broken footer": Case(
         PARQUET, write("t.parquet", parquet()[:-20] + b"\xff" * 12 + parquet()[-8:]), r"t\.parquet: not a readable Parquet file"
@@ -228,6 +255,75 @@ def test_an_archive_whose_member_leaves_the_folder_is_refused(toy: Toy) -> None:
     ):
         versions.make(toy.become(DATA), "points")
     assert not (toy.root.parent / "b.txt").exists()
+
+
+def tape(*members: tuple[str, bytes, bytes]) -> bytes:
+    """A tar archive of members: name, type, content."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as pack:
+        for name, kind, content in members:
+            told = tarfile.TarInfo(name)
+            told.type, told.size = kind, len(content)
+            pack.addfile(told, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def zipped(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as pack:
+        pack.writestr("a", content)
+    return buffer.getvalue()
+
+
+ONE = tape(("a", tarfile.REGTYPE, b"x" * 600))
+TAPES = {
+    "not one": (b"junk" * 1000, r"t: not a readable archive: file could not be opened successfully$"),
+    "a device": (tape(("d", tarfile.CHRTYPE, b"")), "t: d: a member that is no regular file$"),
+    "a gzip checksum that is wrong": (gzip.compress(ONE)[:-8] + bytes(8), "t: not a readable archive: CRC check failed"),
+    "a gzip file without its end": (gzip.compress(ONE)[:-6], "t: not a readable archive: Compressed file ended"),
+    "an xz file without its end": (lzma.compress(ONE)[:-20], "t: not a readable archive: Compressed file ended"),
+    "an xz file with a flipped bit": (lzma.compress(ONE)[:-1] + b"x", "t: not a readable archive: Corrupt input"),
+    "zeros behind the last member": (gzip.compress(ONE + bytes(60_000_000)), "t: unpacks to too much"),
+}
+
+
+@pytest.mark.parametrize("name", TAPES)
+def test_an_archive_that_is_not_whole_is_named(name: str) -> None:
+    data, says = TAPES[name]
+    with pytest.raises(ConfigError) as caught:
+        read_archive("t", data)
+    assert re.match(says, str(caught.value).partition("\n")[0]) and caught.value.remedy
+
+
+@pytest.mark.parametrize("pack", [gzip.compress(tape(("a", tarfile.REGTYPE, bytes(60_000_000)))), zipped(bytes(60_000_000))])
+def test_a_member_that_unpacks_to_too_much_is_not_unpacked(pack: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match="t: a: unpacks to too much"):
+            read_archive("t", pack)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_image_of_more_pixels_than_its_library_likes_is_told_of_quietly() -> None:
+    def part(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = part(b"IHDR", struct.pack(">IIBBBBB", 10_000, 10_000, 1, 0, 0, 0, 0))
+    png = b"\x89PNG\r\n\x1a\n" + head + part(b"IDAT", zlib.compress(b"x")) + part(b"IEND", b"")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert judge(png, "image").faults == ("no readable image",)
+        assert picture(png) is None
+    assert picture(npy((1 << 40, 2), b"")) is None
+
+
+def test_a_blank_line_among_lines_of_json_is_no_row(toy: Toy) -> None:
+    toy.write("cdl.yaml", YAML.replace("ITEMS", JSONL))
+    (toy.root / "incoming" / "t.jsonl").write_bytes(b'{"id": 1}\n \n{"id": 2}\n\n')
+    workspace = toy.become(DATA)
+    assert sum(dataset_record(workspace, versions.make(workspace, "points")).items.values()) == 2
 
 
 def test_a_file_that_may_not_be_read_is_named(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,12 @@
 """How an item stands on a page: as a small picture, or as the beginning of its text."""
 
 import io
+import warnings
 from importlib import import_module
 from typing import Any
 
+from cdl.data.items.arrays import MAGIC, array_or_bytes
+from cdl.errors import ConfigError
 from cdl.report.page import Cell
 
 LONGEST_TEXT = 160  # characters of an example
@@ -18,9 +21,14 @@ def brief(value: Any) -> Cell:
 def picture(content: bytes) -> bytes | None:
     """An item as PNG, where it is an image or a small array of two axes."""
     images = import_module("PIL.Image")
+    with warnings.catch_warnings(action="ignore"):
+        return _picture(images, content)
+
+
+def _picture(images: Any, content: bytes) -> bytes | None:
     try:
-        if content.startswith(b"\x93NUMPY"):
-            values = import_module("numpy").load(io.BytesIO(content), allow_pickle=False)
+        if content.startswith(MAGIC):
+            values = array_or_bytes(memoryview(content))
             image = images.fromarray(values) if values.ndim == 2 and values.dtype == "uint8" else None
         else:
             image = images.open(io.BytesIO(content), formats=["PNG", "JPEG", "GIF", "BMP"])
@@ -29,7 +37,7 @@ def picture(content: bytes) -> bytes | None:
         image.thumbnail((PIXELS, PIXELS))
         buffer = io.BytesIO()
         image.convert("RGB").save(buffer, "PNG")
-    except (OSError, ValueError, SyntaxError, images.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, ConfigError, images.DecompressionBombError):
         return None
     return buffer.getvalue()
 

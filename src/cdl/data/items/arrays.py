@@ -85,11 +85,11 @@ def read_array(name: str, data: bytes, *, array: str | None = None) -> Any:
         name, data = _member(name, data, array)
     elif array is not None:
         raise ConfigError("no npz file: its arrays have no names", where=name, remedy=f"name the file alone: {name}")
-    if data[:6] != MAGIC:
-        return _idx(name, data)
-    found = _npy(name, data)
+    found = _npy(name, data) if data[:6] == MAGIC else _idx(name, data)
     if found.ndim == 0:
         raise ConfigError("an array without an axis", where=name, remedy="items lie along the first axis")
+    if len(found) and not found.nbytes:  # any number of such entries takes no room in a file
+        raise ConfigError(f"{len(found)} entries without a value", where=name, remedy="give each entry at least one")
     return found
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import unicodedata
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Literal
@@ -99,7 +100,7 @@ def _image(content: bytes) -> Judged:
     """Decodes the whole image: one that ends too soon is not readable either."""
     images = import_module("PIL.Image")
     try:
-        with images.open(io.BytesIO(content), formats=FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), images.open(io.BytesIO(content), formats=FORMATS) as image:
             image.load()
             return Judged(kind="image", form=f"{image.format} {image.mode} {image.width} x {image.height}")
     except (OSError, ValueError, SyntaxError, images.DecompressionBombError):

@@ -78,6 +78,8 @@ def _ids(file: str, table: Table) -> list[str]:
     for number, value in enumerate(table.ids, start=1):
         if value in (None, ""):
             raise ConfigError("a row without an id", where=f"{file}: row {number}", remedy="give each row its own id")
+        if isinstance(value, dict | list):
+            raise ConfigError("an id that is a list or a map", where=f"{file}: row {number}", remedy="name it by a text")
     return [str(value) for value in table.ids]
 
 
@@ -153,6 +155,8 @@ class Lines(Table):
         self._lines: list[str] = []
         self.ids, labels = [], []
         for number, line in enumerate(io.StringIO(_text(name, data)), start=1):  # a line separator of Unicode ends none
+            if line.isspace():
+                continue
             row = _object(f"{name}: line {number}", line)
             _check_columns(f"{name}: row {number}", list(row), rows)
             self._lines.append(line)
@@ -169,14 +173,34 @@ class Lines(Table):
 def _object(where: str, line: str) -> dict[str, Any]:
     """The object in a line. ConfigError for what no other reader of JSON would take."""
     try:
-        row = json.loads(line, parse_constant=_no_number, parse_int=_whole)
+        row = json.loads(
+            line, parse_constant=_no_number, parse_int=_whole, parse_float=_finite, object_pairs_hook=_once
+        )
         if not isinstance(row, dict):
             raise ValueError("no object")
         if "\\ud" in line.lower():
             json.dumps(row, ensure_ascii=False).encode()  # half a character has no bytes
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise ConfigError("not JSON: nested too deeply", where=where, remedy="one object a line") from error
+    except ValueError as error:
         raise ConfigError(f"not JSON: {error}", where=where, remedy="one object a line") from error
     return row
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. ValueError where a key stands twice: which of the two counts, each reader of JSON decides otherwise."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(n for n in found if names.count(n) > 1)!r} stands twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is beyond what a number holds")
+    return number
 
 
 def _no_number(text: str) -> NoReturn:
@@ -184,8 +208,8 @@ def _no_number(text: str) -> NoReturn:
 
 
 def _whole(text: str) -> int:
-    number = int(text)
-    if number.bit_length() >= BITS:
+    number = int(text) if len(text) < BITS else None
+    if number is None or number.bit_length() >= BITS:
         raise ValueError(f"a number beyond {BITS} bits")
     return number
 

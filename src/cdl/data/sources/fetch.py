@@ -6,6 +6,7 @@ Archives are read member by member, never extracted: regular files with normaliz
 import contextlib
 import hashlib
 import io
+import lzma
 import os
 import subprocess
 import tarfile
@@ -13,6 +14,7 @@ import zipfile
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -34,6 +36,17 @@ MOST_FILES = 2_000_000
 RATIO = 200  # unpacked bytes for one packed byte, beyond the first 10 MB
 FREE = 10_000_000
 COMMAND_SECONDS = 3600
+UNREADABLE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 Sift = Callable[[str, Sight], Sight]  # a source as it is shown and the files there; those that may be taken now
 
 
@@ -118,7 +131,7 @@ def read_archive(where: str, data: bytes) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     total = 0
     try:
-        for name, size, content in _members(data):
+        for name, size, read in _members(where, data):
             _check_member(where, name)
             total += size
             if total > LARGEST or len(found) >= MOST_FILES or total > FREE + RATIO * len(data):
@@ -127,41 +140,60 @@ def read_archive(where: str, data: bytes) -> dict[str, bytes]:
                 )
             if name in found:
                 raise ConfigError("a member stands twice", where=f"{where}: {name}", remedy="pack it again")
-            found[name] = content
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ConfigError(f"not a readable archive: {error}", where=where, remedy="pack it again") from error
+            found[name] = read()
+    except UNREADABLE as error:
+        said = str(error).partition("\n")[0].rstrip(":")
+        raise ConfigError(f"not a readable archive: {said}", where=where, remedy="pack it again") from error
     return found
 
 
-def _members(data: bytes) -> Iterator[tuple[str, int, bytes]]:
+def _members(where: str, data: bytes) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+    """Each regular member: its name, the size that it announces, and what reads it."""
     if data[:2] == b"PK":
         with zipfile.ZipFile(io.BytesIO(data)) as pack:
             for member in pack.infolist():
                 if member.is_dir():
                     continue
                 if (member.external_attr >> 28) not in (0, 0o10):
-                    raise ConfigError("a member that is no regular file", where=member.filename, remedy="leave it out")
-                yield member.filename, member.file_size, _limited(pack, member)
+                    raise _irregular(where, member.filename)
+                yield member.filename, member.file_size, partial(_announced, pack, member)
         return
     with tarfile.open(fileobj=io.BytesIO(data)) as tape:
         for entry in tape:
             if entry.isdir():
                 continue
             if not entry.isreg():
-                raise ConfigError("a member that is no regular file", where=entry.name, remedy="leave it out")
-            file = tape.extractfile(entry)
-            yield entry.name.removeprefix("./"), entry.size, b"" if file is None else file.read()
+                raise _irregular(where, entry.name)
+            yield entry.name.removeprefix("./"), entry.size, partial(_on_tape, tape, entry)
+        _to_the_end(where, tape, len(data))
 
 
-def _limited(pack: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+def _irregular(where: str, name: str) -> ConfigError:
+    return ConfigError("a member that is no regular file", where=f"{where}: {name}", remedy="leave it out")
+
+
+def _announced(pack: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     """A member's bytes, never more than it announced."""
-    if member.file_size > LARGEST:
-        return b""
     with pack.open(member) as file:
         content = file.read(member.file_size + 1)
     if len(content) != member.file_size:
         raise zipfile.BadZipFile(f"{member.filename} has another size than announced")
     return content
+
+
+def _on_tape(tape: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
+    file = tape.extractfile(entry)
+    return b"" if file is None else file.read()
+
+
+def _to_the_end(where: str, tape: tarfile.TarFile, packed: int) -> None:
+    """Reads what follows the last member: there stands the checksum of a packed archive."""
+    assert tape.fileobj is not None  # it was opened to be read
+    left = FREE + RATIO * packed
+    while part := tape.fileobj.read(1 << 20):
+        left -= len(part)
+        if left < 0:
+            raise ConfigError("unpacks to too much", where=where, remedy="unpack it yourself and give the folder")
 
 
 def _check_member(where: str, name: str) -> None:
