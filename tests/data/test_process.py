@@ -37,6 +37,7 @@ def takes(content): return str(len(bytearray(int(content)))).encode()
 def slow(content): time.sleep(0.1); return str(os.getpid()).encode()
 def whose(content): return str(os.getpid()).encode()
 def repeat(content, fields, times, mark="-"): return mark.join([content.decode()] * times).encode(), {**fields, "times": times}
+def says(content): return content.decode()
 def alone(content, times): return content * times
 def odd(content):
     if content == b"bad":
@@ -88,6 +89,7 @@ int main(void) {
 }
 """
 EACH = 'for f in "$CDL_IN"/0*; do n=${f##*/}; '  # a loop over the items of a batch; `f` is the file, `n` its name
+FAILED_EXIT = "failed: the program ended with an exit code that means an error"
 Outcomes = list[tuple[str, Content | Rejected]]
 
 
@@ -388,7 +390,7 @@ def test_what_takes_more_memory_than_its_worker_may_fails_alone(desk: Desk) -> N
     contents = [b"1", b"900000000", b"2"]
     assert reasons(desk.work(contents, "steps:takes", **memory)) == {"i1": "failed: MemoryError"}
     script = EACH + 'python3 -c "bytearray($(cat $f))" || exit 9; cp "$f" "$CDL_OUT/$n"; done'
-    assert reasons(desk.folders(contents, script, **memory)) == {"i1": "failed: RuntimeError"}
+    assert reasons(desk.folders(contents, script, **memory)) == {"i1": FAILED_EXIT}
     assert reasons(desk.work(contents, "steps:takes")) == {}
 
 
@@ -437,9 +439,9 @@ def test_of_a_batch_that_fails_only_the_guilty_item_does(desk: Desk) -> None:
     contents = [b"bad" if n == 3 else b"%d" % n for n in range(8)]
     script = EACH + '! grep -q bad "$f" || exit 9; cp "$f" "$CDL_OUT/$n"; done; echo CANARY-$$'
     found = desk.folders(contents, script, on_error="aside")
-    assert reasons(found) == {"i3": "failed: RuntimeError"}
+    assert reasons(found) == {"i3": FAILED_EXIT}
     assert sealed_log(desk).count("exit code 9") == 2, "of the batch and of the item alone"
-    with pytest.raises(JobFailed, match="RuntimeError"):
+    with pytest.raises(JobFailed, match="^step work: the program ended with an exit code"):
         desk.folders(contents, script)
     assert b"CANARY" not in desk.open_bytes()
 
@@ -461,7 +463,7 @@ def test_of_a_batch_that_fails_only_the_guilty_item_does(desk: Desk) -> None:
         ('cp $CDL_IN/0* $CDL_OUT; echo \'{"file": "../x", "fields": {}}\' > $CDL_OUT/items.jsonl', "items.jsonl is not"),
         ('cp $CDL_IN/0* $CDL_OUT; echo \'{"file": "000000", "fields": {"a": NaN}}\' > $CDL_OUT/items.jsonl', "a field that"),
         ("rm -r $CDL_OUT", "FileNotFoundError"),
-        ("chmod 0 $CDL_OUT/../..; rm -rf $CDL_IN; exit 1", "RuntimeError"),
+        ("chmod 0 $CDL_OUT/../..; rm -rf $CDL_IN; exit 1", "exit code that means an error"),
     ],
 )  # fmt: skip
 def test_output_that_was_not_agreed_is_named_without_a_word_of_the_item(desk: Desk, script: str, says: str) -> None:
@@ -481,10 +483,34 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(desk: Desk) -> None
     assert len(sleeping) == 2 and all(parent(process) is None for process in sleeping)
 
 
+def test_what_a_command_leaves_behind_holds_nobody_up_and_ends_with_the_worker(desk: Desk) -> None:
+    """It has the command's streams, and would end in ten minutes."""
+    started = desk.root / ".cdl" / "started"
+    left = f"sleep 600 & echo $! >> {started}; "
+    assert data(desk.work([b"a", b"b"], ["sh", "-c", left + "cat"])) == [b"a", b"b"]
+    assert data(desk.folders([b"c"], left + 'cp "$CDL_IN"/0* "$CDL_OUT"')) == [b"c"]
+    sleeping = [int(process) for process in started.read_text().split()]
+    assert len(sleeping) == 3 and all(parent(process) is None for process in sleeping)
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [(["./steps.py"], "could not be started"), ("steps:says", "neither bytes nor")],
+)
+def test_a_step_that_does_not_do_what_was_agreed_is_told_in_words(desk: Desk, run: str | list[str], says: str) -> None:
+    with pytest.raises(JobFailed, match=f"^step work: .*{says}"):
+        desk.work([b"a"], run)
+
+
+def test_a_reason_is_a_text_that_can_be_printed(desk: Desk) -> None:
+    found = desk.work([b"a"], ["sh", "-c", "head -c 300 /dev/zero >&2; exit 3"])
+    assert reasons(found) == {"i0": "\ufffd" * 200}
+
+
 def test_a_command_of_standard_input_fails_item_by_item(desk: Desk) -> None:
     script = 'read x; case $x in bad) echo CANARY >&2; exit 1;; no) echo said no >&2; exit 3;; esac; echo "$x"'
     found = desk.work([b"a\n", b"bad\n", b"no\n"], ["sh", "-c", script], on_error="aside")
-    assert reasons(found) == {"i1": "failed: RuntimeError", "i2": "said no"}
+    assert reasons(found) == {"i1": FAILED_EXIT, "i2": "said no"}
     assert b"CANARY" not in desk.open_bytes() and "CANARY" in sealed_log(desk)
 
 

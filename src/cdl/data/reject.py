@@ -12,8 +12,11 @@ LONGEST_REASON = 200  # characters
 
 
 class Reject(Exception):
-    """This item is not used. Reasons are counted in the open, those that quote a test item are not said there."""
+    """This item is not used. Reasons are counted in the open, those that quote a test item are not said there.
+
+    Characters that cannot be printed are replaced.
+    """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason[:LONGEST_REASON])
-        self.reason = reason[:LONGEST_REASON]
+        self.reason = "".join(c if c.isprintable() else "\ufffd" for c in reason[:LONGEST_REASON])
+        super().__init__(self.reason)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -142,12 +142,17 @@ class _Process:
         self.channel = channel
         self.output = output
         self._process = process
+        self._over = False
 
     def wait(self, seconds: float | None) -> bool:
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return False
+        if not self._over:
+            self._over = True
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # what it left behind
         return True
 
     def kill(self) -> None:

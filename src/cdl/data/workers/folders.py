@@ -26,7 +26,10 @@ from cdl.jobs.worker import ends_with_this, raised
 
 FIELDS = "items.jsonl"
 REJECT = ".reject"
-FAULTS = {  # what is told of a step's output: fixed words, since the items could have written any other
+FAULTS = {  # what is told of a step: fixed words, since the items could have written any other
+    "start": "the program could not be started: it must be executable, and what its first line names must be there",
+    "exit": "the program ended with an exit code that means an error",
+    "bytes": "the function gave neither bytes nor (bytes, fields)",
     "count": "the function gave another number of outcomes than it got items",
     "kind": "the command left something in CDL_OUT that is no plain file",
     "none": "the command left neither a result nor a rejection of an item in CDL_OUT",
@@ -37,18 +40,29 @@ FAULTS = {  # what is told of a step's output: fixed words, since the items coul
 
 
 class Unfit(RuntimeError):
-    """The output of a step is not what was agreed: `fault` is a key of FAULTS."""
+    """A step does not do what was agreed: `fault` is a key of FAULTS."""
 
     def __init__(self, fault: str, name: str) -> None:
         super().__init__(f"{FAULTS[fault]}: {name}")
         self.fault = fault
 
 
-def broken(error: Exception) -> dict[str, Any]:
-    """The answer where no item alone is at fault; the log has the error whole."""
+def failure(error: Exception) -> dict[str, Any]:
+    """An error as the parent is told of it; the log has it whole."""
     traceback.print_exception(error)
     sys.stderr.flush()
-    return {"broken": raised(error) | ({"fault": error.fault} if isinstance(error, Unfit) else {})}
+    return raised(error) | ({"fault": error.fault} if isinstance(error, Unfit) else {})
+
+
+def run_program(command: Sequence[str], **how: Any) -> int:
+    """Runs a program to its end, not to that of what it left behind; its exit code. Its streams are files, or those of this process.
+
+    Unfit where it cannot be started.
+    """
+    try:
+        return subprocess.run(command, check=False, preexec_fn=ends_with_this(), **how).returncode
+    except OSError as error:
+        raise Unfit("start", f"{command[0]}: {error.strerror}") from error
 
 
 class Folders:
@@ -64,7 +78,7 @@ class Folders:
             with TemporaryDirectory(prefix="batch-", dir=self._place, ignore_cleanup_errors=True) as folder:
                 return {"results": self._worked(items, Path(folder))}
         except (OSError, RuntimeError) as error:
-            return broken(error)
+            return {"broken": failure(error)}
 
     def _worked(self, items: Sequence[Any], folder: Path) -> list[Any]:
         into, out = folder / "in", folder / "out"
@@ -76,11 +90,9 @@ class Folders:
         lines = [json.dumps({"file": n, "fields": fields}) for n, (_, fields) in zip(names, items, strict=True)]
         (into / FIELDS).write_text("\n".join(lines) + "\n")
         around = {**os.environ, "CDL_IN": str(into), "CDL_OUT": str(out)}
-        done = subprocess.run(
-            self._command, stdin=subprocess.DEVNULL, env=around, check=False, preexec_fn=ends_with_this()
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"{self._command[0]}: exit code {done.returncode}")
+        code = run_program(self._command, stdin=subprocess.DEVNULL, env=around)
+        if code != 0:
+            raise Unfit("exit", f"{self._command[0]}: exit code {code}")
         return _collected(out, dict(zip(names, (fields for _, fields in items), strict=True)))
 
 

@@ -183,7 +183,7 @@ class Hand:
             for place, item in zip(attempt.places, attempt.items, strict=True):
                 batch.settle(place, Rejected(item, FAILED + error.message))
         else:
-            raise error
+            raise JobFailed(error.message, where=error.where or f"step {self._task.name}", remedy=error.remedy) from error
 
 
 def _messages(items: Sequence[Content]) -> Iterator[dict[str, Any]]:

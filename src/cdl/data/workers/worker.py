@@ -18,21 +18,20 @@ error. One with folders gets many at a time (folders.py). What an item raises is
 import inspect
 import json
 import os
-import subprocess
-import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
-from cdl.data.reject import Reject
-from cdl.data.workers.folders import Folders, Unfit, broken
+from cdl.data.reject import LONGEST_REASON, Reject
+from cdl.data.workers.folders import Folders, Unfit, failure, run_program
 from cdl.jobs.channel import Channel
 from cdl.jobs.walls import limit_memory
-from cdl.jobs.worker import ends_with_this, raised
 
+LONGEST_SAID = 500  # bytes of what a program said last, in the log
 REJECTED = 3  # exit code of a command that sets an item aside
 PART_BYTES = 64_000_000  # of outcomes in one message
 PARAMETERS = "parameters.json"  # beside the folder that the code lies in
@@ -90,7 +89,7 @@ def _opened(message: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[st
     place = Path.cwd().parent / PARAMETERS
     place.write_text(json.dumps(parameters, ensure_ascii=False))
     os.environ["CDL_PARAMETERS"] = str(place)
-    return _Parts(Folders(run, place.parent) if message.get("io") == "folders" else partial(_each, _Command(run)))
+    return _Parts(Folders(run, place.parent) if message.get("io") == "folders" else partial(_each, _Command(run, place.parent)))
 
 
 def _each(step: Callable[..., Any], items: Sequence[Any]) -> dict[str, Any]:
@@ -106,7 +105,7 @@ def _together(step: Callable[..., Any], items: Sequence[Any]) -> dict[str, Any]:
         kept = zip(found, items, strict=True)
         return {"results": [{"reject": x.reason} if isinstance(x, Reject) else _result(x, i[1]) for x, i in kept]}
     except Exception as error:  # noqa: BLE001 the user's code may raise anything: the log says how
-        return broken(error)
+        return {"broken": failure(error)}
 
 
 def _outcome(step: Callable[..., Any], content: bytes, fields: dict[str, Any]) -> Outcome:
@@ -115,15 +114,13 @@ def _outcome(step: Callable[..., Any], content: bytes, fields: dict[str, Any]) -
     except Reject as rejected:
         return {"reject": rejected.reason}
     except Exception as error:  # noqa: BLE001 the user's code may raise anything: this item failed, the log says how
-        traceback.print_exc()
-        sys.stderr.flush()
-        return {"failed": raised(error)}
+        return {"failed": failure(error)}
 
 
 def _result(found: Any, fields: dict[str, Any]) -> Outcome:
     content, fields = found if isinstance(found, tuple) else (found, fields)
     if not isinstance(content, bytes) or not isinstance(fields, dict):
-        raise TypeError("a step gives bytes, or (bytes, dict)")
+        raise Unfit("bytes", type(found).__name__)
     return [content, fields]
 
 
@@ -156,20 +153,27 @@ def _takes_content_alone(function: Callable[..., Any], parameters: Mapping[str, 
 
 
 class _Command:
-    def __init__(self, command: list[str]) -> None:
-        self.command = command
+    """A program that gets one item on standard input. Its streams are files: what it leaves behind may hold a pipe open for ever."""
+
+    def __init__(self, command: list[str], place: Path) -> None:
+        self._command = command
+        self._place = place
 
     def __call__(self, content: bytes, fields: dict[str, Any]) -> bytes:
-        done = subprocess.run(
-            self.command, input=content, capture_output=True, check=False, preexec_fn=ends_with_this()
-        )
-        if done.returncode == REJECTED:
-            raise Reject((done.stderr.decode("utf-8", "replace").splitlines() or ["rejected"])[0])
-        if done.returncode != 0:
-            raise RuntimeError(
-                f"{self.command[0]}: exit code {done.returncode}: {done.stderr[-500:].decode('utf-8', 'replace')}"
-            )
-        return done.stdout
+        with ExitStack() as held:
+            given, found, said = (held.enter_context(TemporaryFile(dir=self._place)) for _ in range(3))
+            given.write(content)
+            given.seek(0)
+            code = run_program(self._command, stdin=given, stdout=found, stderr=said)
+            if code == REJECTED:
+                said.seek(0)
+                lines = said.read(4 * LONGEST_REASON).decode("utf-8", "replace").splitlines()
+                raise Reject((lines or ["rejected"])[0])
+            if code != 0:
+                said.seek(-min(LONGEST_SAID, said.seek(0, os.SEEK_END)), os.SEEK_END)
+                raise Unfit("exit", f"{self._command[0]}: exit code {code}: {said.read().decode('utf-8', 'replace')}")
+            found.seek(0)
+            return found.read()
 
 
 def _value(found: Any) -> bytes:
