@@ -115,6 +115,20 @@ def test_what_changed_or_went_is_told_when_it_is_read(toy: Toy) -> None:
         trees(toy, record)[0].view(place)
 
 
+def test_who_has_the_key_verifies_test_items_too(toy: Toy) -> None:
+    record = make(toy)
+    _, test, _ = trees(toy, record)
+    wanted = bytes(test.view(min(test.places.values())))
+    place = next(p for p in (toy.root / "incoming").rglob("*.bin") if p.read_bytes() == wanted)
+    os.chmod(place, 0o600)
+    place.write_bytes(wanted[:-1] + b"?")
+    said, _ = toy.refused(DATA, "data", "verify")
+    assert f"test item {test.names[min(test.places.values())][:12]} is not what the tree says" in said
+    assert place.name not in said
+    (toy.root.parent / "keyring").rename(toy.root.parent / "away")
+    assert "0 faults" in toy.cdl(DATA, "data", "verify")
+
+
 def test_a_clone_with_the_folder_finds_each_content_by_its_hash(toy: Toy) -> None:
     record = make(toy)
     workspace = toy.become(DATA)
