@@ -14,9 +14,15 @@ LONGEST_REASON = 200  # characters
 class Reject(Exception):
     """This item is not used. Reasons are counted in the open, those that quote a test item are not said there.
 
-    Characters that cannot be printed are replaced.
+    It is one line: characters that cannot be printed are replaced.
     """
 
     def __init__(self, reason: str) -> None:
-        self.reason = "".join(c if c.isprintable() else "\ufffd" for c in reason[:LONGEST_REASON])
+        self.reason = "".join(map(_printed, reason[:LONGEST_REASON]))
         super().__init__(self.reason)
+
+
+def _printed(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else "\ufffd"
