@@ -2,11 +2,16 @@
 
 import gzip
 import json
+import os
+import tarfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cdl.config.load import load, parse
@@ -112,10 +117,58 @@ def test_arrays(tmp_path: Path) -> None:
     assert section["labels"] == {"classes": ["2", "10"], "origin": {"source": True}}
     np.save(tmp_path / "a.npy", np.zeros((3, 2)))
     assert guess(tmp_path / "a.npy", "a.npy", Asked()).section["items"] == {"arrays": {"data": "a.npy"}}
-    with pytest.raises(ConfigError, match="which file holds the items"):
+    with pytest.raises(ConfigError, match="which holds the items"):
         found(tmp_path / "b", {"a.npy": "", "b.npy": ""}, form="arrays")
     with pytest.raises(ConfigError, match="no table, array or archive"):
         guess(lay(tmp_path, {"a.bin": "x"}) / "a.bin", "a.bin", Asked())
+
+
+def guessed(path: Path) -> dict[str, Any]:
+    return {**guess(path, path.name, Asked()).section}
+
+
+def test_an_archive_is_taken_for_what_is_in_it(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as pack:
+        for name in ("x/1.png", "y/1.png"):
+            pack.writestr(name, "")
+    assert guessed(tmp_path / "a.zip") == {
+        "source": {"path": "a.zip"},
+        "items": {"files": "*.png"},
+        "labels": {"classes": ["x", "y"], "origin": {"folder": True}},
+    }
+    lay(tmp_path / "in", {"t.csv": "id,label\n1,a\n2,b\n"})
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as tape:
+        tape.add(tmp_path / "in/t.csv", "t.csv")
+    section = guessed(tmp_path / "b.tar.gz")
+    assert section["source"] == {"path": "b.tar.gz"} and section["labels"]["classes"] == ["a", "b"]
+    with pytest.raises(ConfigError, match="not a readable archive"):
+        guessed(lay(tmp_path, {"c.tar": "x"}) / "c.tar")
+
+
+def test_arrays_of_one_file_and_rows_of_parquet(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((3, 2)), labels=np.arange(3) % 2)
+    section = guessed(tmp_path / "a.npz")
+    assert section["items"] == {"arrays": {"data": "a.npz#images", "labels": "a.npz#labels"}}
+    assert section["labels"] == {"classes": ["0", "1"], "origin": {"source": True}}
+    np.savez(tmp_path / "b.npz", x=np.zeros((3, 2)))
+    assert guessed(tmp_path / "b.npz")["items"] == {"arrays": {"data": "b.npz"}}
+    np.savez(tmp_path / "c.npz", x=np.zeros(3), y=np.zeros(3))
+    with pytest.raises(ConfigError, match="c.npz#x, c.npz#y: which holds the items"):
+        guessed(tmp_path / "c.npz")
+    pq.write_table(pa.table({"image": [b"1", b"2"], "label": ["a", "b"], "key": [7, 8]}), tmp_path / "d.parquet")
+    section = guessed(tmp_path / "d.parquet")
+    assert section["items"] == {"rows": {"format": "parquet", "id": "key", "label": "label"}}
+    assert section["labels"]["classes"] == ["a", "b"]
+    with pytest.raises(ConfigError, match="not a readable Parquet file"):
+        guessed(lay(tmp_path, {"e.parquet": "PAR1"}) / "e.parquet")
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(ConfigError, match="neither a file nor a folder"):
+        guessed(tmp_path / "a.csv")
+    with pytest.raises(ConfigError, match="neither a file nor a folder"):
+        guess(tmp_path / "a.csv", "a.csv", Asked(form="rows"))
 
 
 @pytest.fixture

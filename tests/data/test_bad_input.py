@@ -319,6 +319,14 @@ def test_an_image_of_more_pixels_than_its_library_likes_is_told_of_quietly() -> 
     assert picture(npy((1 << 40, 2), b"")) is None
 
 
+def test_a_source_may_lie_outside_of_the_project(toy: Toy) -> None:
+    (toy.root.parent / "beside").mkdir()
+    (toy.root.parent / "beside" / "a.txt").write_bytes(b"x")
+    toy.write("cdl.yaml", YAML.replace("ITEMS", FILES).replace("path: incoming", "path: ../beside"))
+    workspace = toy.become(DATA)
+    assert sum(dataset_record(workspace, versions.make(workspace, "points")).items.values()) == 1
+
+
 def test_a_blank_line_among_lines_of_json_is_no_row(toy: Toy) -> None:
     toy.write("cdl.yaml", YAML.replace("ITEMS", JSONL))
     (toy.root / "incoming" / "t.jsonl").write_bytes(b'{"id": 1}\n \n{"id": 2}\n\n')

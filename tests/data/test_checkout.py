@@ -47,15 +47,20 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_the_source_of_another_version_comes_back_where_it_was(toy: Toy) -> None:
     first, second = versions(toy)
     now = files(toy.root / "incoming")
-    with pytest.raises(Conflict, match="2 files are not as in .*incoming/0/003.json, incoming/new.json"):
+    toy.write("incoming/0/003.json", "edited since")
+    toy.write("incoming/other.json", "no version has it")
+    edited = files(toy.root / "incoming")
+    with pytest.raises(Conflict, match="2 files are not as in .*incoming/0/003.json, incoming/other.json"):
         toy.cdl(DATA, "data", "checkout", first)
+    assert files(toy.root / "incoming") == edited
+    toy.cdl(DATA, "data", "checkout", second, "--force")
     assert files(toy.root / "incoming") == now
-    said = toy.cdl(DATA, "data", "checkout", first, "--force")
+    said = toy.cdl(DATA, "data", "checkout", first)
     assert "2 files written" in said and "58 stood there" in said and "2 in the way removed" in said
     then = files(toy.root / "incoming")
     assert then.keys() ^ now.keys() == {"new.json", "1/004.json"} and json.loads(then["0/003.json"])["x"] != "9"
     assert "0 files written" in toy.cdl(DATA, "data", "checkout", first)
-    toy.cdl(DATA, "data", "checkout", second, "--force")
+    toy.cdl(DATA, "data", "checkout", second)
     assert files(toy.root / "incoming") == now
 
 
@@ -64,10 +69,10 @@ def test_data_follow_a_checkout_of_git(toy: Toy) -> None:
     git = toy.become(DATA).git
     commit = git.text("log", "--format=%H", "--diff-filter=A", "--", "registry/datasets/points/").split()[-1]
     git.run("switch", "--quiet", "--detach", commit)
-    toy.cdl(DATA, "data", "checkout", "--force")
+    toy.cdl(DATA, "data", "checkout")
     assert "new.json" not in files(toy.root / "incoming")
     git.run("switch", "--quiet", "main")
-    toy.cdl(DATA, "data", "checkout", "--force")
+    toy.cdl(DATA, "data", "checkout")
     assert files(toy.root / "incoming") == now
 
 

@@ -1,5 +1,9 @@
 """What sealing cannot hide: a source that anyone can fetch, and files that git tracks. Named by status and by collection."""
 
+import os
+from pathlib import Path
+
+from cdl.git.changes import LITERAL
 from cdl.workflow.workspace import Workspace
 
 
@@ -8,4 +12,5 @@ def exposed(workspace: Workspace, name: str) -> list[str]:
     data = workspace.config.data[name]
     found = [f"anyone can fetch {s.url}" for s in data.sources() if s.url]
     found += [f"{s.path} stays in place, in the open (copy: false)" for s in data.sources() if not s.copy]
-    return found + [f"git tracks {p}" for p in data.paths() if workspace.git.run("ls-files", "-z", "--", p)]
+    inside = [p for p in data.paths() if Path(os.path.normpath(workspace.root / p)).is_relative_to(workspace.root)]
+    return found + [f"git tracks {p}" for p in inside if workspace.git.run("ls-files", "-z", "--", p, env=LITERAL)]

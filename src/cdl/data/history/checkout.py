@@ -7,6 +7,7 @@ what is there otherwise is a conflict, unless it is to go.
 import base64
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from cdl.data.history.changes import last_labels
 from cdl.data.sources import reflink
 from cdl.data.sources.fetch import called
 from cdl.data.sources.walk import walk
-from cdl.errors import ConfigError, Conflict
+from cdl.errors import ConfigError, Conflict, NotFound, Unavailable
 from cdl.registry import records
 from cdl.registry.records import Source, short
 from cdl.store import whole
+from cdl.store.seal import Vault
 from cdl.store.store import SEALED, Store
 from cdl.store.table import PACK
-from cdl.store.tree import Tree
+from cdl.store.tree import Tree, open_tree
 from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
@@ -82,8 +84,8 @@ def checkout(
 
     What is a file of its own in the store shares its blocks with it where the file system can; with `link` it is that file.
 
-    Refused for another role, Unavailable without the key; Conflict where other files stand in the way, unless `force`, which
-    removes them.
+    Files in the way go where another version holds them as they are. Refused for another role, Unavailable without the key;
+    Conflict where others stand in the way, unless `force`, which removes them.
     """
     require_role(workspace, ("data_engineer",), COMMAND)
     record = workspace.registry.record(records.Dataset, identity)
@@ -95,7 +97,10 @@ def checkout(
     standing = [place.standing() for place in places]
     wrong = [path for _, others in standing for path in others]
     if wrong and not force:
-        raise _in_the_way(workspace, identity, wrong)
+        ways = [(source, place.folder, others) for source, place, (_, others) in zip(record.sources, places, standing, strict=True)]
+        lost = [path for way in ways for path in _held_nowhere(workspace, vault, record.name, *way)]
+        if lost:
+            raise _in_the_way(workspace, identity, lost)
     done = Written(removed=len(wrong))
     for path in wrong:
         path.unlink()
@@ -107,6 +112,25 @@ def checkout(
                 done.bytes += int(place.tree.rows.columns["size"][row])
                 _put(workspace.store, place.tree, row, place.folder / name, done, link=link)
     return done
+
+
+def _held_nowhere(
+    workspace: Workspace, vault: Vault, name: str, source: Source, folder: Path, files: list[Path]
+) -> list[Path]:
+    """Those files of a source that no version of the dataset holds as they are: they would be lost."""
+    registry, left = workspace.registry, files
+    every = registry.all(records.Dataset, name) if files else []
+    for _, version in sorted(every, key=lambda found: registry.brought(found[0]).when, reverse=True):
+        for raw in [s.raw for s in version.sources if s.path == source.path and left]:
+            with suppress(NotFound, Unavailable):  # that version is not here
+                tree = open_tree(vault, raw)
+                left = [path for path in left if not _holds(tree, path.relative_to(folder).as_posix(), path)]
+    return left
+
+
+def _holds(tree: Tree, name: str, path: Path) -> bool:
+    place = tree.places.get(name)
+    return place is not None and not tree.erased(place) and _same(path, tree, place)
 
 
 def _put(store: Store, tree: Tree, row: int, target: Path, done: Written, *, link: bool) -> None:

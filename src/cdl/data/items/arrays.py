@@ -121,6 +121,15 @@ def _header(data: bytes) -> tuple[tuple[int, ...], bool, Any]:
     return found
 
 
+def arrays_of(name: str, data: bytes) -> list[str]:
+    """What the arrays in a npz file are called. ConfigError for another file."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as pack:
+            return sorted(info.filename.removesuffix(".npy") for info in pack.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise ConfigError(f"not an array: {error}", where=name, remedy="write it with numpy.savez") from error
+
+
 def _member(name: str, data: bytes, array: str | None) -> tuple[str, bytes]:
     """One array of a npz file, as a npy file; with where it stands."""
     try:

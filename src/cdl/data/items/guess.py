@@ -2,31 +2,34 @@
 
 | there is | items | labels |
 |---|---|---|
-| one .csv or .jsonl | its rows, named by a column of unique values | a column called label, class, category or target |
-| one array (npy, npz, IDX) | its entries | an array beside it with `label` in its name |
+| one .csv, .jsonl or .parquet | its rows, named by a column of unique values | a column called label, class, category or target |
+| one array (npy, npz, IDX) | its entries | an array beside it, or in the same npz, with `label` in its name |
 | anything else | each file | the folders that they lie in, where there are two or more |
 
-A folder that holds `train` and `test` and nothing else is two sources, each of its set.
+A folder that holds `train` and `test` and nothing else is two sources, each of its set. An archive is taken for what is in it.
 """
 
 import csv
+import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from cdl.data.items.arrays import read_array
-from cdl.data.sources.walk import walk
+from cdl.data.items.arrays import arrays_of, read_array
+from cdl.data.items.tables import parquet_rows
+from cdl.data.sources.fetch import is_archive, read_archive
+from cdl.data.sources.files import Folder
+from cdl.data.sources.walk import file, walk
 from cdl.errors import ConfigError
 
 Form = Literal["files", "rows", "arrays"]
-TABLES = (".csv", ".jsonl")
+TABLES = (".csv", ".jsonl", ".parquet")
 ARRAYS = (".npy", ".npz", ".idx", "-ubyte", ".npy.gz", ".idx.gz", "-ubyte.gz")
-PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 IDS = ("id", "key", "name", "file", "filename", "path", "uuid")
 TEXTS = ("text", "content", "body", "sentence")
 LABELS = ("label", "class", "category", "target")
@@ -56,16 +59,23 @@ def guess(place: Path, path: str, asked: Asked) -> Guess:
     """What lies at a place, which cdl.yaml will call `path`. ConfigError where nothing fits, with what to say instead."""
     if not place.exists():
         raise ConfigError("there is no such file or folder", where=path, remedy="cdl data add PATH")
-    names = [seen.name for seen in walk(place, path)] if place.is_dir() else [place.name]
+    if not place.is_dir() and not place.is_file():
+        raise ConfigError("neither a file nor a folder", where=path, remedy="give one")
+    if place.is_dir():
+        files: Mapping[str, bytes] = Folder(place, path, walk(place, path))
+    else:
+        alone = Folder(place.parent, ".", file(place))
+        files = read_archive(path, alone[place.name]) if is_archive(place) else alone
+    names = [*files]
     if not names:
-        raise ConfigError("the folder is empty", where=path, remedy="put files there, then the command again")
-    folder = place if place.is_dir() else place.parent
-    form = asked.form or ("files" if asked.files else "rows" if asked.id else _form(names, alone=not place.is_dir()))
+        raise ConfigError("it is empty", where=path, remedy="put files there, then the command again")
+    form = asked.form or ("files" if asked.files else "rows" if asked.id else _form(names, alone=names == [place.name]))
     if form is None:
         what = f"{place.name} is no table, array or archive"
         raise ConfigError(what, where=path, remedy="give the folder that it lies in, or --as files|rows|arrays")
-    found: Guess = {"files": _files, "rows": _rows, "arrays": _arrays}[form](folder, names, asked)
-    return Guess(section={"source": _source(path, names, found), **found.section}, said=found.said)
+    found: Guess = {"files": _files, "rows": _rows, "arrays": _arrays}[form](files, names, asked)
+    source = _source(path, names, found) if place.is_dir() else {"path": path}
+    return Guess(section={"source": source, **found.section}, said=found.said)
 
 
 def _form(names: Sequence[str], *, alone: bool) -> Form | None:
@@ -74,7 +84,7 @@ def _form(names: Sequence[str], *, alone: bool) -> Form | None:
     data = [name for name in names if name.lower().endswith(ARRAYS)]
     if len(data) == len(names) and len([name for name in names if not _is_labels(name)]) == 1:
         return "arrays"
-    if alone and not names[0].lower().endswith(PACKED):
+    if alone:
         return None
     return "files"
 
@@ -85,7 +95,7 @@ def _source(path: str, names: Sequence[str], found: Guess) -> Any:
     return {"path": path}
 
 
-def _files(folder: Path, names: Sequence[str], asked: Asked) -> Guess:
+def _files(files: Mapping[str, bytes], names: Sequence[str], asked: Asked) -> Guess:
     ends = {Path(name).suffix for name in names}
     pattern = asked.files or (f"*{ends.pop()}" if len(ends) == 1 else "*")
     said = f"{len(names):,} files: each is an item ({pattern})"
@@ -101,17 +111,18 @@ def _files(folder: Path, names: Sequence[str], asked: Asked) -> Guess:
     return Guess(section=section, said=f"{said}; no labels yet")
 
 
-def _rows(folder: Path, names: Sequence[str], asked: Asked) -> Guess:
-    first, format_ = folder / names[0], "jsonl" if names[0].lower().endswith(".jsonl") else "csv"
+def _rows(files: Mapping[str, bytes], names: Sequence[str], asked: Asked) -> Guess:
+    end = Path(names[0]).suffix.lower().removeprefix(".")
+    format_ = end if end in _READERS else "csv"
     counts: dict[str, Counter[str]] = {}
     rows = 0
     for name in names:
-        for row in _records(folder / name, format_):
+        for row in _records(name, files[name], format_):
             rows += 1
             for column, value in row.items():
                 counts.setdefault(column, Counter())[value] += 1
     if not counts:
-        raise ConfigError("the table has no rows", where=str(first), remedy="give another file")
+        raise ConfigError("the table has no rows", where=names[0], remedy="give another file")
     for given in (asked.id, asked.text, asked.label):
         if given is not None and given not in counts:
             raise ConfigError(f"no column '{given}'", where=names[0], remedy="there are: " + ", ".join(counts))
@@ -133,36 +144,47 @@ def _rows(folder: Path, names: Sequence[str], asked: Asked) -> Guess:
     return Guess(section=section, said=f"{said}; no labels yet")
 
 
-def _records(path: Path, format_: str) -> Iterator[Mapping[str, str]]:
+def _records(name: str, data: bytes, format_: str) -> Iterator[Mapping[str, str]]:
     """The rows of a table as texts, those that can be read: what cannot is told when it is ingested."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if format_ == "csv":
-                yield from ({k: v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(file))
-                return
-            for line in file:
-                row = json.loads(line)
-                if isinstance(row, dict):
-                    yield {k: "" if v is None else str(v) for k, v in row.items()}
-    except (UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise ConfigError(f"not {format_}: {error}", where=path.name, remedy="mend it, or --as files") from error
+        for row in _READERS[format_](name, data):
+            yield {k: "" if v is None else str(v) for k, v in row.items() if isinstance(k, str)}
+    except (UnicodeDecodeError, ValueError, RecursionError, csv.Error) as error:
+        raise ConfigError(f"not {format_}: {error}", where=name, remedy="mend it, or --as files") from error
 
 
-def _arrays(folder: Path, names: Sequence[str], asked: Asked) -> Guess:
-    data = [name for name in names if not _is_labels(name)]
-    labels = [name for name in names if _is_labels(name)]
+def _csv(name: str, data: bytes) -> Iterator[Mapping[Any, Any]]:
+    return csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+
+
+def _jsonl(name: str, data: bytes) -> Iterator[Mapping[Any, Any]]:
+    rows = (json.loads(line) for line in io.StringIO(data.decode("utf-8-sig")) if not line.isspace())
+    return (row for row in rows if isinstance(row, dict))
+
+
+def _arrays(files: Mapping[str, bytes], names: Sequence[str], asked: Asked) -> Guess:
+    there = [array for name in names for array in _within(name, files[name])]
+    data = [name for name in there if not _is_labels(name)]
+    labels = [name for name in there if _is_labels(name)]
     if len(data) != 1 or len(labels) > 1:
         remedy = "write the section into cdl.yaml: items: {arrays: {data: FILE, labels: FILE}}, then: cdl data run"
-        raise ConfigError("which file holds the items?", where=", ".join(islice(names, 9)), remedy=remedy)
+        raise ConfigError("which holds the items?", where=", ".join(islice(there, 9)), remedy=remedy)
     section: dict[str, Any] = {"items": {"arrays": {"data": data[0]}}}
     said = f"an array: each entry of {data[0]} is an item"
     if labels:
         section["items"]["arrays"]["labels"] = labels[0]
-        values = {str(value) for value in read_array(labels[0], (folder / labels[0]).read_bytes())}
+        name, _, array = labels[0].partition("#")
+        values = {str(value) for value in read_array(name, files[name], array=array or None)}
         if 1 < len(values) <= MOST_CLASSES:
             section["labels"] = {"classes": sorted(values, key=_by_number), "origin": {"source": True}}
             return Guess(section=section, said=f"{said}, labelled by {labels[0]} ({len(values)} classes)")
     return Guess(section=section, said=f"{said}; no labels yet")
+
+
+def _within(name: str, data: bytes) -> list[str]:
+    """What a file's arrays are called in cdl.yaml."""
+    arrays = arrays_of(name, data) if name.lower().endswith(".npz") else []
+    return [f"{name}#{array}" for array in arrays] if len(arrays) > 1 else [name]
 
 
 def _is_labels(name: str) -> bool:
@@ -177,3 +199,10 @@ def _first(columns: Iterable[str], known: Sequence[str]) -> str | None:
 
 def _by_number(text: str) -> tuple[bool, int, str]:
     return (not text.isdecimal(), int(text) if text.isdecimal() else 0, text)
+
+
+_READERS: Mapping[str, Callable[[str, bytes], Iterator[Mapping[Any, Any]]]] = {
+    "csv": _csv,
+    "jsonl": _jsonl,
+    "parquet": parquet_rows,
+}

@@ -21,7 +21,7 @@ import io
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from cdl.config.schema import Rows
@@ -239,6 +239,18 @@ class Parquet(Table):
     def row(self, at: int) -> dict[str, Any]:
         """All columns of a row."""
         return {name: _plain(column[at].as_py()) for name, column in self._columns.items()}
+
+
+def parquet_rows(name: str, data: bytes) -> Iterator[Mapping[str, Any]]:
+    """The rows of a Parquet file, but for columns of bytes and nested ones, which name and label nothing. ConfigError."""
+    arrow, parquet = optional("pyarrow"), optional("pyarrow.parquet")
+    try:
+        file = parquet.ParquetFile(arrow.BufferReader(data))
+        names = [f.name for f in file.schema_arrow if not arrow.types.is_nested(f.type) and not _holds_bytes(f.type)]
+        for some in file.iter_batches(columns=names):
+            yield from ({k: _plain(v) for k, v in row.items()} for row in some.to_pylist())
+    except (arrow.ArrowException, OSError) as error:
+        raise ConfigError(f"not a readable Parquet file: {error}", where=name, remedy="write it anew") from error
 
 
 def _column(name: str, field: Any, column: Any, rows: Rows) -> Any:

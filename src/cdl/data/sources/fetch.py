@@ -36,6 +36,7 @@ MOST_FILES = 2_000_000
 RATIO = 200  # unpacked bytes for one packed byte, beyond the first 10 MB
 FREE = 10_000_000
 COMMAND_SECONDS = 3600
+TAPES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 UNREADABLE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -226,9 +227,17 @@ def _path(path: Path, source: Source, sift: Sift) -> Files:
 
 def _unpacked(where: str, name: str, data: bytes) -> dict[str, bytes]:
     """An archive's files; any other file as itself."""
-    packed = data[:4] == b"PK\x03\x04" and not name.endswith(".npz")
-    taped = name.endswith((".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2"))
-    return read_archive(where, data) if packed or taped else {name: data}
+    return read_archive(where, data) if _is_archive(name, data[:4]) else {name: data}
+
+
+def is_archive(place: Path) -> bool:
+    """Whether a file is read as the files in it."""
+    with place.open("rb") as file:
+        return _is_archive(place.name, file.read(4))
+
+
+def _is_archive(name: str, begins: bytes) -> bool:
+    return name.endswith(TAPES) or (begins == b"PK\x03\x04" and not name.endswith(".npz"))
 
 
 def _checked(source: Source, data: bytes, where: str) -> bytes:
