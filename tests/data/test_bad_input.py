@@ -33,8 +33,9 @@ from cdl.data.items import formats
 from cdl.data.items.kinds import judge
 from cdl.data.sources.fetch import read_archive
 from cdl.errors import ConfigError, Unavailable
-from cdl.pages.shown import picture
+from cdl.pages.shown import brief, brief_text, picture
 from cdl.registry.records import DatasetHead
+from cdl.report.axis import short
 from tests.projects import DATA, Toy, make_toy
 
 YAML = """\
@@ -279,7 +280,10 @@ ONE = tape(("a", tarfile.REGTYPE, b"x" * 600))
 TAPES = {
     "not one": (b"junk" * 1000, r"t: not a readable archive: file could not be opened successfully$"),
     "a device": (tape(("d", tarfile.CHRTYPE, b"")), "t: d: a member that is no regular file$"),
-    "a gzip checksum that is wrong": (gzip.compress(ONE)[:-8] + bytes(8), "t: not a readable archive: CRC check failed"),
+    "a gzip checksum that is wrong": (
+        gzip.compress(ONE)[:-8] + bytes(8),
+        "t: not a readable archive: CRC check failed",
+    ),
     "a gzip file without its end": (gzip.compress(ONE)[:-6], "t: not a readable archive: Compressed file ended"),
     "an xz file without its end": (lzma.compress(ONE)[:-20], "t: not a readable archive: Compressed file ended"),
     "an xz file with a flipped bit": (lzma.compress(ONE)[:-1] + b"x", "t: not a readable archive: Corrupt input"),
@@ -295,7 +299,9 @@ def test_an_archive_that_is_not_whole_is_named(name: str) -> None:
     assert re.match(says, str(caught.value).partition("\n")[0]) and caught.value.remedy
 
 
-@pytest.mark.parametrize("pack", [gzip.compress(tape(("a", tarfile.REGTYPE, bytes(60_000_000)))), zipped(bytes(60_000_000))])
+@pytest.mark.parametrize(
+    "pack", [gzip.compress(tape(("a", tarfile.REGTYPE, bytes(60_000_000)))), zipped(bytes(60_000_000))]
+)
 def test_a_member_that_unpacks_to_too_much_is_not_unpacked(pack: bytes) -> None:
     tracemalloc.start()
     try:
@@ -376,3 +382,12 @@ def test_what_is_unpacked_is_never_held_beyond_its_limit(monkeypatch: pytest.Mon
     with pytest.raises(ConfigError, match="unpacked"):
         formats.read_items({"images": bomb}, Items(arrays=Arrays(data="images")))
     assert sum(seen) < 190_000_000 and max(seen) <= 1 << 20
+
+
+def test_of_a_long_value_a_page_shows_the_beginning_and_looks_at_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    monkeypatch.setattr("cdl.report.axis.visible", lambda text: looked.append(len(text)) or text)
+    cut = short("a" * 5_000_000 + "z", 100)
+    assert cut.startswith("aaa") and cut.endswith("z") and "…" in cut and max(looked) < 10_000
+    assert brief_text(b"word " * 1_000_000).endswith("…") and len(brief_text(b"word " * 1_000_000)) == 160
+    assert brief_text(b" " * 1_000_000) == "…" and brief_text(b"a\n b") == "a b" and brief(1e9) == 1e9

@@ -79,7 +79,7 @@ def test_without_the_key_the_training_side_by_id(toy: Toy) -> None:
 
 def test_the_command_says_what_changed_and_the_log_counts_it(toy: Toy) -> None:
     toy.data(table(120))
-    with pytest.raises(NotFound, match="is the first version"):
+    with pytest.raises(NotFound, match="is the first version: nothing to compare"):
         toy.cdl(DATA, "data", "diff")
     toy.data(edited(table(120))[0])
     said = toy.cdl(DATA, "data", "diff")
@@ -96,5 +96,6 @@ def test_the_command_says_what_changed_and_the_log_counts_it(toy: Toy) -> None:
     toy.cdl(DATA, "data", "run")  # whose labels nobody released yet
     said = toy.cdl(DATA, "data", "diff")
     assert "3 added, 4 changed, 2 removed" in said and "relabelled" not in said and "class" not in said
+    assert "labels are compared where those of both versions were released" in said
     with pytest.raises(ConfigError, match="no version of a dataset"):
         toy.cdl(DATA, "data", "diff", "labels:points", "points")

@@ -38,6 +38,8 @@ def slow(content): time.sleep(0.1); return str(os.getpid()).encode()
 def whose(content): return str(os.getpid()).encode()
 def repeat(content, fields, times, mark="-"): return mark.join([content.decode()] * times).encode(), {**fields, "times": times}
 def says(content): return content.decode()
+def large(content): return bytes(1_000_000_001)
+C = 1
 def alone(content, times): return content * times
 def odd(content):
     if content == b"bad":
@@ -276,7 +278,7 @@ def test_parameters_are_given_by_name(desk: Desk) -> None:
     [(_, found)] = desk.work([b"a"], "steps:repeat", parameters={"times": 3, "mark": "+"})
     assert found == Content(b"a+a+a", {"n": 0, "times": 3})
     assert data(desk.work([b"a"], "steps:alone", parameters={"times": 2})) == [b"aa"]
-    with pytest.raises(JobFailed, match="TypeError"):
+    with pytest.raises(JobFailed, match="does not take these parameters"):
         desk.work([b"a"], "steps:alone", parameters={"tims": 2}, on_error="aside")
     show = 'cat > /dev/null; cat "$CDL_PARAMETERS"'
     assert data(desk.work([b"a"], ["sh", "-c", show], parameters={"a": [1, "ä"]})) == ['{"a": [1, "ä"]}'.encode()]
@@ -494,12 +496,21 @@ def test_what_a_command_leaves_behind_holds_nobody_up_and_ends_with_the_worker(d
 
 
 @pytest.mark.parametrize(
-    ("run", "says"),
-    [(["./steps.py"], "could not be started"), ("steps:says", "neither bytes nor")],
+    ("run", "parameters", "says"),
+    [
+        (["./steps.py"], {}, "could not be started"),
+        ("steps:says", {}, "neither bytes nor"),
+        ("steps:nowhere", {}, "no such function"),
+        ("steps:C", {}, "no such function"),
+        ("steps:alone", {"content": 1}, "or it does not take these parameters"),
+        ("steps:large", {}, "larger than 1 GB"),
+    ],
 )
-def test_a_step_that_does_not_do_what_was_agreed_is_told_in_words(desk: Desk, run: str | list[str], says: str) -> None:
+def test_a_step_that_does_not_do_what_was_agreed_is_told_in_words(
+    desk: Desk, run: str | list[str], parameters: dict[str, Any], says: str
+) -> None:
     with pytest.raises(JobFailed, match=f"^step work: .*{says}"):
-        desk.work([b"a"], run)
+        desk.work([b"a"], run, parameters=parameters)
 
 
 def test_a_reason_is_a_text_that_can_be_printed(desk: Desk) -> None:

@@ -406,3 +406,14 @@ def test_a_file_that_went_soon_after_it_came_is_missed(again: Again) -> None:
     assert sum(version(again(), versions.make(again(), "words")).items.values()) == 41
     new.unlink()
     assert version(again(), versions.make(again(), "words")).items == first.items
+
+
+def test_a_record_says_the_most_frequent_reasons_alone(again: Again, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "MOST_REASONS", 3)
+    workspace = again()
+    each_its_own = "from cdl.data.reject import Reject\ndef own(content):\n    raise Reject(content.decode())\n"
+    (workspace.root / "data/clean.py").write_text(CODE + each_its_own)
+    (workspace.root / "cdl.yaml").write_text(YAML.replace("data.clean:strip", "data.clean:own"))
+    workspace = again()
+    reasons = version(workspace, versions.make(workspace, "words")).rejected["reasons"]
+    assert sum(reasons.values()) == 40 and len(reasons) == 4 and {versions.UNSAID, versions.OTHERS} <= reasons.keys()

@@ -18,9 +18,9 @@ from cdl.data.sources import arrivals
 from cdl.data.sources.arrivals import Arrivals
 from cdl.data.sources.walk import glance
 from cdl.data.sources.watch import Watch
-from cdl.errors import Conflict
+from cdl.errors import Conflict, Refused
 from cdl.registry.records import Dataset, DatasetHead
-from tests.projects import DATA, FILES, ROLES, Toy, make_toy, write_files
+from tests.projects import DATA, FILES, ROLES, SCIENCE, Toy, make_toy, write_files
 
 CDL = Path(sys.executable).with_name("cdl")
 PATIENCE_SECONDS = 120
@@ -117,6 +117,11 @@ def test_a_version_is_due_after_so_many_files_or_seconds(toy: Toy, monkeypatch: 
     assert watching.look()
     versions.make(toy.become(DATA), "points", sift=lambda shown, seen: Arrivals({}).take(shown, seen))
     assert sum(history(toy)[0].items.values()) == 24
+
+
+def test_another_role_is_told_before_anything_arrives(toy: Toy) -> None:
+    with pytest.raises(Refused, match="data watch is for data_engineer"):
+        Watch(toy.become(SCIENCE), "points")
 
 
 def test_a_known_file_that_is_being_written_holds_the_version_back(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,12 @@ def test_a_tree_opens_again_and_says_so(tmp_path: Path) -> None:
     box = Vault(Store(tmp_path), KEY, "k-1", identity=IDENTITY, on_open=lambda t, n: opened.append((t, n)))
     name = box.put_tree({"x": (b"", {}), "y": (b"bytes", {"label": 3})})
     tree = box.tree(name)
-    assert (tree.names, tree.get("x"), tree.get("y"), tree.meta_of("y")) == (["x", "y"], b"", b"bytes", {"label": 3})
+    assert (tree.names, tree.get("x"), tree.get("y"), tree.meta(tree.places["y"])) == (
+        ["x", "y"],
+        b"",
+        b"bytes",
+        {"label": 3},
+    )
     assert opened == [(name, 2)]
 
 

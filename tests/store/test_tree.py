@@ -155,7 +155,7 @@ def test_a_large_content_is_cut_where_its_bytes_say_so(tmp_path: Path, monkeypat
 def test_items_of_one_content_share_its_place(tmp_path: Path) -> None:
     tree = built(Store(tmp_path), {f"{n:03d}": (b"the same", {"n": n}) for n in range(50)})
     assert {*tree.rows.columns["at"].tolist()} == {0} and {*tree.rows.columns[PACK].tolist()} == {0}
-    assert [tree.meta_of("007"), tree.find(tree.hash(7)), tree.find(bytes(32))] == [{"n": 7}, 0, None]
+    assert [tree.meta(tree.places["007"]), tree.find(tree.hash(7)), tree.find(bytes(32))] == [{"n": 7}, 0, None]
 
 
 def test_names_that_escape_or_stand_twice_are_refused(tmp_path: Path) -> None:

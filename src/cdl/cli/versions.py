@@ -62,7 +62,7 @@ def diff(first: str | None, second: str | None, name: str | None, every: bool, a
     two = meant_version(workspace, second, name)
     one = meant_version(workspace, first, name) if first else workspace.registry.record(Dataset, two).parent
     if one is None:
-        raise NotFound(f"{short(two)} is the first version", remedy="cdl data log")
+        raise NotFound(f"{short(two)} is the first version: nothing to compare it with", remedy="cdl data show")
     if first and second is None:
         one, two = two if one == two else one, two
     found = compare(workspace, one, two)
@@ -91,6 +91,8 @@ def _differences(found: Compared, every: bool) -> list[str]:
     if {*found.classes} - {None}:
         classes = [{"class": c or "(no label)", "first": a, "second": b} for c, (a, b) in found.classes.items()]
         lines += table(classes, ["class", "first", "second"])
+    elif not found.labelled:
+        lines.append("labels are compared where those of both versions were released")
     return lines
 
 

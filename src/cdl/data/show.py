@@ -109,7 +109,10 @@ def shown_item(workspace: Workspace, identity: str, item: str) -> ShownItem:
         raise Conflict(f"{item} is short for {len(found)} items", remedy="type more digits")
     if not found:
         what = f"no training item {item[:12]} in {short(identity)}"
-        raise NotFound(what, remedy="test items are sealed and never shown; ids of training items: cdl data diff")
+        raise NotFound(
+            what,
+            remedy="test items are sealed and never shown; cdl data export DIR writes the training items, named by id",
+        )
     place, mask = tree.places[found[0]], mask_in_force(workspace, record.name)
     content = masked(bytes(tree.view(place)), mask)
     kind, text = kind_of(content)

@@ -29,6 +29,8 @@ from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
 COMMAND = "data run"
+MOST_REASONS = 100  # that a record says: a step may give one of its own to each item
+OTHERS = "(other reasons)"
 UNSAID = "(reasons of test items only)"  # sealed; `cdl data rejected` tells them
 ATTEMPTS = 10  # versions that others made while this one was made
 DATA_REFS = "refs/cdl/data/"  # the snapshot that a version was made with
@@ -214,7 +216,10 @@ def finish(draft: Draft, parent_id: str | None, answers: str | None) -> Dataset:
 def _reasons(draft: Draft) -> dict[str, int]:
     """How many items each reason set aside. A reason may quote its item: what only test items have is not said."""
     reasons = [outcome.reason for _, outcome in draft.rejected.values()]
-    return dict(sorted(Counter(r if r in draft.sayable else UNSAID for r in reasons).items()))
+    counted = Counter(r if r in draft.sayable else UNSAID for r in reasons)
+    often = sorted(counted.items(), key=lambda each: (-each[1], each[0]))
+    rest = sum(count for _, count in often[MOST_REASONS:])
+    return dict(sorted(often[:MOST_REASONS])) | ({OTHERS: rest} if rest else {})
 
 
 def commit(workspace: Workspace, record: Dataset, head: DatasetHead | None) -> str:

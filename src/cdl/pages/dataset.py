@@ -30,6 +30,7 @@ from cdl.workflow.workspace import Workspace
 SHOWN = 24  # examples on the page
 COLUMNS = 10  # of a table's rows among the examples
 FIELDS = 24  # of which there is a chart
+LONGEST_VALUE = 1000  # characters of a value; longer ones are told apart by these alone
 FREQUENT = 12  # values of a field in its chart
 MOST_READ = 20_000  # items whose fields are charted
 
@@ -191,13 +192,13 @@ def _fields(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Figure]]
         values = [fields.get(name) for fields in rows]
         numbers_ = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
         if len({str(v) for v in values}) == 1:
-            constant.append(f"{name} is {values[0]} in every item.")
+            constant.append(f"{name} is {brief(values[0])} in every item.")
         elif len(charts) == FIELDS:
             constant.append(f"{name} varies too.")
         elif len(numbers_) == len(values):
             charts.append(chart.histogram(name, numbers_))
         else:
-            most = Counter(str(v) for v in values).most_common(FREQUENT)
+            most = Counter(str(v)[:LONGEST_VALUE] for v in values).most_common(FREQUENT)
             charts.append(chart.bars(f"{name}: most frequent values", dict(most), what="training items"))
     return constant, charts
 

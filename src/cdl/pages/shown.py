@@ -10,12 +10,13 @@ from cdl.errors import ConfigError
 from cdl.report.page import Cell
 
 LONGEST_TEXT = 160  # characters of an example
+LOOKED_AT = 64 * LONGEST_TEXT  # bytes of an item that its beginning is taken from
 PIXELS = 112  # of the longer side of a picture, twice what is shown
 
 
 def brief(value: Any) -> Cell:
     """A value of a column."""
-    return value if isinstance(value, int | float) or value is None else brief_text(str(value).encode())
+    return value if isinstance(value, int | float) or value is None else brief_text(str(value)[:LOOKED_AT].encode())
 
 
 def picture(content: bytes) -> bytes | None:
@@ -44,5 +45,5 @@ def _picture(images: Any, content: bytes) -> bytes | None:
 
 def brief_text(content: bytes) -> str:
     """An item as text, cut short."""
-    text = " ".join(content.decode("utf-8", "replace").split())
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+    text = " ".join(content[:LOOKED_AT].decode("utf-8", "replace").split())
+    return text if len(text) <= LONGEST_TEXT and len(content) <= LOOKED_AT else text[: LONGEST_TEXT - 1] + "…"

@@ -12,6 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 54, 16, 12, 40
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#7f7f7f")
 TICKS = 5  # about so many on an axis
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)  # what lies between two ticks, times a power of ten
+LONGEST = 1000  # characters at either end of a text that are looked at
 LETTER = 6.6  # units of an average letter
 TINIEST = 1e-300  # a range below it cannot be divided any more
 LOG_FROM = 30.0  # the largest value over the smallest, from which on an axis may be logarithmic
@@ -88,7 +89,10 @@ def label(value: float) -> str:
 
 def short(text: str, room: float) -> str:
     """As much of a text as fits into some units; what was cut says so."""
-    text, most = " ".join(visible(text).split()), max(3, int(room / LETTER))
+    most = max(3, int(room / LETTER))
+    if len(text) > 2 * LONGEST:
+        text = text[:LONGEST] + text[-LONGEST:]
+    text = " ".join(visible(text).split())
     if len(text) <= most:
         return text
     end = most // 3  # names often differ at their ends

@@ -252,16 +252,6 @@ class Store:
         """A stored tree."""
         return open_tree(self, name)
 
-    def put_folder(self, folder: Path) -> str:
-        """Stores the regular files below a folder as a tree; Corrupt for a symbolic link or a device."""
-        builder = Builder(self)
-        for path in sorted(folder.rglob("*")):
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                raise Corrupt("neither a file nor a folder", where=str(path), remedy="remove it")
-            if path.is_file():
-                builder.add(path.relative_to(folder).as_posix(), path.read_bytes())
-        return builder.finish()
-
     def checkout(self, name: str, folder: Path) -> None:
         """Writes a tree's files below a folder, read-only."""
         tree = self.tree(name)

@@ -151,10 +151,6 @@ class Tree:
     def _hashes(self) -> "_Hashes":
         return _Hashes(self.rows.columns["hash"])
 
-    def meta_of(self, name: str) -> Mapping[str, Any]:
-        """What else is known of a name's content. KeyError."""
-        return self.meta(self.places[name])
-
     def view(self, place: int) -> memoryview:
         """The content at a place, without a copy where it lies in one object. NotFound where it was erased."""
         return self.take([place])[0]

@@ -38,13 +38,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """Two versions, by id: their differences by kind and item, and how many items of each class the two have (None: no label).
 
-    Labels are compared, and classes counted, where a snapshot of both versions was released.
+    Labels are compared, and classes counted, where a snapshot of both versions was released (`labelled`).
     """
 
     first: str
     second: str
     items: Sequence[Change]
     classes: Mapping[str | None, tuple[int, int]]
+    labelled: bool
     sealed: bool
 
     def counts(self) -> dict[str, int]:
@@ -93,7 +94,9 @@ def compare(workspace: Workspace, first: str, second: str) -> Compared:
     if not all(snapshots):
         counted = [Counter(), Counter()]
     classes = {c: (counted[0][c], counted[1][c]) for c in sorted({*counted[0], *counted[1]}, key=str)}
-    return Compared(first=first, second=second, items=items, classes=classes, sealed=vault is None)
+    return Compared(
+        first=first, second=second, items=items, classes=classes, labelled=all(snapshots), sealed=vault is None
+    )
 
 
 def last_labels(workspace: Workspace, dataset: str) -> str | None:

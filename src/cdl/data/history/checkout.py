@@ -97,7 +97,10 @@ def checkout(
     standing = [place.standing() for place in places]
     wrong = [path for _, others in standing for path in others]
     if wrong and not force:
-        ways = [(source, place.folder, others) for source, place, (_, others) in zip(record.sources, places, standing, strict=True)]
+        ways = [
+            (source, place.folder, others)
+            for source, place, (_, others) in zip(record.sources, places, standing, strict=True)
+        ]
         lost = [path for way in ways for path in _held_nowhere(workspace, vault, record.name, *way)]
         if lost:
             raise _in_the_way(workspace, identity, lost)

@@ -79,7 +79,9 @@ def _ids(file: str, table: Table) -> list[str]:
         if value in (None, ""):
             raise ConfigError("a row without an id", where=f"{file}: row {number}", remedy="give each row its own id")
         if isinstance(value, dict | list):
-            raise ConfigError("an id that is a list or a map", where=f"{file}: row {number}", remedy="name it by a text")
+            raise ConfigError(
+                "an id that is a list or a map", where=f"{file}: row {number}", remedy="name it by a text"
+            )
     return [str(value) for value in table.ids]
 
 

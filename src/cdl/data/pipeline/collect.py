@@ -20,6 +20,7 @@ from cdl.data.pipeline.alike import Alike
 from cdl.data.pipeline.columns import Column, as_bytes, column
 from cdl.data.pipeline.draft import Draft, Fresh, item_id
 from cdl.data.pipeline.ledger import EQUAL_BYTES, ID_BYTES, ITEM
+from cdl.data.pipeline.progress import counted
 from cdl.data.pipeline.split import ASIDE, CODES, assign
 from cdl.data.sources import looked
 from cdl.data.sources.fetch import Earlier, called, check_names, fetched
@@ -186,7 +187,7 @@ def _listed(draft: Draft, place: int, files: Files, there: dict[str, int], gathe
     draft.changed.append(changed)
     alike = Alike(draft)
     of_items, sides, lost, stays = config.items.files is not None, draft.before.columns["side"], [], 0
-    for at, name in enumerate(listed.names):
+    for at, name in enumerate(counted(listed.names, len(listed), "collect", draft.workspace.tell)):
         row = there.get(name)
         if row is not None and of_items and changed is not None and name not in changed and sides[row] != ASIDE:
             del there[name]

@@ -15,7 +15,8 @@ from cdl.data.pipeline import ledger as ledgers
 from cdl.data.pipeline.columns import column, from_hex, places_of, to_hex
 from cdl.data.pipeline.draft import Draft, environment_id, source_names
 from cdl.data.pipeline.ledger import ID_BYTES
-from cdl.data.pipeline.split import TEST, TRAIN
+from cdl.data.pipeline.progress import counted
+from cdl.data.pipeline.split import CODES, TEST, TRAIN
 from cdl.data.sources import outside
 from cdl.jobs.closure import Closure
 from cdl.registry.records import Lookup, Source, Stage
@@ -37,7 +38,8 @@ def ingest(draft: Draft) -> None:
         builder = Builder(draft.box(side), before=before)
         if known and before is not None:
             builder.stay([place for place, name in enumerate(before.names) if name not in went])
-        for row, identity in draft.fresh_of(side):
+        of = int((draft.fresh.sides == CODES[side]).sum()) if draft.fresh is not None else 0
+        for row, identity in counted(draft.fresh_of(side), of, f"store {side}", draft.workspace.tell):
             draft.add_item(builder, identity, row, once=not repeated[row])
         made[side] = builder.finish()
     note(draft, INGEST, made, None)

@@ -23,6 +23,7 @@ from cdl.data.pipeline.draft import Draft, closure_of, environment_id
 from cdl.data.pipeline.ingest import note, tree_before
 from cdl.data.pipeline.outcomes import Notes, Shelf, identity_of
 from cdl.data.pipeline.plan import Of, Plan, Was, by_field, item, plan, together
+from cdl.data.pipeline.progress import counted
 from cdl.data.pipeline.split import TEST, TRAIN
 from cdl.data.workers import logs
 from cdl.data.workers.hand import FAILED
@@ -64,7 +65,8 @@ def work(draft: Draft, name: str, step: Step) -> None:
             logged=partial(logs.note, draft.workspace.folder, draft.name),
         )
         with contextlib.closing(outcomes):
-            made |= {side: _made(draft, name, side, code, plans[side], outcomes) for side in sides}
+            told = counted(outcomes, sum(len(plans[side].work) for side in sides), name, draft.workspace.tell)
+            made |= {side: _made(draft, name, side, code, plans[side], told) for side in sides}
             collections.deque(outcomes, maxlen=0)  # its workers end
     note(draft, name, made, code)
 

@@ -13,8 +13,10 @@ from cdl.config.schema import Source
 from cdl.data.sources.arrivals import arrivals
 from cdl.data.sources.fetch import glanced, watchable
 from cdl.errors import CdlError, ConfigError
+from cdl.workflow.policy import require_role
 from cdl.workflow.workspace import Workspace
 
+COMMAND = "data watch"
 ITEMS = 1000  # files that make a version
 SECONDS = 60.0  # after the first of them
 SHARE = 20  # a look takes at most this part of the time
@@ -26,7 +28,8 @@ class Watch:
     """The watched sources of one dataset. One thread uses it."""
 
     def __init__(self, workspace: Workspace, name: str, *, items: int = ITEMS, seconds: float = SECONDS) -> None:
-        """Unavailable without the key; ConfigError where no source can be watched."""
+        """Refused for another role, Unavailable without the key; ConfigError where no source can be watched."""
+        require_role(workspace, ("data_engineer",), COMMAND)
         self._workspace = workspace
         self._name = name
         self._items = items

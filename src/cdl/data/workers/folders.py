@@ -29,6 +29,8 @@ REJECT = ".reject"
 FAULTS = {  # what is told of a step: fixed words, since the items could have written any other
     "start": "the program could not be started: it must be executable, and what its first line names must be there",
     "exit": "the program ended with an exit code that means an error",
+    "large": "what it made of an item is larger than 1 GB",
+    "open": "there is no such function, or it does not take these parameters",
     "bytes": "the function gave neither bytes nor (bytes, fields)",
     "count": "the function gave another number of outcomes than it got items",
     "kind": "the command left something in CDL_OUT that is no plain file",
@@ -55,9 +57,9 @@ def failure(error: Exception) -> dict[str, Any]:
 
 
 def run_program(command: Sequence[str], **how: Any) -> int:
-    """Runs a program to its end, not to that of what it left behind; its exit code. Its streams are files, or those of this process.
+    """Runs a program to its end, not to that of what it left behind; its exit code. Unfit where it cannot be started.
 
-    Unfit where it cannot be started.
+    Its streams are files, or those of this process: a pipe would be read until all that holds it has ended.
     """
     try:
         return subprocess.run(command, check=False, preexec_fn=ends_with_this(), **how).returncode

@@ -109,7 +109,10 @@ class Hand:
     def _drive(self, worker: Worker) -> Mapping[str, str]:
         step = self._task.step
         how = {"io": step.io, "per": step.per, "memory": MEGABYTE * (step.resources and step.resources.memory or 0)}
-        worker.ask({"op": "open", "run": step.run, "parameters": step.parameters, **how})
+        opened = worker.ask({"op": "open", "run": step.run, "parameters": step.parameters, **how})
+        if (broken := opened.get("broken")) is not None:
+            error = _error(worker, broken)
+            raise JobFailed(error.message, where=error.where or f"step {self._task.name}")
         self._queue.opened()
         idle = IDLE_SECONDS if self._task.need is not None else None
         while (attempt := self._next(idle)) is not None:
@@ -183,7 +186,9 @@ class Hand:
             for place, item in zip(attempt.places, attempt.items, strict=True):
                 batch.settle(place, Rejected(item, FAILED + error.message))
         else:
-            raise JobFailed(error.message, where=error.where or f"step {self._task.name}", remedy=error.remedy) from error
+            raise JobFailed(
+                error.message, where=error.where or f"step {self._task.name}", remedy=error.remedy
+            ) from error
 
 
 def _messages(items: Sequence[Content]) -> Iterator[dict[str, Any]]:

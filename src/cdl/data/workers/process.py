@@ -9,8 +9,10 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from cdl.config.schema import Step
 from cdl.data.items.item import Content, Outcome
 from cdl.data.workers.crew import Crew
+from cdl.data.workers.folders import FAULTS
 from cdl.data.workers.hand import LOOP
 from cdl.data.workers.logs import Line
+from cdl.errors import JobFailed
 from cdl.jobs.closure import Closure
 from cdl.jobs.environment import Environment
 from cdl.jobs.job import Job
@@ -83,7 +85,8 @@ def open_values(jobs: Jobs, *, by: str, code: Closure, environment: Environment,
 
 
 def _asked(worker: Worker, by: str, contents: Iterable[bytes]) -> list[bytes]:
-    worker.ask({"op": "open", "run": by, "values": True})
+    if "broken" in worker.ask({"op": "open", "run": by, "values": True}):
+        raise JobFailed(FAULTS["open"], where=f"split.by: {by}")
     values: list[bytes] = []
     left = iter(contents)
     while batch_ := list(itertools.islice(left, BATCH)):

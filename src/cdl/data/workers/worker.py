@@ -34,6 +34,7 @@ from cdl.jobs.walls import limit_memory
 LONGEST_SAID = 500  # bytes of what a program said last, in the log
 REJECTED = 3  # exit code of a command that sets an item aside
 PART_BYTES = 64_000_000  # of outcomes in one message
+LARGEST = 1_000_000_000  # bytes of one content: a message holds little more
 PARAMETERS = "parameters.json"  # beside the folder that the code lies in
 Outcome = Any
 Works = Callable[[Sequence[Any]], dict[str, Any]]
@@ -42,7 +43,11 @@ Works = Callable[[Sequence[Any]], dict[str, Any]]
 def serve(channel: Channel) -> None:
     """Answers until told to stop."""
     message = channel.receive()
-    works = _opened(message)
+    try:
+        works = _opened(message)
+    except Unfit as error:
+        channel.send({"broken": failure(error)})
+        return
     if message.get("memory"):
         limit_memory(message["memory"])
     channel.send({"ready": True})
@@ -71,9 +76,16 @@ class _Parts:
         part: list[Any] = []
         size = 0
         while self._left and size < PART_BYTES:
-            part.append(self._left.pop())
+            part.append(_sendable(self._left.pop()))
             size += len(part[-1][0]) if isinstance(part[-1], list) else 0
         return {"results": part, "more": bool(self._left)}
+
+
+def _sendable(outcome: Outcome) -> Outcome:
+    """An outcome, or that it fits no message."""
+    if isinstance(outcome, list) and len(outcome[0]) > LARGEST:
+        return {"failed": failure(Unfit("large", f"{len(outcome[0])} bytes"))}
+    return outcome
 
 
 def _opened(message: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -89,7 +101,9 @@ def _opened(message: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[st
     place = Path.cwd().parent / PARAMETERS
     place.write_text(json.dumps(parameters, ensure_ascii=False))
     os.environ["CDL_PARAMETERS"] = str(place)
-    return _Parts(Folders(run, place.parent) if message.get("io") == "folders" else partial(_each, _Command(run, place.parent)))
+    return _Parts(
+        Folders(run, place.parent) if message.get("io") == "folders" else partial(_each, _Command(run, place.parent))
+    )
 
 
 def _each(step: Callable[..., Any], items: Sequence[Any]) -> dict[str, Any]:
@@ -125,11 +139,14 @@ def _result(found: Any, fields: dict[str, Any]) -> Outcome:
 
 
 def _function(run: str, parameters: Mapping[str, Any]) -> Callable[..., Any]:
-    """A function of (content, fields) or of (content) alone, called with its parameters. TypeError where it takes others."""
+    """A function of (content, fields) or of (content) alone, called with its parameters. Unfit where it takes others."""
     function = _named(run)
     alone = _takes_content_alone(function, parameters)
     if parameters:
-        inspect.signature(function).bind(*([b""] if alone else [b"", {}]), **parameters)
+        try:
+            inspect.signature(function).bind(*([b""] if alone else [b"", {}]), **parameters)
+        except (TypeError, ValueError) as error:
+            raise Unfit("open", f"{run}: {error}") from error
     if alone:
         return lambda content, fields: function(content, **parameters)
     return partial(function, **parameters) if parameters else function
@@ -137,9 +154,9 @@ def _function(run: str, parameters: Mapping[str, Any]) -> Callable[..., Any]:
 
 def _named(run: str) -> Callable[..., Any]:
     module, _, name = run.partition(":")
-    function = getattr(import_module(module), name)
+    function = getattr(import_module(module), name, None)
     if not callable(function):
-        raise TypeError(f"{run} is not a function")
+        raise Unfit("open", f"{run} is {type(function).__name__}")
     return function  # type: ignore[no-any-return]
 
 
@@ -153,7 +170,7 @@ def _takes_content_alone(function: Callable[..., Any], parameters: Mapping[str, 
 
 
 class _Command:
-    """A program that gets one item on standard input. Its streams are files: what it leaves behind may hold a pipe open for ever."""
+    """A program that gets one item on standard input."""
 
     def __init__(self, command: list[str], place: Path) -> None:
         self._command = command
