@@ -120,6 +120,8 @@ def test_a_version_is_due_after_so_many_files_or_seconds(toy: Toy, monkeypatch: 
 
 
 def test_another_role_is_told_before_anything_arrives(toy: Toy) -> None:
+    toy.commit(toy.become(DATA), "roles")
+    toy.approve(DATA, "policy")
     with pytest.raises(Refused, match="data watch is for data_engineer"):
         Watch(toy.become(SCIENCE), "points")
 
