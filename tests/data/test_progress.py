@@ -4,13 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from cdl.data.pipeline import progress
 from cdl.data.pipeline.progress import counted
 
 
 def test_long_work_is_told_of_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter(range(1000))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr("cdl.data.pipeline.progress.time.monotonic", lambda: float(next(seconds)))
     said: list[str] = []
     assert list(counted(iter("x" * 100), 100, "clean", said.append)) == ["x"] * 100
     assert said == [f"clean     {number} of 100 ..." for number in (1, 5, 13, 29, 61)]
