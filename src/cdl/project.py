@@ -184,11 +184,11 @@ def open_workspace(start: Path, *, tell: Callable[[str], None] = silent, at: str
         tell(f"{folder}: brought to this version")
     journal = Journal(folder)
     store = Store(folder / "store")
-    store.reader = Outside(root, folder, written, tell)
     person = git.person() if at is None else runner(git)
     allowed = (
         trusted(git) if at is None else structs.replace(trusted(git), code=True)
     )  # whoever wrote the pipeline allows it
+    store.reader = Outside(root, folder, written, tell, allowed.require_code)
     workspace = Workspace(
         root=root,
         folder=folder,

@@ -22,7 +22,7 @@ from cdl.git.repository import Git
 from cdl.registry.records import Dataset, DatasetHead
 from cdl.sharing.trust import Trusted, note
 from cdl.store.bucket import Bucket
-from cdl.store.client import Client, Listed
+from cdl.store.client import Client, Listed, Part
 from tests.projects import DATA, FILES, ROLES, Toy, make_toy
 from tests.s3 import of_server, s3_server
 
@@ -52,7 +52,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     real, lock = Client.part, threading.Lock()
 
-    def part(client: Client, listed: Listed, start: int, size: int) -> bytes | None:
+    def part(client: Client, listed: Listed, start: int, size: int) -> Part | None:
         with lock:
             found.append(listed.name)
         return real(client, listed, start, size)
@@ -117,7 +117,7 @@ def test_objects_come_several_at_a_time_and_large_ones_in_parts(
     together = threading.Barrier(3, timeout=60)  # broken unless three requests are under way at once
     real = Client.part
 
-    def part(client: Client, listed: Listed, start: int, size: int) -> bytes | None:
+    def part(client: Client, listed: Listed, start: int, size: int) -> Part | None:
         if listed.name in ("01", "02", "03"):
             together.wait()
         return real(client, listed, start, size)

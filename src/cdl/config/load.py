@@ -242,8 +242,10 @@ def _check_source(source: Source, where: str) -> None:
     if source.url is not None and source.unpinned == (source.sha256 is not None):
         remedy = "sha256: ..., or where the file may change, unpinned: true"
         raise ConfigError("a url needs either its sha256 or `unpinned`", where=where, remedy=remedy)
-    if not source.copy and source.path is None:
-        raise ConfigError("only what lies in a folder can stay there", where=where, remedy="leave `copy` out")
+    if not source.copy and source.path is None and source.bucket is None:
+        raise ConfigError(
+            "only what lies in a folder or a bucket can stay there", where=where, remedy="leave `copy` out"
+        )
     if source.bucket is not None and urlsplit(source.bucket).scheme not in BUCKETS:
         said = f"'{source.bucket}' names no bucket"
         raise ConfigError(said, where=where, remedy="s3://BUCKET/FOLDER, gs:// or az://")

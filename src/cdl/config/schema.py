@@ -46,7 +46,7 @@ class Source(Section, frozen=True, kw_only=True):
     set: Literal["train", "test"] | None = None
     """The set that all items of this source belong to; left out, the split decides."""
     copy: bool = True
-    """Whether contents are copied into the store; with false they stay in the folder, pinned by their hashes."""
+    """Whether contents are copied into the store; with false they stay in the folder or bucket, pinned by their hashes."""
     get: str | None = None
     """Where a person gets the file of `path`; said where it is missing."""
 

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 T = TypeVar("T")
-BLOCK = 256  # items that are read at once
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,12 +82,12 @@ class Dataset:
     @property
     def contents(self) -> Sequence[bytes]:
         """The bytes of each item, without masked columns where it is a row of a table."""
-        return Reading(self._places, self._contents)
+        return Reading(self._tree, self._places, self._contents)
 
     @property
     def fields(self) -> Sequence[Mapping[str, Any]]:
         """What else is known of each item, without masked fields."""
-        return Reading(self._places, self._fields)
+        return Reading(self._tree, self._places, self._fields)
 
     def item(self, place: int) -> Item:
         """One item. IndexError."""
@@ -152,15 +151,17 @@ class Dataset:
 class Reading(Sequence[T]):
     """A sequence that is read from a tree when it is asked for, a block at a time, and not kept."""
 
-    def __init__(self, places: "NDArray[np.int64]", read: "Callable[[NDArray[np.int64]], list[T]]") -> None:
-        self._places, self._read = places, read
+    def __init__(self, tree: Tree, places: "NDArray[np.int64]", read: "Callable[[NDArray[np.int64]], list[T]]") -> None:
+        self._tree, self._places, self._read = tree, places, read
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __iter__(self) -> Iterator[T]:
-        for start in range(0, len(self), BLOCK):
-            yield from self._read(self._places[start : start + BLOCK])
+        start = 0
+        for block in self._tree.blocks(self._places.tolist()):
+            yield from self._read(self._places[start : start + len(block)])
+            start += len(block)
 
     @overload
     def __getitem__(self, at: int) -> T: ...
@@ -269,7 +270,7 @@ def equal_items(workspace: Workspace, trained_on: str, tested_on: str, vault: Va
 def _digests(tree: Tree) -> set[bytes]:
     """The hash of each content in a tree, of its bytes and not as the tree says."""
     places = [place for place in range(len(tree)) if not tree.erased(place)]
-    return {blake3(data).digest() for data in tree.take(places)}
+    return {blake3(data).digest() for data in tree.each(places)}
 
 
 def validation_part(

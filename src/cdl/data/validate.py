@@ -30,7 +30,7 @@ from cdl.workflow.workspace import Workspace
 
 FORM = 1  # raised when the same items may give other findings
 CLAIMS = "validated"
-BLOCK = 256  # items that are read at once
+BEGINNING = 256  # bytes that tell text from others
 EXAMPLES = 6  # items, or groups of equal ones, that are named
 MOST_FORMS = 40  # shapes, sizes and the like that are counted one by one
 DIGEST = 8  # bytes of a hash by which items of one version are compared
@@ -258,17 +258,15 @@ class _Digests:
 
 def judge_kind(content: bytes) -> Kind:
     """What bytes seem to be, as far as it matters to folding them."""
-    return "text" if b"\0" not in content[:BLOCK] else "bytes"
+    return "text" if b"\0" not in content[:BEGINNING] else "bytes"
 
 
 def _items(tree: Tree, mask: frozenset[str]) -> Iterator[tuple[str, bytes, Mapping[str, Any]]]:
     """Name, content and fields of each item that was not erased, without what is masked, in the order of the tree."""
     places = [place for place in range(len(tree)) if not tree.erased(place)]
-    for start in range(0, len(places), BLOCK):
-        block = places[start : start + BLOCK]
-        for place, data in zip(block, tree.take(block), strict=True):
-            fields = {k: v for k, v in tree.meta(place).items() if k not in mask}
-            yield tree.names[place], masked(bytes(data), mask), fields
+    for place, data in zip(places, tree.each(places), strict=True):
+        fields = {k: v for k, v in tree.meta(place).items() if k not in mask}
+        yield tree.names[place], masked(bytes(data), mask), fields
 
 
 def _claim(what: str, trees: list[str], declared: Validate, mask: frozenset[str]) -> str:

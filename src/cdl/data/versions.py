@@ -180,8 +180,8 @@ def check_mask(draft: Draft) -> None:
     """ConfigError for a masked field that no item has: a misspelt mask would hide nothing."""
     unknown, names = set(draft.config.mask), set[str]()
     for tree in draft.trees.values() if unknown else ():
-        for place in range(len(tree)):
-            found = field_names(bytes(tree.view(place)), tree.meta(place))
+        for place, data in enumerate(tree.each(range(len(tree)))):
+            found = field_names(bytes(data), tree.meta(place))
             names |= found
             unknown -= found
             if not unknown:

@@ -21,12 +21,12 @@ from blake3 import blake3
 
 from cdl.errors import Corrupt
 from cdl.store import chunk
-from cdl.store.outside import OUTSIDE, path_of
-from cdl.store.outside import place as place_object
+from cdl.store.outside import OBJECTS, OUTSIDE, Spot, folder, listing
 from cdl.store.table import PACK, Box, Rows, grow, joined
 from cdl.store.tree import CHUNKED, EMPTY, HASH_BYTES, Tree, check_name, told
 
 UNNAMED = ""  # the open pack, until it is full
+LISTED = 4096  # objects of a bucket that one object in the store lists
 Place = tuple[int, int]  # slot of an object, first byte in it
 
 
@@ -56,7 +56,10 @@ class Builder:
         outside: bool = False,
     ) -> None:
         self._outside = outside
-        self._places: dict[str, str] = {}  # objects that name folders
+        self._folders: dict[str, str] = {}  # objects that name folders
+        self._listing: dict[
+            str, tuple[int, list[tuple[str, str | None]]]
+        ] = {}  # of a bucket: slot, and what it has so far
         self._box = box
         alike = [tree for tree in dict.fromkeys([before, *known]) if tree is not None and _same_key(tree, box)]
         self._before = before if before in alike else None
@@ -101,9 +104,9 @@ class Builder:
         if len(data) >= chunk.CHUNKED_BYTES:
             view = memoryview(data)
             cuts = chunk.cuts(view)
-            path = self._path_of(cuts.hash) if self._outside else None
-            if path is not None:
-                self.add_outside(name, cuts.hash, len(data), path, meta)
+            stays = self._stays(cuts.hash) if self._outside else None
+            if stays is not None:
+                self._row(name, cuts.hash, len(data), stays, meta)
             else:
                 self.add_large(name, cuts, lambda at, size: view[at : at + size], meta)
             return
@@ -115,25 +118,35 @@ class Builder:
             if not once:
                 self._stored[found] = len(self._names)
             place = self._found(found, data) or self._put(found, data)
-        if meta:
-            self._metas[len(self._names)] = meta
-        self._row(name, found, len(data), place)
+        self._row(name, found, len(data), place, meta)
 
     def add_large(self, name: str, cuts: chunk.Cuts, read: chunk.Read, meta: Mapping[str, Any] = EMPTY) -> None:
         """Adds a name with a content that was cut into chunks; `read` gives those of them that are not there yet."""
         table = chunk.store(self._box, cuts, read)
         self._tables.add(table)
-        if meta:
-            self._metas[len(self._names)] = meta
-        self._row(name, cuts.hash, sum(cuts.sizes), (self._slot(table), CHUNKED))
+        self._row(name, cuts.hash, sum(cuts.sizes), (self._slot(table), CHUNKED), meta)
 
-    def add_outside(self, name: str, hash_: bytes, size: int, path: str, meta: Mapping[str, Any] = EMPTY) -> None:
-        """Adds a name with a content that stays in a folder of the project."""
-        if path not in self._places:
-            self._places[path] = self._box.keep_root(place_object(path))
-        if meta:
-            self._metas[len(self._names)] = meta
-        self._row(name, hash_, size, (self._slot(self._places[path]), OUTSIDE))
+    def add_outside(self, name: str, hash_: bytes, size: int, spot: Spot, meta: Mapping[str, Any] = EMPTY) -> None:
+        """Adds a name with a content that stays in a folder of the project, or in a bucket."""
+        if spot.name is not None:
+            self._row(name, hash_, size, self._listed(spot.place, (spot.name, spot.version)), meta)
+            return
+        if spot.place not in self._folders:
+            self._folders[spot.place] = self._box.keep_root(folder(spot.place))
+        self._row(name, hash_, size, (self._slot(self._folders[spot.place]), OUTSIDE), meta)
+
+    def take(self, name: str, tree: Tree, place: int) -> None:
+        """Adds a name with what any tree has at a place. A content outside of the store is not read, and stays there."""
+        meta = tree.meta(place)
+        if not tree.stays(place):
+            self.add(name, tree.view(place), meta)
+            return
+        hash_, size = tree.hash(place), int(tree.rows.columns["size"][place])
+        stays = self._stays(hash_)
+        if stays is not None:
+            self._row(name, hash_, size, stays, meta)
+        else:
+            self.add_outside(name, hash_, size, tree.spot(place), meta)
 
     def keep(self, name: str, tree: Tree, place: int, meta: Mapping[str, Any] = EMPTY) -> None:
         """Adds a name with the content that a tree has at a place, where it lies. The tree is `known`, and its maker trusted."""
@@ -155,7 +168,10 @@ class Builder:
         """Where a content that was added lies. One that waits in the open pack is stored aside, until the pack is."""
         slot, at, size = self._slot_of_row[row], self._starts[row], self._sizes[row]
         name = self._slots[slot]
-        if name == UNNAMED:
+        if name == UNNAMED and at >= OBJECTS:
+            self._list()
+            name = self._slots[slot]
+        elif name == UNNAMED:
             if not self._spare or at + size > self._spared:
                 self._spare.append((self._spared, self._box.keep(b"".join(self._pack)[self._spared :])))
                 self._spared = self._filled
@@ -167,14 +183,13 @@ class Builder:
         """Adds a name with a content that lies in this box already."""
         if content.at == CHUNKED:
             self._tables.add(content.object)
-        if meta:
-            self._metas[len(self._names)] = meta
-        self._row(name, content.hash, content.size, (self._slot(content.object), content.at))
+        self._row(name, content.hash, content.size, (self._slot(content.object), content.at), meta)
 
     def finish(self) -> str:
         """Stores the tree; its name. Corrupt for a name that could leave a folder, or one given twice."""
         numpy = import_module("numpy")
         self._flush()
+        self._list()
         for name in self._names:
             check_name(name)
         rows = self._rows()
@@ -186,7 +201,9 @@ class Builder:
             return grow(self._box, None, None, rows, content=self._box.digest(told(rows)))
         return self._grown(self._before, rows)
 
-    def _row(self, name: str, hash_: bytes, size: int, place: Place) -> None:
+    def _row(self, name: str, hash_: bytes, size: int, place: Place, meta: Mapping[str, Any] = EMPTY) -> None:
+        if meta:
+            self._metas[len(self._names)] = meta
         self._ordered = self._ordered and (not self._names or self._names[-1] <= name)
         self._names.append(name)
         self._hashes += hash_
@@ -242,23 +259,37 @@ class Builder:
         return self._slot(name), at
 
     def _found(self, hash_: bytes, data: bytes | memoryview) -> Place | None:
-        """Where a known tree has a content. Its bytes count, not what it says of them."""
+        """Where a known tree has a content. Its bytes count, not what it says of them, where they lie in the store."""
         for tree in self._known:
             row = tree.find(hash_)
-            if row is None or (not self._outside and tree.rows.columns["at"][row] == OUTSIDE):
-                continue
-            if tree.view(row) == data:
+            if row is not None and not tree.stays(row) and tree.view(row) == data:
+                return self._of_tree(tree, row)
+        return self._stays(hash_) if self._outside else None
+
+    def _stays(self, hash_: bytes) -> Place | None:
+        """Where a known tree has a content outside of the store. It need not be read: whoever reads holds it against its hash."""
+        for tree in self._known:
+            row = tree.find(hash_)
+            if row is not None and tree.stays(row):
                 return self._of_tree(tree, row)
         return None
 
-    def _path_of(self, hash_: bytes) -> str | None:
-        """The folder in which a known tree has a content."""
-        for tree in self._known:
-            row = tree.find(hash_)
-            if row is not None and tree.rows.columns["at"][row] == OUTSIDE:
-                need = tree.rows.needs[int(tree.rows.columns[PACK][row])]
-                return path_of(tree.box.read(need), where=need)
-        return None
+    def _listed(self, bucket: str, named: tuple[str, str | None]) -> Place:
+        """Where an object of a bucket will be listed."""
+        if bucket in self._listing and len(self._listing[bucket][1]) == LISTED:
+            self._list()
+        if bucket not in self._listing:
+            self._listing[bucket] = len(self._slots), []
+            self._slots.append(UNNAMED)
+        slot, names = self._listing[bucket]
+        names.append(named)
+        return slot, OBJECTS + len(names) - 1
+
+    def _list(self) -> None:
+        """Stores the lists of objects that are open, and gives their slots the names."""
+        for bucket, (slot, names) in self._listing.items():
+            self._slots[slot] = self._box.keep(listing(bucket, names))
+        self._listing = {}
 
     def _put(self, hash_: bytes, data: bytes | memoryview) -> Place:
         """Stores a content: as an object of its own, or next in the open pack."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -39,6 +39,13 @@ class Listed(msgspec.Struct, frozen=True):
     size: int
     written: datetime
     etag: str | None
+    version: str | None
+
+
+class Part(NamedTuple):
+    """Bytes of an object, and the version id that the bucket gives the content where it keeps versions."""
+
+    data: bytes
     version: str | None
 
 
@@ -82,7 +89,7 @@ class Client:
                 for found in some:
                     yield Listed(found["path"], found["size"], found["last_modified"], found["e_tag"], found["version"])
 
-    def part(self, listed: Listed, start: int, size: int) -> bytes | None:
+    def part(self, listed: Listed, start: int, size: int) -> Part | None:
         """So many bytes of an object, from a place on; None where it is gone, or another one than was listed."""
         options: dict[str, Any] = {"range": (start, start + size)} if size < listed.size else {}
         if listed.etag is not None:
@@ -93,7 +100,33 @@ class Client:
                 data = bytes(found.bytes())
             except (FileNotFoundError, optional("obstore.exceptions").PreconditionError):
                 return None
-        return data if found.meta["e_tag"] == listed.etag and len(data) == size else None
+        same = found.meta["e_tag"] == listed.etag and len(data) == size
+        return Part(data, found.meta["version"]) if same else None
+
+    def pinned(self, name: str, version: str | None, whole: int, start: int, size: int) -> bytes | None:
+        """So many bytes of an object of `whole` bytes, of one version or as it is now; None where there is none of that size.
+
+        Also where only this version may not be read.
+        """
+        exceptions = optional("obstore.exceptions")
+        options: dict[str, Any] = {"version": version} if version is not None else {}
+        if size:
+            options["range"] = (start, start + size)
+        with self.named():
+            try:
+                found = optional("obstore").get(self.store, name, options=options)
+                data = bytes(found.bytes()) if found.meta["size"] == whole else b""
+            except FileNotFoundError:
+                return None
+            except exceptions.PermissionDeniedError:
+                if version is None:
+                    raise
+                return None
+            except exceptions.GenericError:  # a part that is not there
+                if version is not None or optional("obstore").head(self.store, name)["size"] == whole:
+                    raise
+                return None
+        return data if found.meta["size"] == whole and len(data) == size else None
 
     def named(self) -> "_Named":
         """Turns the library's errors into one that names the place."""
@@ -101,13 +134,21 @@ class Client:
 
 
 class _Named:
-    """Turns the library's errors into one that names the place and what to do; never what was sent."""
+    """Turns the library's errors into one that names the place and what to do; never what was sent.
+
+    Unavailable in a fork of a process that had asked: the library's threads are not there, and it would wait for ever.
+    """
+
+    asked_in: ClassVar[int | None] = None  # the process that asked first
 
     def __init__(self, place: str) -> None:
         self.place = place
 
     def __enter__(self) -> None:
-        return None
+        _Named.asked_in = _Named.asked_in or os.getpid()
+        if _Named.asked_in != os.getpid():
+            remedy = "DataLoader(..., num_workers=0): the objects of a batch are fetched side by side all the same"
+            raise Unavailable("a bucket cannot be read in a forked process", where=self.place, remedy=remedy)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None or kind is None or isinstance(error, FileNotFoundError):

@@ -4,12 +4,12 @@ First the pages, whose rows then say `erased` and nothing else of the content, s
 that held the contents: packs with zeros, nothing for an object that held one content alone.
 """
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from importlib import import_module
 from typing import Any
 
 from cdl.errors import Refused
-from cdl.store.outside import OUTSIDE
+from cdl.store.outside import OBJECTS, OUTSIDE, without
 from cdl.store.store import SEALED, Store
 from cdl.store.table import PACK, Box, Page, Rows, Table, encode
 from cdl.store.tree import CHUNKED, Tree
@@ -43,6 +43,9 @@ def blanked(store: Store, box: Box, tree: Tree, lost: Set[str], kept: Callable[[
     for name, parts in sorted(slices.items()):
         if parts[0][0] == OUTSIDE:
             continue  # the file is not the store's
+        if OBJECTS <= parts[0][0] < OUTSIDE:
+            yield from _unlisted(store, box, name, [at for at, _ in parts])
+            continue
         if parts[0][0] == CHUNKED:
             yield from ((old, instead) for old, instead in _chunks(store, box, name) if old not in kept())
             continue
@@ -57,6 +60,14 @@ def blanked(store: Store, box: Box, tree: Tree, lost: Set[str], kept: Callable[[
             data[at : at + size] = bytes(size)
         alone = len(parts) == 1 and parts[0] == (0, len(data))
         yield _bare(old), None if alone else _bare(own.keep(bytes(data)))
+
+
+def _unlisted(store: Store, box: Box, name: str, rows: Sequence[int]) -> Iterator[Replaced]:
+    """A list of a bucket's objects, without some: the objects are not the store's, but their names are."""
+    old = store.standing(name)
+    if store.has(old):
+        own: Box = box if old.startswith(SEALED) else store
+        yield _bare(old), _bare(own.keep(without(own.read(old), rows, where=old)))
 
 
 def _touched(tree: Tree, lost: Set[str]) -> Iterator[tuple[Page, Rows, list[int]]]:

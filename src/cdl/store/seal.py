@@ -8,7 +8,7 @@ digest of the whole; no name, label, size or plain hash. Items lie in packs, so 
 and moving sealed objects needs no key.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from cdl.errors import Corrupt, Unavailable
 from cdl.store.builder import Builder
+from cdl.store.outside import Wanted
 from cdl.store.store import SEALED, Store
 from cdl.store.tree import Tree, open_tree
 
@@ -143,9 +144,9 @@ class Vault:
                 self._opened.pop(next(iter(self._opened)))
         return data
 
-    def outside(self, name: str, hash_: bytes, size: int) -> memoryview:
-        """A content outside of the store."""
-        return self.store.outside(name.removeprefix(SEALED), hash_, size)
+    def outside(self, wanted: Sequence[Wanted]) -> list[memoryview]:
+        """Contents outside of the store."""
+        return self.store.outside(wanted)
 
     def put_tree(self, items: Mapping[str, tuple[bytes, Mapping[str, Any]]], *, before: Tree | None = None) -> str:
         """Seals contents and fields by name as a tree."""

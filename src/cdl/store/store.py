@@ -17,7 +17,7 @@ import mmap
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,7 +28,7 @@ from cdl.errors import ConfigError, Corrupt, NotFound, Refused
 from cdl.store import whole
 from cdl.store.builder import Builder
 from cdl.store.erased import ERASED, Tombstone, read
-from cdl.store.outside import Reader, nowhere, path_of
+from cdl.store.outside import Reader, Wanted, nowhere
 from cdl.store.tree import Tree, check_name, open_tree
 
 SEALED = "s:"  # prefix of objects named by the hash of their ciphertext
@@ -62,7 +62,6 @@ class Store:
         self._erasures = self._claims / ERASED.rstrip("/")
         self._verified: set[str] = set()
         self.reader: Reader = nowhere  # of contents that lie outside
-        self._places: dict[str, str] = {}  # folders that objects name
         self._taken: dict[str, bytes] = {}  # claims that were read: they never change
 
     # objects
@@ -216,11 +215,9 @@ class Store:
         name = hash_.hex()
         return name if self.freshen(name) else None
 
-    def outside(self, name: str, hash_: bytes, size: int) -> memoryview:
-        """A content outside of the store."""
-        if name not in self._places:
-            self._places[name] = path_of(self.view(name), where=name)
-        return self.reader(self._places[name], hash_, size)
+    def outside(self, wanted: Sequence[Wanted]) -> list[memoryview]:
+        """Contents outside of the store."""
+        return self.reader(wanted)
 
     def keep_root(self, data: bytes) -> str:
         """Stores a root."""

@@ -14,12 +14,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from cdl import document
 from cdl.errors import Corrupt
+
+if TYPE_CHECKING:
+    from cdl.store.outside import Wanted
 
 ROOT = b"cdl-table-1\n"
 PAGE = b"cdl-page-1\n"
@@ -57,8 +60,8 @@ class Box(Protocol):
     def read(self, name: str) -> memoryview:
         """The bytes of an object that this or another box put."""
 
-    def outside(self, name: str, hash_: bytes, size: int) -> memoryview:
-        """The content with that hash and size in the place outside of the store that an object names."""
+    def outside(self, wanted: "Sequence[Wanted]") -> list[memoryview]:
+        """Contents that stay outside of the store."""
 
     def digest(self, data: bytes | bytearray) -> str:
         """What equal bytes are recognised by in what anybody may read."""

@@ -10,8 +10,8 @@
 
 Small contents lie one after the other in packs, larger ones each in an object of its own. The largest are cut into chunks: the
 row then names the table of these, `at` is CHUNKED, and the hash is that of chunk.py. Of a content that is not in the store the
-row names an object that says where it is, and `at` is OUTSIDE (outside.py). A tree that follows another one keeps its
-pages and contents and adds only what is new, so how it lies depends on what went before; `content` in its root does not.
+row names an object that says where it is, and `at` is OUTSIDE, or from OBJECTS on (outside.py). A tree that follows another one
+keeps its pages and contents and adds only what is new, so how it lies depends on what went before; `content` in its root does not.
 
 Earlier trees (`cdl-tree-1`, lines of JSON) and sealed trees (`cdl-sealed-1`) can still be read.
 """
@@ -28,13 +28,15 @@ from blake3 import blake3
 from cdl import document
 from cdl.errors import Corrupt, NotFound, Unavailable
 from cdl.store import chunk, earlier
-from cdl.store.outside import OUTSIDE, hash_of
+from cdl.store.outside import OBJECTS, Spot, Wanted, hash_of, spot_at, spots
 from cdl.store.table import PACK, Box, Page, Rows, Table, is_root, read_root
 
 CHUNKED = (1 << 64) - 1  # in column `at`
 HASH_BYTES = 32
+READ_ITEMS, READ_BYTES = 256, 64_000_000  # the most that is read at once where everything is read
 UNFIT = re.compile(r"[\0/]\.{0,2}[\0/]")  # in names between zeros: a part that is nothing, . or ..
 EMPTY: Mapping[str, Any] = {}
+NOWHERE = memoryview(b"")  # stands for a content until it is read
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -55,6 +57,7 @@ class Tree:
         self.rows = rows
         self.names: Sequence[str] = rows.columns.get("name", [])
         self._views: dict[int, memoryview] = {}
+        self._spots: dict[int, list[Spot | None]] = {}  # what the objects name that say where contents stay
 
     def __len__(self) -> int:
         return len(self.names)
@@ -97,27 +100,49 @@ class Tree:
 
     def unfit(self) -> list[str]:
         """The names whose content has another hash than the tree says. Reads everything."""
-        starts, found = self.rows.columns["at"].tolist(), []
-        for place, name in enumerate(self.names):
-            if not self.erased(place) and not self._fits(place, starts[place]):
-                found.append(name)
+        starts, found = self.rows.columns["at"].tolist(), list[str]()
+        for block in self.blocks([place for place in range(len(self)) if not self.erased(place)]):
+            for place, data in zip(block, self._found(block), strict=True):
+                if data is None or self._hash_of(data, starts[place]) != self.hash(place):
+                    found.append(self.names[place])
         return found
 
-    def _fits(self, place: int, start: int) -> bool:
+    def _found(self, places: Sequence[int]) -> list[memoryview | None]:
+        """The contents at some places; None for one that stays outside, and went or changed."""
         try:
-            data = self.view(place)
+            return [*self.take(places)]
         except (Corrupt, Unavailable):
-            if start != OUTSIDE:
+            if len(places) > 1:
+                return [data for place in places for data in self._found([place])]
+            if not self.stays(places[0]):
                 raise
-            return False  # it went, or changed
-        if start == OUTSIDE:
-            return hash_of(data) == self.hash(place)
-        return (chunk.cuts(data).hash if start == CHUNKED else blake3(data).digest()) == self.hash(place)
+            return [None]
+
+    def _hash_of(self, data: memoryview, start: int) -> bytes:
+        if start == CHUNKED:
+            return chunk.cuts(data).hash
+        return hash_of(data) if start >= OBJECTS else blake3(data).digest()
 
     @cached_property
     def outside(self) -> Set[str]:
         """The names whose content lies outside of the store."""
-        return {self.names[place] for place in (self.rows.columns["at"] == OUTSIDE).nonzero()[0].tolist()}
+        columns = self.rows.columns
+        there = (columns["at"] >= OBJECTS) & (columns["at"] != CHUNKED)
+        return {self.names[place] for place in there.nonzero()[0].tolist()}
+
+    def stays(self, place: int) -> bool:
+        """Whether the content at a place stays outside of the store."""
+        return OBJECTS <= int(self.rows.columns["at"][place]) < CHUNKED
+
+    def spot(self, place: int) -> Spot:
+        """Where a content stays that does."""
+        return self._spot(int(self.rows.columns[PACK][place]), int(self.rows.columns["at"][place]))
+
+    def _spot(self, pack: int, at: int) -> Spot:
+        need = self.rows.needs[pack]
+        if pack not in self._spots:
+            self._spots[pack] = spots(self.box.read(need), where=need)
+        return spot_at(self._spots[pack], at, where=need)
 
     def chunks(self, apart_from: Set[str] = frozenset()) -> set[str]:
         """The objects that large contents lie in, but for those under some names, and for those that were erased."""
@@ -164,16 +189,38 @@ class Tree:
         packs, starts, sizes = (columns[n][places].tolist() for n in (PACK, "at", "size"))
         views, open_ = self._views, self._open
         found = [
-            (views.get(p) or open_(p))[a : a + s] if a < OUTSIDE else self._apart(place, self.rows.needs[p], a, s)
-            for place, p, a, s in zip(places, packs, starts, sizes, strict=True)
+            (views.get(p) or open_(p))[a : a + s] if a < OBJECTS else self._chunked(p) if a == CHUNKED else NOWHERE
+            for p, a, s in zip(packs, starts, sizes, strict=True)
         ]
+        out = [n for n, data in enumerate(found) if data is NOWHERE]
+        if out:
+            wanted = [Wanted(self._spot(packs[n], starts[n]), self.hash(places[n]), sizes[n]) for n in out]
+            for n, data in zip(out, self.box.outside(wanted), strict=True):
+                found[n] = data
         if [len(data) for data in found] != sizes:
             raise Corrupt("a tree names more than there is", where=self._named()[:14], remedy="cdl store verify")
         return found
 
-    def _apart(self, place: int, need: str, start: int, size: int) -> memoryview:
-        """A content that lies in chunks, or outside of the store."""
-        return chunk.read(self.box, need) if start == CHUNKED else self.box.outside(need, self.hash(place), size)
+    def each(self, places: Sequence[int]) -> Iterator[memoryview]:
+        """The contents at some places, one after the other; so many are read at once. NotFound for one that was erased."""
+        for block in self.blocks(places):
+            yield from self.take(block)
+
+    def blocks(self, places: Sequence[int]) -> Iterator[list[int]]:
+        """Places, as many together as may be in memory at once."""
+        sizes, block, filled = self.rows.columns["size"], list[int](), 0
+        for place in places:
+            if block and (len(block) == READ_ITEMS or filled + int(sizes[place]) > READ_BYTES):
+                yield block
+                block, filled = [], 0
+            block.append(place)
+            filled += int(sizes[place])
+        if block:
+            yield block
+
+    def _chunked(self, pack: int) -> memoryview:
+        """A content that lies in chunks."""
+        return chunk.read(self.box, self.rows.needs[pack])
 
     def get(self, name: str) -> bytes:
         """The content of a name. NotFound for one that is not in the tree, or was erased."""

@@ -109,11 +109,16 @@ def checkout(
         path.unlink()
     for place, (there, _) in zip(places, standing, strict=True):
         done.same += len(there)
-        for name, row in place.tree.places.items():
-            if name not in there and not place.tree.erased(row):
-                done.written += 1
-                done.bytes += int(place.tree.rows.columns["size"][row])
-                _put(workspace.store, place.tree, row, place.folder / name, done, link=link)
+        tree = place.tree
+        rows = [row for name, row in tree.places.items() if name not in there and not tree.erased(row)]
+        done.written += len(rows)
+        done.bytes += sum(tree.rows.columns["size"][rows].tolist())
+        stay = [row for row in rows if tree.stays(row)]
+        for row, data in zip(stay, tree.each(stay), strict=True):
+            whole.write(place.folder / tree.names[row], data, mode=MODE)
+        for row in rows:
+            if not tree.stays(row):
+                _put(workspace.store, tree, row, place.folder / tree.names[row], done, link=link)
     return done
 
 
@@ -137,7 +142,7 @@ def _holds(tree: Tree, name: str, path: Path) -> bool:
 
 
 def _put(store: Store, tree: Tree, row: int, target: Path, done: Written, *, link: bool) -> None:
-    """Writes a file of a tree."""
+    """Writes a file of a tree that lies in the store."""
     own = _own_file(store, tree, row)
     if own is not None and link and reflink.link(own, target):
         done.linked += 1

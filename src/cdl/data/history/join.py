@@ -295,7 +295,7 @@ def _tree(
     for name in sorted(taken if stays else kept | taken):
         tree = other if name in taken else mine
         if tree is not None and not tree.erased(place := tree.places[name]):
-            builder.add(name, tree.view(place), tree.meta(place))
+            builder.take(name, tree, place)
     return builder.finish()
 
 

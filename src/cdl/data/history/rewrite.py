@@ -5,12 +5,16 @@ test, ledger, raw files, rejected and set-aside items are sealed again. What it 
 predictions, logs and scoring rows stay under the key that sealed them, and nobody forgets what he has read or copied.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from cdl.data.pipeline import ledger as ledgers
 from cdl.data.versions import DATA_REFS, commit
 from cdl.registry.records import Dataset, DatasetHead, Stage
+from cdl.store.builder import Builder
 from cdl.store.seal import Vault
+from cdl.store.tree import Tree
 from cdl.workflow.members import approved
 from cdl.workflow.policy import require_role
 from cdl.workflow.step import Work
@@ -51,12 +55,13 @@ def rewrite(workspace: Workspace, name: str) -> str:
     assert head is not None  # `unrewritten` saw it
     vault = workspace.vault(name, by="data")
     before = workspace.registry.record(Dataset, head.version)
+    train = workspace.store.tree(before.steps[0].train)  # where files lie that are training items
     again = msgspec.structs.replace(
         before,
         parent=head.version,
         answers=None,
         data_key=vault.name,
-        sources=[msgspec.structs.replace(s, raw=_tree(vault, s.raw)) for s in before.sources],
+        sources=[msgspec.structs.replace(s, raw=_tree(vault, s.raw, [train])) for s in before.sources],
         split=msgspec.structs.replace(
             before.split,
             ledger=ledgers.resealed(vault, before.split.ledger),
@@ -80,8 +85,10 @@ def _maybe(vault: Vault, name: str | None) -> str | None:
     return None if name is None else _tree(vault, name)
 
 
-def _tree(vault: Vault, name: str) -> str:
-    """A sealed tree, sealed again; without what was erased."""
-    tree = vault.tree(name)
-    left = [place for place in range(len(tree)) if not tree.erased(place)]
-    return vault.put_tree({tree.names[place]: (bytes(tree.view(place)), tree.meta(place)) for place in left})
+def _tree(vault: Vault, name: str, beside: Sequence[Tree] = ()) -> str:
+    """A sealed tree, sealed again; without what was erased. What lies `beside` in the open, or outside of the store, stays there."""
+    tree, builder = vault.tree(name), Builder(vault, beside=beside)
+    for item, place in sorted(tree.places.items()):
+        if not tree.erased(place):
+            builder.take(item, tree, place)
+    return builder.finish()

@@ -196,10 +196,12 @@ def _listed(draft: Draft, place: int, files: Files, there: dict[str, int], gathe
         large = files.large(name) if of_items else None
         identity = item_id(vault, number, name)
         cuts = large.cuts() if large is not None else None
-        digest = content_digest(vault, listed.content(at) if cuts is None else b"", cuts)
+        content = listed.content(at) if cuts is None else b""
+        digest = content_digest(vault, content, cuts)
         if identity in erased.ids or digest in erased.digests:
             lost.append(name)
             continue
+        draft.stay(place, name, content, cuts)
         if row is not None and alike(row, identity, bytes.fromhex(digest), listed.labels[at], listed.fields(at)):
             del there[name]
             stays += 1
@@ -294,7 +296,7 @@ def _equals(draft: Draft, fresh: Fresh, code: Closure) -> Column:
         by=str(draft.config.split.by),
         code=code,
         environment=draft.environment,
-        contents=(draft.content(row) for row in fresh.order.tolist()),
+        contents=draft.contents(fresh.order.tolist()),
         inputs=draft.vault.digest(fresh.digests[fresh.order].tobytes()),
     )
     digests = as_bytes(fresh.digests).copy()

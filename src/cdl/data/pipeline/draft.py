@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any
 
 import msgspec
-from blake3 import blake3
 
 from cdl import document
 from cdl.config.schema import Config, DataConfig, Step
@@ -23,11 +22,13 @@ from cdl.data.pipeline.split import CODES, TEST, TRAIN
 from cdl.data.sources.fetch import Sift
 from cdl.data.sources.files import Files
 from cdl.data.sources.looked import Looked
+from cdl.data.sources.outside import prefix
 from cdl.jobs.closure import Closure, closure
 from cdl.jobs.environment import Environment, environment
 from cdl.registry.records import Dataset, Lookup, Source, Split, Stage
 from cdl.store import chunk
 from cdl.store.builder import Builder
+from cdl.store.outside import Spot, hash_of
 from cdl.store.reach import lacking
 from cdl.store.seal import Vault
 from cdl.store.table import Box
@@ -86,6 +87,7 @@ class Draft(msgspec.Struct, kw_only=True, eq=False, dict=True):
     changed: list[set[str] | None] = msgspec.field(default_factory=list)
     left_out: dict[int, set[str]] = msgspec.field(default_factory=dict)
     cuts: dict[tuple[int, str], chunk.Cuts] = msgspec.field(default_factory=dict)  # of large files, by source and name
+    stays: dict[tuple[int, str], bytes] = msgspec.field(default_factory=dict)  # hashes of files that stay where they are
     fresh: Fresh | None = None
     gone: Any = None
     unfit: list[tuple[str, int, str]] = msgspec.field(default_factory=list)
@@ -128,6 +130,23 @@ class Draft(msgspec.Struct, kw_only=True, eq=False, dict=True):
         """The content of an item that is looked at."""
         return self._listed(row).content(self.fresh.at[row] if self.fresh else 0)
 
+    def contents(self, rows: Sequence[int]) -> Iterator[bytes]:
+        """The contents of items that are looked at, one after the other."""
+        assert self.fresh is not None
+        named = [(self.fresh.places[row], self._listed(row).names[self.fresh.at[row]]) for row in rows]
+        for place, files in enumerate(self.files if self.config.items.files is not None else ()):
+            files.expect(name for of, name in named if of == place)
+        for row, (place, name) in zip(rows, named, strict=True):
+            yield self.content(row)
+            if (place, name) in self.stays:
+                self.files[place].let_go(name)
+
+    def stay(self, place: int, file: str, data: bytes, cuts: chunk.Cuts | None) -> None:
+        """Notes the hash of an item that was just read, where it is a file that stays where it is."""
+        if not self.config.sources()[place].copy and self.config.items.files is not None:
+            self.stays[place, file] = hash_of(data) if cuts is None else cuts.hash
+            self.files[place].let_go(file)
+
     def add(self, builder: Builder, name: str, place: int, file: str) -> None:
         """Adds a file of a source to a tree."""
         large = self.files[place].large(file)
@@ -154,13 +173,14 @@ class Draft(msgspec.Struct, kw_only=True, eq=False, dict=True):
         self, builder: Builder, name: str, place: int, file: str, fields: Mapping[str, Any] = EMPTY
     ) -> None:
         """Adds a file that stays where it is."""
-        path, large = self.config.sources()[place].path or "", self.files[place].large(file)
-        if large is None:
-            data = self.files[place][file]
-            builder.add_outside(name, blake3(data).digest(), len(data), path, fields)
-        else:
-            cuts = self.cuts.get((place, file)) or large.cuts()
-            builder.add_outside(name, cuts.hash, sum(cuts.sizes), path, fields)
+        source, files = self.config.sources()[place], self.files[place]
+        hash_ = self.stays.get((place, file))
+        if hash_ is None:
+            large = files.large(file)
+            hash_ = large.cuts().hash if large is not None else hash_of(files[file])
+        spot = Spot(source.path) if source.path else Spot(prefix(source.bucket or ""), file, files.version(file))
+        builder.add_outside(name, hash_, files.size(file), spot, fields)
+        files.let_go(file)
 
     def fields(self, row: int) -> Mapping[str, Any]:
         """Its fields."""

@@ -104,8 +104,8 @@ def _keep_files(draft: Draft) -> None:
             raw = _files(draft, place, builder, follows)
             if source.unpinned and follows is not None:
                 _tell_changes(draft, source.url or "", follows, raw)
-        if not source.copy:
-            outside.note(draft.workspace.root, draft.workspace.folder, source.path or "", open_tree(draft.vault, raw))
+        if not source.copy and source.path is not None:
+            outside.note(draft.workspace.root, draft.workspace.folder, source.path, open_tree(draft.vault, raw))
         declared = {k: v for k, v in msgspec.to_builtins(source).items() if v is not None and k not in APART}
         draft.sources.append(Source(raw=raw, **declared))
 

@@ -1,6 +1,6 @@
 """What is to be worked of a set by a step, and what is known: by what the version before was given and what came of it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
@@ -77,6 +77,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         assert self.made is not None
         found = sorted((self.made.names[place], place) for place in self.stays)
         return ((n, Content(bytes(self.made.view(p)), self.made.meta(p))) for n, p in found)
+
+
+def items(now: Tree, identities: Sequence[str]) -> Iterator[tuple[str, Content]]:
+    """Items that a step is given, one after the other."""
+    places = [now.places[identity] for identity in identities]
+    for identity, place, data in zip(identities, places, now.each(places), strict=True):
+        yield identity, Content(bytes(data), now.meta(place))
 
 
 def item(now: Tree, identity: str) -> Content:

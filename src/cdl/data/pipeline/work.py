@@ -22,7 +22,7 @@ from cdl.data.items.item import Content, Outcome, Rejected
 from cdl.data.pipeline.draft import Draft, closure_of, environment_id
 from cdl.data.pipeline.ingest import note, tree_before
 from cdl.data.pipeline.outcomes import Notes, Shelf, identity_of
-from cdl.data.pipeline.plan import Of, Plan, Was, by_field, item, plan, together
+from cdl.data.pipeline.plan import Of, Plan, Was, by_field, items, plan, together
 from cdl.data.pipeline.progress import counted
 from cdl.data.pipeline.split import TEST, TRAIN
 from cdl.data.workers import logs
@@ -59,7 +59,7 @@ def work(draft: Draft, name: str, step: Step) -> None:
             step=step,
             code=code,
             environment=draft.environment,
-            items=((i, item(draft.trees[side], i)) for side in sides for i in plans[side].work),
+            items=(found for side in sides for found in items(draft.trees[side], plans[side].work)),
             sizes=(size for side in sides for size in plans[side].sizes()),
             tell=draft.workspace.tell,
             logged=partial(logs.note, draft.workspace.folder, draft.name),

@@ -32,8 +32,19 @@ class Files(Mapping[str, bytes]):
         """A file that is read in pieces; None for one that is read at once."""
         return None
 
+    def size(self, name: str) -> int:
+        """Its bytes."""
+        return len(self[name])
+
     def expect(self, names: Iterable[str]) -> None:
         """Says what will be read, in order, to files that come from far away."""
+
+    def let_go(self, name: str) -> None:
+        """Says that a file will hardly be read again."""
+
+    def version(self, name: str) -> str | None:
+        """What a bucket calls the content of a file that was read, where it keeps versions."""
+        return None
 
 
 class Folder(Files):
@@ -73,6 +84,10 @@ class Folder(Files):
         """A file that is read in pieces."""
         seen = self.seen[self._place(name)]
         return Large(self, seen) if seen.size >= chunk.CHUNKED_BYTES else None
+
+    def size(self, name: str) -> int:
+        """Its bytes, as they were seen."""
+        return self.seen[self._place(name)].size
 
     def _found(self, name: object) -> int | None:
         """Where a file stands among those that were seen."""
@@ -192,3 +207,12 @@ class Stored(Files):
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def size(self, name: str) -> int:
+        """Its bytes."""
+        return int(self._tree.rows.columns["size"][self._places[name]])
+
+    def version(self, name: str) -> str | None:
+        """That of the content in the tree."""
+        place = self._places[name]
+        return self._tree.spot(place).version if self._tree.stays(place) else None

@@ -1,28 +1,31 @@
 """A source that is a bucket, or a prefix of one: objects are fetched when they are read, several at a time ahead of the reader.
 
 What comes lies in a temporary folder until the run ends, since each object is read twice: first to tell its side, then to be
-stored. Large objects come in parts. An object is told by its etag, version, time and size; one that is as the last run saw it is
-not fetched.
+stored; one that is not to be stored is let go. Large objects come in parts. An object is told by its etag, version, time and size;
+one that is as the last run saw it is not fetched.
 """
 
 import hashlib
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from cdl.data.sources.files import Folder
 from cdl.data.sources.walk import Seen, Sight
 from cdl.errors import ConfigError, Corrupt
 from cdl.store.client import Client, Listed
+from cdl.store.outside import Wanted, hash_of
 from cdl.store.tree import check_name
 
 WORKERS = 16  # requests at a time
 AHEAD = 64  # objects that are fetched before they are asked for
 AHEAD_BYTES = 256_000_000  # the most that these hold
 PART_BYTES = 8_000_000  # of one request
+SHOWN = 5  # objects that an error names
 
 
 def open_bucket(place: str) -> Client:
@@ -54,6 +57,49 @@ def sight(objects: dict[str, Listed]) -> Sight:
     return Sight([*objects], numbers)
 
 
+def fetch(client: Client, wanted: Sequence[Wanted]) -> list[memoryview]:
+    """Contents that stay in a bucket, several requests at a time, each held against its hash.
+
+    Corrupt for those that are not there any more, or with another content.
+    """
+    with ThreadPoolExecutor(min(WORKERS, len(wanted)), thread_name_prefix="fetch") as pool:
+        found = list(pool.map(partial(_pinned, client), wanted))
+    lost = [str(each.spot.name) for each, data in zip(wanted, found, strict=True) if data is None]
+    if lost:
+        more = f" and {len(lost) - SHOWN:,} more" if len(lost) > SHOWN else ""
+        raise Corrupt(
+            f"not what the version holds any more, or gone: {', '.join(lost[:SHOWN])}{more}",
+            where=client.place,
+            remedy="put back what it was; cdl data run makes a version of what is there",
+        )
+    return [data for data in found if data is not None]
+
+
+def _pinned(client: Client, wanted: Wanted) -> memoryview | None:
+    """A content: the version that was read when it was pinned, or else what stands there now."""
+    spot = wanted.spot
+    for version in dict.fromkeys([spot.version, None]):
+        data = _whole(client, str(spot.name), version, wanted.size)
+        if data is not None and hash_of(data) == wanted.hash:
+            return data
+    return None
+
+
+def _whole(client: Client, name: str, version: str | None, size: int) -> memoryview | None:
+    """An object of a size, in parts; None where it has another one."""
+    first = client.pinned(name, version, size, 0, min(PART_BYTES, size))
+    if first is None or len(first) == size:
+        return first if first is None else memoryview(first)
+    data = bytearray(size)
+    data[: len(first)] = first
+    for start in range(len(first), size, PART_BYTES):
+        part = client.pinned(name, version, size, start, min(PART_BYTES, size - start))
+        if part is None:
+            return None
+        data[start : start + len(part)] = part
+    return memoryview(data).toreadonly()
+
+
 def _check(place: str, name: str, names: dict[str, Listed]) -> None:
     try:
         check_name(name)
@@ -80,6 +126,7 @@ class Objects(Folder):
         self._begun = 0  # so many of these were begun
         self._bytes = 0  # begun and not asked for yet
         self._coming: dict[str, list[Future[bool]]] = {}
+        self._versions: dict[str, str] = {}  # of those that came
         self._numbered = {name: str(number) for number, name in enumerate(seen.names)}
 
     def expect(self, names: Iterable[str]) -> None:
@@ -97,6 +144,16 @@ class Objects(Folder):
             yield handle
         finally:
             os.close(handle)
+
+    def let_go(self, name: str) -> None:
+        """Removes an object's file; should it be read again, it is fetched again."""
+        if name in self._coming and not self._coming[name]:
+            del self._coming[name]
+            self._file(name).unlink()
+
+    def version(self, name: str) -> str | None:
+        """What the bucket calls the content that came."""
+        return self._versions.get(name)
 
     def close(self) -> None:
         """Ends what is under way."""
@@ -137,9 +194,11 @@ class Objects(Folder):
         data = self._client.part(each, start, min(PART_BYTES, each.size - start))
         if data is None:
             return False
+        if data.version is not None:
+            self._versions[each.name] = data.version
         with open(self._file(each.name), "r+b") as file:
             file.seek(start)
-            file.write(data)
+            file.write(data.data)
         return True
 
     def _file(self, name: str) -> Path:
