@@ -38,12 +38,21 @@ def s3_server(bucket: str = "team") -> Iterator[str]:
             port = told.readline().strip()
         assert port, "the S3 server did not start"
         address = f"http://127.0.0.1:{port}"
-        with urllib.request.urlopen(urllib.request.Request(f"{address}/{bucket}", method="PUT"), timeout=START_SECONDS):
-            pass
+        add_bucket(address, bucket)
         yield address
     finally:
         process.kill()
         process.wait()
+
+
+def add_bucket(address: str, name: str, *, versions: bool = False) -> None:
+    """Makes a bucket; one that keeps versions."""
+    body = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+    for query, data in (("", None), ("?versioning", body))[: 1 + versions]:
+        headers = {"Content-Type": "application/xml"} if data else {}
+        request = urllib.request.Request(f"{address}/{name}{query}", data=data, headers=headers, method="PUT")
+        with urllib.request.urlopen(request, timeout=START_SECONDS):
+            pass
 
 
 def of_server(address: str) -> dict[str, str]:

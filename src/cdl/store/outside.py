@@ -4,9 +4,9 @@
     cdl-objects-1\\n{"bucket":"s3://team/photos","objects":[["a/1.png","3sL4kq..."],["a/2.png",null]]}
 
 is the object that a row of a tree then points to; hash and size of the row pin the content, and whoever reads holds the bytes
-against them. Of a folder `at` is OUTSIDE, and which file has it is nobody's to know here: it is found by its hash. Of a bucket `at`
-is OBJECTS and a place in `objects`: the object's name below the prefix, and the bucket's version id where it keeps versions. Of a
-sealed set such a list is sealed.
+against them. Of a folder `at` is OUTSIDE, and which file has it is nobody's to know here: it is found by its hash. Of a bucket
+`at` is OBJECTS and a place in `objects`: the object's name below the prefix, and the bucket's version id where it keeps versions.
+Of a sealed set such a list is sealed.
 """
 
 from collections.abc import Callable, Sequence

@@ -10,8 +10,9 @@
 
 Small contents lie one after the other in packs, larger ones each in an object of its own. The largest are cut into chunks: the
 row then names the table of these, `at` is CHUNKED, and the hash is that of chunk.py. Of a content that is not in the store the
-row names an object that says where it is, and `at` is OUTSIDE, or from OBJECTS on (outside.py). A tree that follows another one
-keeps its pages and contents and adds only what is new, so how it lies depends on what went before; `content` in its root does not.
+row names an object that says where it is, and `at` is OUTSIDE, or OBJECTS and more (outside.py). A tree that follows another one
+keeps its pages and contents and adds only what is new, so how it lies depends on what went before; `content` in its root does
+not.
 
 Earlier trees (`cdl-tree-1`, lines of JSON) and sealed trees (`cdl-sealed-1`) can still be read.
 """

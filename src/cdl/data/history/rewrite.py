@@ -86,7 +86,7 @@ def _maybe(vault: Vault, name: str | None) -> str | None:
 
 
 def _tree(vault: Vault, name: str, beside: Sequence[Tree] = ()) -> str:
-    """A sealed tree, sealed again; without what was erased. What lies `beside` in the open, or outside of the store, stays there."""
+    """A sealed tree, sealed again; without what was erased. What lies `beside`, or outside of the store, stays there."""
     tree, builder = vault.tree(name), Builder(vault, beside=beside)
     for item, place in sorted(tree.places.items()):
         if not tree.erased(place):

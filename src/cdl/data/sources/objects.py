@@ -1,8 +1,8 @@
 """A source that is a bucket, or a prefix of one: objects are fetched when they are read, several at a time ahead of the reader.
 
 What comes lies in a temporary folder until the run ends, since each object is read twice: first to tell its side, then to be
-stored; one that is not to be stored is let go. Large objects come in parts. An object is told by its etag, version, time and size;
-one that is as the last run saw it is not fetched.
+stored; one that is not to be stored is let go. Large objects come in parts. An object is told by its etag, version, time and
+size; one that is as the last run saw it is not fetched.
 """
 
 import hashlib
