@@ -67,7 +67,7 @@ def lay(folder: Path, files: Mapping[str, str | bytes]) -> Path:
 
 
 def found(folder: Path, there: Mapping[str, str | bytes], **asked: Any) -> dict[str, Any]:
-    section = guess(lay(folder, there), "d", Asked(**asked)).section
+    section = guess(lay(folder / "d", there).parent, "d", Asked(**asked)).section
     parse(inserted(HEAD, "d", section).encode(), where="cdl.yaml")
     return {**section}
 
@@ -116,15 +116,15 @@ def test_arrays(tmp_path: Path) -> None:
     assert section["items"] == {"arrays": {"data": "x-images-idx2-ubyte.gz", "labels": "x-labels-idx1-ubyte"}}
     assert section["labels"] == {"classes": ["2", "10"], "origin": {"source": True}}
     np.save(tmp_path / "a.npy", np.zeros((3, 2)))
-    assert guess(tmp_path / "a.npy", "a.npy", Asked()).section["items"] == {"arrays": {"data": "a.npy"}}
+    assert guess(tmp_path, "a.npy", Asked()).section["items"] == {"arrays": {"data": "a.npy"}}
     with pytest.raises(ConfigError, match="which holds the items"):
         found(tmp_path / "b", {"a.npy": "", "b.npy": ""}, form="arrays")
     with pytest.raises(ConfigError, match="no table, array or archive"):
-        guess(lay(tmp_path, {"a.bin": "x"}) / "a.bin", "a.bin", Asked())
+        guess(lay(tmp_path, {"a.bin": "x"}), "a.bin", Asked())
 
 
 def guessed(path: Path) -> dict[str, Any]:
-    return {**guess(path, path.name, Asked()).section}
+    return {**guess(path.parent, path.name, Asked()).section}
 
 
 def test_an_archive_is_taken_for_what_is_in_it(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither a file nor a folder"):
         guessed(tmp_path / "a.csv")
     with pytest.raises(ConfigError, match="neither a file nor a folder"):
-        guess(tmp_path / "a.csv", "a.csv", Asked(form="rows"))
+        guess(tmp_path, "a.csv", Asked(form="rows"))
 
 
 @pytest.fixture

@@ -31,7 +31,6 @@ from cdl.data import versions
 from cdl.data.dataset import dataset_record
 from cdl.data.items import formats
 from cdl.data.items.kinds import judge
-from cdl.data.sources.fetch import read_archive
 from cdl.errors import ConfigError, Unavailable
 from cdl.pages.shown import brief, brief_text, picture
 from cdl.registry.records import DatasetHead

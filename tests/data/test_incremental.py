@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -13,6 +14,8 @@ from cdl.data import versions
 from cdl.data.pipeline.code import source_snapshot
 from cdl.data.pipeline.collect import collect
 from cdl.data.pipeline.draft import begin
+from cdl.data.sources import archive as archives
+from cdl.data.sources.archive import Unpacked
 from cdl.data.sources.files import Folder
 from cdl.data.workers import process
 from cdl.errors import ConfigError
@@ -112,6 +115,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return real(folder, name, place)
 
     monkeypatch.setattr(Folder, "_read", read)
+
+    def unpacked(where: str, archive: IO[bytes], beside: Path) -> Unpacked:
+        found.append(where)
+        return archives.unpacked(where, archive, beside)
+
+    monkeypatch.setattr("cdl.data.sources.fetch.unpacked", unpacked)
     return found
 
 

@@ -1,16 +1,21 @@
 import hashlib
 import io
 import os
+import random
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from cdl.config.schema import Source
-from cdl.data.sources.fetch import check_names, fetched, read_archive
+from cdl.data.sources.archive import FREE, RATIO, unpacked
+from cdl.data.sources.fetch import check_names, fetched
 from cdl.errors import ConfigError, JobFailed, Unavailable
+from cdl.store import chunk
 
 
 def fetch(source: Source, root: Path) -> dict[str, bytes]:
@@ -18,6 +23,16 @@ def fetch(source: Source, root: Path) -> dict[str, bytes]:
     with fetched(source, root) as files:
         check_names(source, files)
         return dict(files)
+
+
+def read_archive(name: str, data: bytes) -> dict[str, bytes]:
+    """The files of an archive."""
+    with TemporaryDirectory() as folder:
+        files = unpacked(name, io.BytesIO(data), Path(folder) / "unpacked")
+        try:
+            return dict(files)
+        finally:
+            files.close()
 
 
 def zipped(members: dict[str, bytes], link: str | None = None) -> bytes:
@@ -80,6 +95,56 @@ def test_links_bombs_and_broken_archives_are_refused() -> None:
         tape.addfile(info)
     with pytest.raises(ConfigError, match="no regular file"):
         read_archive("p.tar", buffer.getvalue())
+
+
+def test_an_archive_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
+    drawn = random.Random(5)
+    members = {f"{number:02d}": drawn.randbytes(2_000_000) for number in range(15)}
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as pack:
+        for name, data in members.items():
+            pack.writestr(name, data)
+    with tarfile.open(tmp_path / "p.tar.gz", "w:gz", compresslevel=1) as tape:
+        for name, data in sorted(members.items(), reverse=True):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tape.addfile(info, io.BytesIO(data))
+    digests = {name: hashlib.sha256(data).digest() for name, data in members.items()}
+    del members
+    for name in ("p.zip", "p.tar.gz"):
+        sha = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+        for source in (Source(path=name), Source(url=(tmp_path / name).as_uri(), sha256=sha)):
+            tracemalloc.start()
+            with fetched(source, tmp_path, folder=tmp_path / ".cdl") as files:
+                assert {each: hashlib.sha256(files[each]).digest() for each in files} == digests
+                assert [*files] == sorted(digests)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert peak < 12_000_000
+            assert not [*(tmp_path / ".cdl/fetched").iterdir()]
+
+
+def test_a_bomb_is_stopped_before_it_takes_the_disk(tmp_path: Path) -> None:
+    bomb = io.BytesIO()
+    with tarfile.open(fileobj=bomb, mode="w:gz") as tape:
+        for number in range(30):
+            info = tarfile.TarInfo(str(number))
+            info.size = 4_000_000
+            tape.addfile(info, io.BytesIO(bytes(info.size)))
+    with pytest.raises(ConfigError, match="unpacks to too much"):
+        unpacked("p.tar.gz", bomb, tmp_path / "unpacked")
+    assert (tmp_path / "unpacked").stat().st_size <= FREE + RATIO * len(bomb.getvalue())
+
+
+def test_a_large_member_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunk, "CHUNKED_BYTES", 5_000_000)
+    data = random.Random(7).randbytes(12_000_000)
+    (tmp_path / "p.zip").write_bytes(zipped({"a": b"a" * 1000, "large": data, "z": b"z"}))
+    with fetched(Source(path="p.zip"), tmp_path, folder=tmp_path / ".cdl") as files:
+        large = files.large("large")
+        assert large is not None and files.large("a") is None
+        assert large.cuts().hash == chunk.cuts(memoryview(data)).hash
+        assert large.read(11_999_990, 100) == data[-10:] and large.read(5, 3) == data[5:8]
+        assert files["large"] == data and files["z"] == b"z" and files.size("large") == len(data)
 
 
 def test_missing_empty_and_links_out_are_named(tmp_path: Path) -> None:

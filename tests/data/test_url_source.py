@@ -11,6 +11,7 @@ import pytest
 from cdl.config.load import load, parse
 from cdl.data import versions
 from cdl.data.pipeline import pending
+from cdl.data.sources import download as downloads
 from cdl.errors import ConfigError, Unavailable
 from cdl.registry.records import Dataset
 from tests.projects import DATA, ROLES, YAML, Toy, make_toy, table
@@ -23,6 +24,7 @@ class Server:
         self.data, self.etag, self.modified = b"", "", ""
         self.whole = self.same = 0
         self.broken = False
+        self.short = 0  # so many bytes too few are sent
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -42,7 +44,7 @@ class Server:
                             self.send_header(name, value)
                     self.send_header("Content-Length", str(len(outer.data)))
                     self.end_headers()
-                    self.wfile.write(outer.data)
+                    self.wfile.write(outer.data[: len(outer.data) - outer.short])
 
             def log_message(self, format: str, *args: object) -> None:
                 """Says nothing."""
@@ -165,3 +167,34 @@ def test_an_address_says_how_it_is_trusted(toy: Toy, server: Server) -> None:
     ):
         with pytest.raises(ConfigError, match=wrong):
             parse(text.replace(f'url: "{server.url}", sha256: aa, unpinned: true', source).encode(), where="cdl.yaml")
+
+
+def test_a_download_that_is_cut_is_found_and_leaves_nothing(toy: Toy, server: Server) -> None:
+    server.give(30)
+    for said in ("unpinned: true", f"sha256: {hashlib.sha256(server.data[:-1]).hexdigest()}"):
+        server.short = 1
+        declare(toy, server, said)
+        size = len(server.data)
+        with pytest.raises(Unavailable, match=f"points.csv: it broke off after {size - 1} of {size} bytes"):
+            make(toy)
+        assert not [*(toy.root / ".cdl/fetched").iterdir()]
+    server.short = 0
+    declare(toy, server, "unpinned: true")
+    assert make(toy) and not [*(toy.root / ".cdl/fetched").iterdir()]
+
+
+def test_a_download_goes_to_a_file_as_it_comes_within_its_limit(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    server.data = bytes(50_000)
+    monkeypatch.setattr(downloads, "BLOCK", 1000)
+    monkeypatch.setattr(downloads, "SAY_SECONDS", -1.0)
+    answer = downloads.download(server.url, tmp_path / "file", tell=said.append)
+    assert (tmp_path / "file").read_bytes() == server.data and answer.size == 50_000
+    assert answer.sha256 == hashlib.sha256(server.data).hexdigest()
+    assert len(said) == 50 and said[9] == f"{server.url}: 0.0 of 0.1 MB came"
+    monkeypatch.setattr(downloads, "LARGEST", 20_000)
+    with pytest.raises(ConfigError, match="more than 20000 bytes"):
+        downloads.download(server.url, tmp_path / "second", tell=said.append)
+    assert (tmp_path / "second").stat().st_size <= 20_000

@@ -50,7 +50,7 @@ def declare(workspace: Workspace, place: Path, *, name: str | None = None, asked
         shown = tracked[0].decode("utf-8", "replace")
         remedy = f"git rm -r --cached -- {path}, commit that, then the command again"
         raise Refused("git tracks it, and whoever has the repository has its test set", where=shown, remedy=remedy)
-    found: Guess = guess(workspace.root / path, path, asked or Asked())
+    found: Guess = guess(workspace.root, path, asked or Asked(), folder=workspace.folder)
     file, lines = workspace.root / FILE, section_lines(called, found.section)
     if not _declared(workspace, called, found.section):
         text = inserted(file.read_bytes().decode(), called, found.section)

@@ -21,10 +21,12 @@ YOUNG_SECONDS = 60.0  # one that is being made is not held yet
 
 
 @contextmanager
-def held_folder(kind: str) -> Iterator[Path]:
-    """A new folder `cdl-<kind>-...`, held while it is used."""
-    _sweep(Path(tempfile.gettempdir()))
-    with tempfile.TemporaryDirectory(prefix=f"cdl-{kind}-") as name:
+def held_folder(kind: str, *, within: Path | None = None) -> Iterator[Path]:
+    """A new folder `cdl-<kind>-...`, held while it is used; `within` another folder than the temporary one."""
+    if within is not None:
+        within.mkdir(parents=True, exist_ok=True)
+    _sweep(within or Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=f"cdl-{kind}-", dir=within) as name:
         folder = Path(name)
         with open(folder / HELD, "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -20,7 +20,7 @@ from typing import Any
 
 from cdl.config.schema import Arrays
 from cdl.data.items.listed import Listed
-from cdl.data.sources.fetch import FREE, RATIO
+from cdl.data.sources.archive import FREE, RATIO
 from cdl.errors import ConfigError
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

@@ -20,11 +20,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from cdl.config.schema import Source
 from cdl.data.items.arrays import arrays_of, read_array
 from cdl.data.items.tables import parquet_rows
-from cdl.data.sources.fetch import is_archive, read_archive
-from cdl.data.sources.files import Folder
-from cdl.data.sources.walk import file, walk
+from cdl.data.sources.fetch import fetched
 from cdl.errors import ConfigError
 
 Form = Literal["files", "rows", "arrays"]
@@ -55,17 +54,21 @@ class Guess(msgspec.Struct, frozen=True, kw_only=True):
     said: str
 
 
-def guess(place: Path, path: str, asked: Asked) -> Guess:
-    """What lies at a place, which cdl.yaml will call `path`. ConfigError where nothing fits, with what to say instead."""
+def guess(root: Path, path: str, asked: Asked, *, folder: Path | None = None) -> Guess:
+    """What lies at a path below the project's root. ConfigError where nothing fits, with what to say instead.
+
+    `folder` is `.cdl`, where what an archive holds lies meanwhile; None: the temporary folder.
+    """
+    place = root / path
     if not place.exists():
         raise ConfigError("there is no such file or folder", where=path, remedy="cdl data add PATH")
     if not place.is_dir() and not place.is_file():
         raise ConfigError("neither a file nor a folder", where=path, remedy="give one")
-    if place.is_dir():
-        files: Mapping[str, bytes] = Folder(place, path, walk(place, path))
-    else:
-        alone = Folder(place.parent, ".", file(place))
-        files = read_archive(path, alone[place.name]) if is_archive(place) else alone
+    with fetched(Source(path=path), root, folder=folder) as files:
+        return _guess(files, place, path, asked)
+
+
+def _guess(files: Mapping[str, bytes], place: Path, path: str, asked: Asked) -> Guess:
     names = [*files]
     if not names:
         raise ConfigError("it is empty", where=path, remedy="put files there, then the command again")

@@ -44,7 +44,8 @@ def collect(draft: Draft, held: ExitStack) -> None:
         if source.command is not None or source.bucket is not None:
             draft.workspace.trusted.require_code()
         earlier = _earlier(draft, source, found) if found is not None and source.url is not None else None
-        files = fetched(source, draft.workspace.root, sift=draft.sift, earlier=earlier)
+        here = draft.workspace
+        files = fetched(source, here.root, sift=draft.sift, earlier=earlier, folder=here.folder, tell=here.tell)
         draft.files.append(held.enter_context(files))
 
 
@@ -54,7 +55,7 @@ def _earlier(draft: Draft, source: DeclaredSource, found: looked.Looked) -> Earl
     kept = next((s for s in draft.parent.sources if s.url == source.url), None) if draft.parent else None
     if noted is None or kept is None:
         return None
-    return Earlier(seen=noted.sight, told=noted.told, files=lambda: dict(Stored(draft.vault.tree(kept.raw))))
+    return Earlier(seen=noted.sight, told=noted.told, files=lambda: Stored(draft.vault.tree(kept.raw)))
 
 
 def seen(draft: Draft) -> looked.Looked:

@@ -87,7 +87,9 @@ class Draft(msgspec.Struct, kw_only=True, eq=False, dict=True):
     changed: list[set[str] | None] = msgspec.field(default_factory=list)
     left_out: dict[int, set[str]] = msgspec.field(default_factory=dict)
     cuts: dict[tuple[int, str], chunk.Cuts] = msgspec.field(default_factory=dict)  # of large files, by source and name
-    stays: dict[tuple[int, str], bytes] = msgspec.field(default_factory=dict)  # hashes of files that stay where they are
+    stays: dict[tuple[int, str], bytes] = msgspec.field(
+        default_factory=dict
+    )  # hashes of files that stay where they are
     fresh: Fresh | None = None
     gone: Any = None
     unfit: list[tuple[str, int, str]] = msgspec.field(default_factory=list)

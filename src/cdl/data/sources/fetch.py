@@ -1,53 +1,34 @@
 """Sources: where raw files come from. Fetching the same declared source gives the same files, or says what changed.
 
-Archives are read member by member, never extracted: regular files with normalized names only, within limits.
+What comes from an address, and what an archive holds, lies in files below `.cdl/fetched` while it is used.
 """
 
 import contextlib
 import hashlib
-import io
-import lzma
 import os
 import subprocess
-import tarfile
-import zipfile
-import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
 from cdl.config.schema import Source
-from cdl.data.sources.download import download
+from cdl.data.sources.archive import Unpacked, is_archive, unpacked
+from cdl.data.sources.download import Answer, download
 from cdl.data.sources.files import Files, Folder, Packed
 from cdl.data.sources.objects import Objects, listed, open_bucket, sight
 from cdl.data.sources.walk import Sight, file, glance, walk
-from cdl.errors import ConfigError, Corrupt, JobFailed
+from cdl.errors import ConfigError, JobFailed
 from cdl.jobs.folder import held_folder
 from cdl.jobs.start import PASSED_ON
 from cdl.jobs.worker import ends_with_this
 from cdl.registry.records import Source as Kept
-from cdl.store.tree import check_name
 
-LARGEST = 8_000_000_000  # bytes of one source, unpacked
-MOST_FILES = 2_000_000
-RATIO = 200  # unpacked bytes for one packed byte, beyond the first 10 MB
-FREE = 10_000_000
+FETCHED = "fetched"  # the folder below `.cdl`
 COMMAND_SECONDS = 3600
-TAPES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
-UNREADABLE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    OSError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-)
 Sift = Callable[[str, Sight], Sight]  # a source as it is shown and the files there; those that may be taken now
 
 
@@ -56,22 +37,32 @@ class Earlier(msgspec.Struct, frozen=True, kw_only=True):
 
     seen: Sight
     told: Mapping[str, str]
-    files: Callable[[], dict[str, bytes]]
+    files: Callable[[], Files]
 
 
 @contextlib.contextmanager
-def fetched(source: Source, root: Path, *, sift: Sift | None = None, earlier: Earlier | None = None) -> Iterator[Files]:
+def fetched(
+    source: Source,
+    root: Path,
+    *,
+    sift: Sift | None = None,
+    earlier: Earlier | None = None,
+    folder: Path | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Iterator[Files]:
     """The files of a source by name, in order, read when they are asked for while the context lasts.
 
-    `sift` says which of the files that lie there may be taken. What an address holds as `earlier` is not fetched again.
+    `sift` says which of the files that lie there may be taken. What an address holds as `earlier` is not fetched again. `folder`
+    is `.cdl` (None: the temporary folder); what takes long is told.
 
     ConfigError, Unavailable or JobFailed name what is wrong and the remedy.
     """
     with contextlib.ExitStack() as held:
+        desk = _Desk(held, folder / FETCHED if folder is not None else None, tell or (lambda line: None))
         if source.path is not None:
-            files = _path(root / source.path, source, sift or _all)
+            files = _path(root / source.path, source, sift or _all, desk)
         elif source.url is not None:
-            files = _at(source, earlier)
+            files = _at(source, earlier, desk)
         elif source.bucket is not None:
             files = held.enter_context(_objects(source.bucket, sift or _all))
         else:
@@ -127,90 +118,45 @@ def no_file(source: Source) -> ConfigError:
     return ConfigError("there is no such file or folder", where=source.path, remedy=remedy)
 
 
-def read_archive(where: str, data: bytes) -> dict[str, bytes]:
-    """The regular files in a zip or tar archive. ConfigError names a member that escapes or is too much."""
-    found: dict[str, bytes] = {}
-    total = 0
-    try:
-        for name, size, read in _members(where, data):
-            _check_member(where, name)
-            total += size
-            if total > LARGEST or len(found) >= MOST_FILES or total > FREE + RATIO * len(data):
-                raise ConfigError(
-                    "unpacks to too much", where=f"{where}: {name}", remedy="unpack it yourself and give the folder"
-                )
-            if name in found:
-                raise ConfigError("a member stands twice", where=f"{where}: {name}", remedy="pack it again")
-            found[name] = read()
-    except UNREADABLE as error:
-        said = str(error).partition("\n")[0].rstrip(":")
-        raise ConfigError(f"not a readable archive: {said}", where=where, remedy="pack it again") from error
-    return found
-
-
-def _members(where: str, data: bytes) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
-    """Each regular member: its name, the size that it announces, and what reads it."""
-    if data[:2] == b"PK":
-        with zipfile.ZipFile(io.BytesIO(data)) as pack:
-            for member in pack.infolist():
-                if member.is_dir():
-                    continue
-                if (member.external_attr >> 28) not in (0, 0o10):
-                    raise _irregular(where, member.filename)
-                yield member.filename, member.file_size, partial(_announced, pack, member)
-        return
-    with tarfile.open(fileobj=io.BytesIO(data)) as tape:
-        for entry in tape:
-            if entry.isdir():
-                continue
-            if not entry.isreg():
-                raise _irregular(where, entry.name)
-            yield entry.name.removeprefix("./"), entry.size, partial(_on_tape, tape, entry)
-        _to_the_end(where, tape, len(data))
-
-
-def _irregular(where: str, name: str) -> ConfigError:
-    return ConfigError("a member that is no regular file", where=f"{where}: {name}", remedy="leave it out")
-
-
-def _announced(pack: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """A member's bytes, never more than it announced."""
-    with pack.open(member) as file:
-        content = file.read(member.file_size + 1)
-    if len(content) != member.file_size:
-        raise zipfile.BadZipFile(f"{member.filename} has another size than announced")
-    return content
-
-
-def _on_tape(tape: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
-    file = tape.extractfile(entry)
-    return b"" if file is None else file.read()
-
-
-def _to_the_end(where: str, tape: tarfile.TarFile, packed: int) -> None:
-    """Reads what follows the last member: there stands the checksum of a packed archive."""
-    assert tape.fileobj is not None  # it was opened to be read
-    left = FREE + RATIO * packed
-    while part := tape.fileobj.read(1 << 20):
-        left -= len(part)
-        if left < 0:
-            raise ConfigError("unpacks to too much", where=where, remedy="unpack it yourself and give the folder")
-
-
-def _check_member(where: str, name: str) -> None:
-    try:
-        check_name(name)
-    except Corrupt as error:
-        raise ConfigError(
-            f"a member's path escapes: {name!r}", where=where, remedy="pack it with relative names"
-        ) from error
-
-
 def _all(shown: str, seen: Sight) -> Sight:
     return seen
 
 
-def _path(path: Path, source: Source, sift: Sift) -> Files:
+class _Desk:
+    """Where what was fetched lies while `held` lasts: a folder that is made once something does."""
+
+    def __init__(self, held: contextlib.ExitStack, within: Path | None, tell: Callable[[str], None]) -> None:
+        self._held, self._within, self.tell = held, within, tell
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder."""
+        return self._held.enter_context(held_folder("source", within=self._within))
+
+    def unpacked(self, where: str, name: str, file: IO[bytes]) -> Files | None:
+        """An archive's files; None for any other file."""
+        if not is_archive(name, file.read(4)):
+            return None
+        return self._closed(unpacked(where, file, self.folder / "unpacked"))
+
+    def downloaded(self, source: Source, told: Mapping[str, str] | None = None) -> Answer:
+        """What lies at an address, in a file here. ConfigError where it has another hash than is declared."""
+        answer = download(source.url or "", self.folder / "download", told, tell=self.tell)
+        _check_hash(source, answer.sha256, source.url or "")
+        return answer
+
+    def came(self, source: Source, name: str, size: int) -> Files:
+        """The files in what was downloaded."""
+        with open(self.folder / "download", "rb") as file:
+            found = self.unpacked(source.url or "", name, file)
+        return found or self._closed(Unpacked(self.folder / "download", {name: (0, size)}))
+
+    def _closed(self, files: Unpacked) -> Files:
+        self._held.callback(files.close)
+        return files
+
+
+def _path(path: Path, source: Source, sift: Sift, desk: _Desk) -> Files:
     where = source.path or ""
     if path.is_dir():
         return Folder(path, where, sift(where, walk(path, where)))
@@ -222,47 +168,37 @@ def _path(path: Path, source: Source, sift: Sift) -> Files:
         )
     seen = sift(where, file(path))
     alone = Folder(path.parent, str(Path(where).parent), seen)
-    return Packed(seen, lambda: _unpacked(where, path.name, _checked(source, alone[path.name], where)))
+    return Packed(seen, lambda: _opened(source, alone, path.name, desk))
 
 
-def _unpacked(where: str, name: str, data: bytes) -> dict[str, bytes]:
+def _opened(source: Source, alone: Folder, name: str, desk: _Desk) -> Files:
     """An archive's files; any other file as itself."""
-    return read_archive(where, data) if _is_archive(name, data[:4]) else {name: data}
+    where = source.path or ""
+    with alone.opened(alone.seen[0]) as handle, open(os.dup(handle), "rb") as stream:
+        if source.sha256 is not None:
+            _check_hash(source, hashlib.file_digest(stream, "sha256").hexdigest(), where)
+            stream.seek(0)
+        return desk.unpacked(where, name, stream) or alone
 
 
-def is_archive(place: Path) -> bool:
-    """Whether a file is read as the files in it."""
-    with place.open("rb") as file:
-        return _is_archive(place.name, file.read(4))
-
-
-def _is_archive(name: str, begins: bytes) -> bool:
-    return name.endswith(TAPES) or (begins == b"PK\x03\x04" and not name.endswith(".npz"))
-
-
-def _checked(source: Source, data: bytes, where: str) -> bytes:
-    """Some bytes, where they have the hash that the source declares."""
-    found = hashlib.sha256(data).hexdigest()
+def _check_hash(source: Source, found: str, where: str) -> None:
+    """ConfigError where a file has another hash than the source declares."""
     if source.sha256 is not None and found != source.sha256.lower():
         raise ConfigError(f"its sha256 is {found}, not {source.sha256}", where=where, remedy="check where it came from")
-    return data
 
 
-def _at(source: Source, earlier: Earlier | None) -> Files:
+def _at(source: Source, earlier: Earlier | None, desk: _Desk) -> Files:
     """The files at an address. A pinned one is asked for when they are read; any other now, whether it is as it was."""
-    url = source.url or ""
-    name = url.rsplit("/", 1)[-1] or "download"
+    name = (source.url or "").rsplit("/", 1)[-1] or "download"
     if not source.unpinned:
         again = earlier.files if earlier is not None else None
-        return Packed(None, again or (lambda: _unpacked(url, name, _checked(source, download(url).data or b"", url))))
-    answer = download(url, earlier.told if earlier is not None else None)
-    data = answer.data
-    if data is None and earlier is not None:
+        return Packed(None, again or (lambda: desk.came(source, name, desk.downloaded(source).size)))
+    answer = desk.downloaded(source, earlier.told if earlier is not None else None)
+    if answer.same and earlier is not None:
         return Packed(earlier.seen, earlier.files, told=answer.told)
-    whole = data or b""
-    number = int.from_bytes(hashlib.sha256(whole).digest()[:8], "little") >> 1
-    seen = Sight([name], array("q", [len(whole), 0, 0, number]))  # the hash stands where a file has its inode
-    return Packed(seen, lambda: _unpacked(url, name, whole), told=answer.told)
+    number = int(answer.sha256[:16], 16) >> 1
+    seen = Sight([name], array("q", [answer.size, 0, 0, number]))  # the hash stands where a file has its inode
+    return Packed(seen, lambda: desk.came(source, name, answer.size), told=answer.told)
 
 
 @contextlib.contextmanager

@@ -167,15 +167,13 @@ def _all(handle: int, size: int) -> bytes:
 
 
 class Packed(Files):
-    """The files of a source that comes in one piece, which is `seen` where it is a file here; unpacked when one is asked for."""
+    """The files of a source that comes in one piece, which is `seen` where it is a file here; opened when one is asked for."""
 
-    def __init__(
-        self, seen: Sight | None, unpack: Callable[[], dict[str, bytes]], *, told: Mapping[str, str] = NOTHING
-    ) -> None:
+    def __init__(self, seen: Sight | None, unpack: Callable[[], Files], *, told: Mapping[str, str] = NOTHING) -> None:
         self.seen = seen
         self.told = told
         self._unpack = unpack
-        self._files: dict[str, bytes] | None = None
+        self._files: Files | None = None
 
     def __getitem__(self, name: str) -> bytes:
         return self._all()[name]
@@ -186,9 +184,17 @@ class Packed(Files):
     def __len__(self) -> int:
         return len(self._all())
 
-    def _all(self) -> dict[str, bytes]:
+    def size(self, name: str) -> int:
+        """Its bytes."""
+        return self._all().size(name)
+
+    def large(self, name: str) -> "Large | None":
+        """A file that is read in pieces."""
+        return self._all().large(name)
+
+    def _all(self) -> Files:
         if self._files is None:
-            self._files = dict(sorted(self._unpack().items()))
+            self._files = self._unpack()
         return self._files
 
 
