@@ -14,6 +14,7 @@ from cdl.data import versions
 from cdl.data.dataset import training
 from cdl.data.exposed import exposed
 from cdl.data.history.reproduce import reproduce_data
+from cdl.data.history.rewrite import rewrite
 from cdl.data.sources import objects
 from cdl.data.sources.objects import Objects
 from cdl.errors import Corrupt, NotFound, Refused, Unavailable
@@ -255,3 +256,30 @@ def test_an_erased_item_leaves_no_name_in_the_lists(project: Make) -> None:
     assert left.contents() == others
     third = make(toy)  # where it still lies
     assert item not in trees(toy, third)[0] and sum(third.items.values()) == 20
+
+
+def test_a_merge_and_sealing_again_leave_contents_in_the_bucket(project: Make) -> None:
+    toy, bucket = project(KEPT)
+    git = toy.become(DATA).git
+    git.run("add", "cdl.yaml", "data")
+    git.run("commit", "--quiet", "--message", "declared")
+    make(toy)
+    git.run("switch", "--quiet", "-c", "theirs")
+    bucket.put("a/theirs.bin", content(50))
+    make(toy)
+    git.run("switch", "--quiet", "main")
+    bucket.delete("a/theirs.bin")
+    bucket.put("a/ours.bin", content(60))
+    make(toy)
+    assert git.call("merge", "--no-edit", "theirs").returncode == 1
+    before = sum(map(len, files(toy)))
+    assert "1 items as in theirs" in toy.cdl(DATA, "data", "merge")
+    git.run("commit", "--quiet", "--no-edit")
+    record = toy.become(DATA).registry.record(Dataset, current(toy))
+    again = toy.become(DATA).registry.record(Dataset, rewrite(toy.become(DATA), "points"))
+    assert sum(map(len, files(toy))) - before < BYTES
+    for version in (record, again):
+        found = trees(toy, version)
+        assert all(tree.outside == {*tree.names} for tree in found)
+        items = {data for tree in found[:2] for data in tree.contents().values()}
+        assert items == wanted() | {content(50), content(60)}

@@ -9,9 +9,11 @@ import pytest
 
 from cdl.data import versions
 from cdl.data.exposed import exposed
+from cdl.data.history.reproduce import reproduce_data
+from cdl.data.history.rewrite import rewrite
 from cdl.data.sources.outside import place_of
-from cdl.errors import ConfigError, Corrupt, NotFound, Unavailable
-from cdl.registry.records import Dataset
+from cdl.errors import ConfigError, Conflict, Corrupt, NotFound, Unavailable
+from cdl.registry.records import Dataset, DatasetHead
 from cdl.store import chunk
 from cdl.store.tree import Tree
 from tests.projects import DATA, ROLES, Toy, make_toy
@@ -191,3 +193,67 @@ def test_an_erased_item_is_gone_from_the_version_and_its_file_is_the_persons(toy
     ]  # it says: take it out of the source
     second = make(toy)  # where it still lies
     assert item not in trees(toy, second)[0] and sum(second.items.values()) == 20
+
+
+def test_nothing_is_removed_from_the_folder_by_a_checkout(toy: Toy) -> None:
+    make(toy)
+    path = next((toy.root / "incoming").rglob("01.bin"))
+    path.rename(path.with_name("renamed.bin"))  # the only copy
+    with pytest.raises(Conflict, match="1 files are not as in"):
+        toy.cdl(DATA, "data", "checkout")
+    with pytest.raises(Conflict, match="stay in place"):
+        toy.cdl(DATA, "data", "checkout", "--force")
+    assert path.with_name("renamed.bin").read_bytes() == content(1)
+
+
+def test_a_merge_leaves_contents_and_folder_as_they_are(toy: Toy) -> None:
+    git = toy.become(DATA).git
+    git.run("add", "cdl.yaml", "data")
+    git.run("commit", "--quiet", "--message", "declared")
+    make(toy)
+    git.run("switch", "--quiet", "-c", "theirs")
+    put(toy, "a/theirs.bin", content(50))
+    changed = toy.root / "incoming/b/01.bin"
+    put(toy, "b/01.bin", content(51))
+    make(toy)
+    git.run("switch", "--quiet", "main")
+    shutil.move(toy.root / "incoming/a/theirs.bin", toy.root / "aside")
+    changed.write_bytes(content(1))
+    put(toy, "a/ours.bin", content(60))
+    make(toy)
+    assert git.call("merge", "--no-edit", "theirs").returncode == 1
+    before = taken(toy)
+    said = toy.cdl(DATA, "data", "merge")  # what theirs added is not here
+    assert "2 items as in theirs" in said and "incoming: left alone, its files stay where they are" in said
+    assert taken(toy) - before < BYTES and not (toy.root / "incoming/a/theirs.bin").exists()
+    git.run("commit", "--quiet", "--no-edit")
+    head = toy.become(DATA).registry.head(DatasetHead, "points")
+    assert head is not None
+    record = toy.become(DATA).registry.record(Dataset, head.version)
+    assert all(tree.outside == {*tree.names} for tree in trees(toy, record))
+    shutil.move(toy.root / "aside", toy.root / "incoming/a/theirs.bin")
+    changed.write_bytes(content(51))
+    make(toy)  # from what is there now: the same, and which file is which is known
+    again = toy.become(DATA).registry.head(DatasetHead, "points")
+    assert again is not None and again.version == head.version
+    joined = [data for tree in trees(toy, record)[:2] for data in tree.contents().values()]
+    assert {content(50), content(51), content(60)} <= {*joined} and len(joined) == 23
+    assert [each.identical for each in reproduce_data(toy.become(DATA), head.version)] == [True]
+
+
+def test_sealing_again_leaves_contents_where_they_are(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = make(toy)
+    before = taken(toy)
+    shutil.move(toy.root / "incoming", toy.root / "away")  # nothing is read
+    again = toy.become(DATA).registry.record(Dataset, rewrite(toy.become(DATA), "points"))
+    assert taken(toy) - before < BYTES
+    shutil.move(toy.root / "away", toy.root / "incoming")
+    for new, was in zip(trees(toy, again), trees(toy, record), strict=True):
+        assert new.contents() == was.contents() and new.outside == {*new.names}
+
+
+def test_what_was_made_from_large_files_in_place_is_made_again(toy: Toy) -> None:
+    make(toy)
+    head = toy.become(DATA).registry.head(DatasetHead, "points")
+    assert head is not None
+    assert [each.identical for each in reproduce_data(toy.become(DATA), head.version)] == [True, True, True]

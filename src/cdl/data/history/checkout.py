@@ -85,7 +85,8 @@ def checkout(
     What is a file of its own in the store shares its blocks with it where the file system can; with `link` it is that file.
 
     Files in the way go where another version holds them as they are. Refused for another role, Unavailable without the key;
-    Conflict where others stand in the way, unless `force`, which removes them.
+    Conflict where others stand in the way, unless `force`, which removes them. Nothing is removed from a folder whose files
+    stay in place (`copy: false`): they have no other copy.
     """
     require_role(workspace, ("data_engineer",), COMMAND)
     record = workspace.registry.record(records.Dataset, identity)
@@ -104,6 +105,13 @@ def checkout(
         lost = [path for way in ways for path in _held_nowhere(workspace, vault, record.name, *way)]
         if lost:
             raise _in_the_way(workspace, identity, lost)
+    for place, (_, others) in zip(places, standing, strict=True):
+        if others and to is None and place.tree.outside:
+            raise Conflict(
+                f"{len(others):,} files are not as in {short(identity)}, and they stay in place (copy: false)",
+                where=str(place.folder),
+                remedy="move them yourself; cdl data checkout --to DIR writes the version elsewhere",
+            )
     done = Written(removed=len(wrong))
     for path in wrong:
         path.unlink()
@@ -137,8 +145,9 @@ def _held_nowhere(
 
 
 def _holds(tree: Tree, name: str, path: Path) -> bool:
+    """Whether a tree has a copy of a file under its name."""
     place = tree.places.get(name)
-    return place is not None and not tree.erased(place) and _same(path, tree, place)
+    return place is not None and not tree.erased(place) and not tree.stays(place) and _same(path, tree, place)
 
 
 def _put(store: Store, tree: Tree, row: int, target: Path, done: Written, *, link: bool) -> None:
