@@ -123,6 +123,17 @@ def test_an_archive_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
             assert not [*(tmp_path / ".cdl/fetched").iterdir()]
 
 
+def test_what_a_killed_run_left_goes(tmp_path: Path) -> None:
+    left = tmp_path / ".cdl/fetched/cdl-source-killed"
+    left.mkdir(parents=True)
+    for name in ("held", "download"):
+        (left / name).write_bytes(b"x")
+        os.utime(left / name, (1, 1))
+    (tmp_path / "p.zip").write_bytes(zipped({"a": b"x"}))
+    with fetched(Source(path="p.zip"), tmp_path, folder=tmp_path / ".cdl") as files:
+        assert dict(files) == {"a": b"x"} and not left.exists()
+
+
 def test_a_bomb_is_stopped_before_it_takes_the_disk(tmp_path: Path) -> None:
     bomb = io.BytesIO()
     with tarfile.open(fileobj=bomb, mode="w:gz") as tape:

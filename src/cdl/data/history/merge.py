@@ -186,9 +186,7 @@ def _plan(workspace: Workspace, merged: Merged, ours: Version, outcome: Outcome)
         except ConfigError as error:
             merged.away[key] = error.message
             continue
-        if after.outside or (
-            before is not None and before.outside
-        ):  # its files are the person's, and there is no other copy
+        if any(tree.outside for tree in (before, after) if tree is not None):  # these files have no other copy
             merged.away[key] = "its files stay where they are (copy: false)"
             continue
         if before is not None and not place.folder.is_dir():
