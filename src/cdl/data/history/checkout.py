@@ -22,6 +22,7 @@ from cdl.errors import ConfigError, Conflict, NotFound, Unavailable
 from cdl.registry import records
 from cdl.registry.records import Source, short
 from cdl.store import whole
+from cdl.store.outside import hash_of
 from cdl.store.seal import Vault
 from cdl.store.store import SEALED, Store
 from cdl.store.table import PACK
@@ -203,7 +204,10 @@ def place_of_source(root: Path, to: Path | None, source: Source, number: int, tr
 def _same(path: Path, tree: Tree, place: int) -> bool:
     """Whether a file holds what a tree has at a place."""
     size = int(tree.rows.columns["size"][place])
-    return not path.is_symlink() and path.stat().st_size == size and path.read_bytes() == tree.view(place)
+    if path.is_symlink() or path.stat().st_size != size:
+        return False
+    data = path.read_bytes()
+    return hash_of(data) == tree.hash(place) if tree.stays(place) else data == tree.view(place)
 
 
 def export(workspace: Workspace, identity: str, to: Path, *, form: str = "files") -> int:
