@@ -67,7 +67,7 @@ def fetched(
             files = held.enter_context(_objects(source.bucket, sift or _all))
         else:
             out = held.enter_context(_command(source.command or [], root))
-            files = Folder(out, "CDL_OUT", walk(out, "CDL_OUT"))
+            files = desk.closed(Folder(out, "CDL_OUT", walk(out, "CDL_OUT")))
         yield files
 
 
@@ -137,7 +137,7 @@ class _Desk:
         """An archive's files; None for any other file."""
         if not is_archive(name, file.read(4)):
             return None
-        return self._closed(unpacked(where, file, self.folder / "unpacked"))
+        return self.closed(unpacked(where, file, self.folder / "unpacked"))
 
     def downloaded(self, source: Source, told: Mapping[str, str] | None = None) -> Answer:
         """What lies at an address, in a file here. ConfigError where it has another hash than is declared."""
@@ -149,9 +149,10 @@ class _Desk:
         """The files in what was downloaded."""
         with open(self.folder / "download", "rb") as file:
             found = self.unpacked(source.url or "", name, file)
-        return found or self._closed(Unpacked(self.folder / "download", {name: (0, size)}))
+        return found or self.closed(Unpacked(self.folder / "download", {name: (0, size)}))
 
-    def _closed(self, files: Unpacked) -> Files:
+    def closed(self, files: Unpacked | Folder) -> Files:
+        """Some files, closed at the end."""
         self._held.callback(files.close)
         return files
 
@@ -159,7 +160,7 @@ class _Desk:
 def _path(path: Path, source: Source, sift: Sift, desk: _Desk) -> Files:
     where = source.path or ""
     if path.is_dir():
-        return Folder(path, where, sift(where, walk(path, where)))
+        return desk.closed(Folder(path, where, sift(where, walk(path, where))))
     if not path.is_file():
         raise no_file(source)
     if not source.copy:

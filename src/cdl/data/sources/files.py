@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
+from cdl.data.sources.ahead import Ahead
 from cdl.data.sources.walk import Seen, Sight, told_by
 from cdl.errors import ConfigError
 from cdl.store import chunk
@@ -61,11 +62,12 @@ class Folder(Files):
         self._shown = shown
         self._kept: dict[str, bytes] = {}
         self._room = KEPT_BYTES
+        self._ahead: Ahead | None = None
 
     def __getitem__(self, name: str) -> bytes:
         found = self._kept.get(name)
         if found is None:
-            found = self._read(name, self._place(name))
+            found = self._read(name, self._place(name)) if self._ahead is None else self._first(self._ahead, name)
             if len(found) + OVERHEAD <= self._room:
                 self._kept[name] = found
                 self._room -= len(found) + OVERHEAD
@@ -88,6 +90,25 @@ class Folder(Files):
     def size(self, name: str) -> int:
         """Its bytes, as they were seen."""
         return self.seen[self._place(name)].size
+
+    def expect(self, names: Iterable[str]) -> None:
+        """What will be read, in order: ahead, where the disk is slow."""
+        self.close()
+        self._ahead = Ahead(names, self._named, self.size)
+
+    def close(self) -> None:
+        """Ends what is read ahead."""
+        if self._ahead is not None:
+            self._ahead.close()
+
+    def _first(self, ahead: Ahead, name: str) -> bytes:
+        """A file's bytes, while it may be one that is read ahead."""
+        if ahead.quick:
+            self._ahead = None
+        return ahead(name)
+
+    def _named(self, name: str) -> bytes:
+        return self._read(name, self._place(name))
 
     def _found(self, name: object) -> int | None:
         """Where a file stands among those that were seen."""
