@@ -28,8 +28,7 @@ SAME = 304
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes and hash of what came, unless it is the same as it was; and what the server said to tell it by."""
 
     told: Mapping[str, str]
