@@ -35,6 +35,7 @@ from cdl.errors import ConfigError, Unavailable
 from cdl.pages.shown import brief, brief_text, picture
 from cdl.registry.records import DatasetHead
 from cdl.report.axis import short
+from tests.data.archives import read_archive
 from tests.projects import DATA, Toy, make_toy
 
 YAML = """\

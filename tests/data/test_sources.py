@@ -7,15 +7,15 @@ import tarfile
 import tracemalloc
 import zipfile
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from cdl.config.schema import Source
-from cdl.data.sources.archive import FREE, RATIO, unpacked
+from cdl.data.sources.archive import FREE, RATIO
 from cdl.data.sources.fetch import check_names, fetched
 from cdl.errors import ConfigError, JobFailed, Unavailable
 from cdl.store import chunk
+from tests.data.archives import read_archive
 
 
 def fetch(source: Source, root: Path) -> dict[str, bytes]:
@@ -23,16 +23,6 @@ def fetch(source: Source, root: Path) -> dict[str, bytes]:
     with fetched(source, root) as files:
         check_names(source, files)
         return dict(files)
-
-
-def read_archive(name: str, data: bytes) -> dict[str, bytes]:
-    """The files of an archive."""
-    with TemporaryDirectory() as folder:
-        files = unpacked(name, io.BytesIO(data), Path(folder) / "unpacked")
-        try:
-            return dict(files)
-        finally:
-            files.close()
 
 
 def zipped(members: dict[str, bytes], link: str | None = None) -> bytes:

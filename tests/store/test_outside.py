@@ -70,7 +70,7 @@ def test_rows_go_to_a_tree_of_another_key_without_being_read(store: Store) -> No
     made = open_tree(new, builder.finish())
     store.reader = reader
     assert made.contents() == tree.contents() == {**HELD, "own": b"in the store"}
-    assert [made.meta_of(name) for name in HELD] == [{"n": name} for name in HELD]
+    assert [made.meta(made.places[name]) for name in HELD] == [{"n": name} for name in HELD]
     assert [made.spot(made.places[name]) for name in HELD] == [spot(name) for name in HELD]
     with pytest.raises(Unavailable, match="another key"):  # the names are sealed
         open_tree(Vault(store, bytes([1]) * 32, "k-1", identity=IDENTITY), made.table.name if made.table else "").spot(

@@ -15,6 +15,8 @@ from email.message import Message
 from pathlib import Path
 from typing import IO
 
+import msgspec
+
 from cdl.errors import ConfigError, Unavailable
 
 LARGEST = 8_000_000_000  # bytes of one download
