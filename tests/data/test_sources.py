@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cdl.config.schema import Source
-from cdl.data.sources.archive import FREE, RATIO
+from cdl.data.sources.archive import FREE, RATIO, unpacked
 from cdl.data.sources.fetch import check_names, fetched
 from cdl.errors import ConfigError, JobFailed, Unavailable
 from cdl.store import chunk

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from cdl.errors import Conflict, NotFound
 from cdl.housekeeping.gc import DAY, LEFT, NAMED, NOTES, RESULTS, TRIALS, UNNAMED, YOUNG, collect
@@ -160,7 +161,7 @@ def test_a_search_holds_what_its_trials_left_until_events_name_it(toy: Toy, monk
 
 def workspace_telling(workspace: Workspace, tell: "object") -> Workspace:
     """The same with somebody who hears progress."""
-    return type(workspace)(**{f: getattr(workspace, f) for f in workspace.__dataclass_fields__} | {"tell": tell})
+    return replace(workspace, tell=tell)
 
 
 def test_what_killed_commands_left_goes_when_it_is_old(toy: Toy) -> None:

@@ -120,12 +120,12 @@ class Git:
 
     @cached_property
     def _folders(self) -> tuple[Path, Path]:
-        found = self.text("rev-parse", "--git-common-dir", "--absolute-git-dir").split("\n")
-        if len(found) != 2:
-            raise CdlError(
-                "a line break in the path of the repository", where=str(self.root), remedy="rename the folder"
-            )
-        return (self.root / found[0]).resolve(), (self.root / found[1]).resolve()
+        said = self.text("rev-parse", "--path-format=absolute", "--git-common-dir", "--absolute-git-dir")
+        for at in (place for place, letter in enumerate(said) if letter == "\n"):  # a path may hold one itself
+            shared, own = said[:at], said[at + 1 :]
+            if own == shared or own.startswith(f"{shared}/"):
+                return Path(shared).resolve(), Path(own).resolve()
+        raise CdlError(f"git rev-parse: {said}", where=str(self.root))
 
     @property
     def common_dir(self) -> Path:

@@ -10,14 +10,14 @@ import subprocess
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
 from cdl.config.schema import Source
 from cdl.data.sources.archive import Unpacked, is_archive, unpacked
-from cdl.data.sources.download import Answer, download
 from cdl.data.sources.files import Files, Folder, Packed
 from cdl.data.sources.objects import Objects, listed, open_bucket, sight
 from cdl.data.sources.walk import Sight, file, glance, walk
@@ -26,6 +26,9 @@ from cdl.jobs.folder import held_folder
 from cdl.jobs.start import PASSED_ON
 from cdl.jobs.worker import ends_with_this
 from cdl.registry.records import Source as Kept
+
+if TYPE_CHECKING:
+    from cdl.data.sources.download import Answer
 
 FETCHED = "fetched"  # the folder below `.cdl`
 COMMAND_SECONDS = 3600
@@ -139,9 +142,10 @@ class _Desk:
             return None
         return self.closed(unpacked(where, file, self.folder / "unpacked"))
 
-    def downloaded(self, source: Source, told: Mapping[str, str] | None = None) -> Answer:
+    def downloaded(self, source: Source, told: Mapping[str, str] | None = None) -> "Answer":
         """What lies at an address, in a file here. ConfigError where it has another hash than is declared."""
-        answer = download(source.url or "", self.folder / "download", told, tell=self.tell)
+        download = import_module("cdl.data.sources.download").download  # late: http takes 15 ms to import
+        answer: Answer = download(source.url or "", self.folder / "download", told, tell=self.tell)
         _check_hash(source, answer.sha256, source.url or "")
         return answer
 
