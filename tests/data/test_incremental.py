@@ -3,21 +3,22 @@
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
 from cdl.data import versions
+from cdl.data.items.item import Content, Outcome
 from cdl.data.pipeline.code import source_snapshot
 from cdl.data.pipeline.collect import collect
 from cdl.data.pipeline.draft import begin
 from cdl.data.sources import archive as archives
 from cdl.data.sources.archive import Unpacked
 from cdl.data.sources.files import Folder
-from cdl.data.workers import process
+from cdl.data.workers.crew import Crew
 from cdl.errors import ConfigError
 from cdl.registry.records import Dataset, DatasetHead
 from cdl.store import table
@@ -128,17 +129,21 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def worked(monkeypatch: pytest.MonkeyPatch) -> Worked:
     """The items that are worked: step and content."""
     found: Worked = []
-    real: Callable[..., object] = process.process
 
-    def noted(*arguments: object, **named: object) -> object:
-        def given() -> object:
-            for identity, item in named["items"]:  # type: ignore[attr-defined]
-                found.append((str(named["name"]), item.data))
-                yield identity, item
+    class Noted(Crew):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            self._name = str(named["name"])
 
-        return real(*arguments, **{**named, "items": given()})
+        def outcomes(self, items: Iterable[tuple[str, Content]]) -> Generator[tuple[str, Outcome]]:
+            def given() -> Iterator[tuple[str, Content]]:
+                for identity, item in items:
+                    found.append((self._name, item.data))
+                    yield identity, item
 
-    monkeypatch.setattr("cdl.data.pipeline.work.process", noted)
+            return super().outcomes(given())
+
+    monkeypatch.setattr("cdl.data.pipeline.work.Crew", Noted)
     return found
 
 

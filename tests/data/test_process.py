@@ -15,7 +15,7 @@ import pytest
 from cdl.config.schema import Step, WorkerResources
 from cdl.data.items.item import Content, Rejected
 from cdl.data.workers import batches, crew, hand
-from cdl.data.workers.process import process
+from cdl.data.workers.crew import Crew
 from cdl.errors import ConfigError, JobFailed
 from cdl.git.repository import Git
 from cdl.git.snapshot import snapshot
@@ -117,16 +117,16 @@ class Desk:
         self, items: Iterable[tuple[str, Content]], run: str | list[str], **options: Any
     ) -> Generator[tuple[str, Content | Rejected]]:
         step = Step(run=run, **options)
-        return process(
+        crew = Crew(
             self.jobs,
             self.vault,
             name="work",
             step=step,
             code=self.closure(step),
             environment=environment(None),
-            items=items,
             tell=self.said.append,
         )
+        return crew.outcomes(items)
 
     def work(self, contents: Iterable[bytes], run: str | list[str], **options: Any) -> Outcomes:
         return list(self.begin(named(contents), run, **options))

@@ -36,7 +36,7 @@ COMMANDS = {
     "reject": ("workflow:reject", "Send work back to an earlier step, with a reason."),
     "reopen": ("workflow:reopen", "Ask for a step to be done again."),
     "request": ("workflow:request", "Work sent back: list, answer, decline."),
-    "data": ("data:data", "Datasets: run, list, rejected, logs, analyze, submit, collect."),
+    "data": ("data:data", "Datasets: add, run, status, show, diff, checkout, merge, watch, verify."),
     "label": ("label:label", "Labels: next, import, set, release."),
     "experiment": ("training:experiment", "Experiments are branches: create, list."),
     "train": ("training:train", "Train once, or run an unchanged script as a trial."),

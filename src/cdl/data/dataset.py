@@ -26,7 +26,7 @@ from cdl.data.labels import decode, resolve
 from cdl.data.pipeline import ledger as ledgers
 from cdl.data.pipeline.split import TEST, TRAIN, validating
 from cdl.data.ready import released
-from cdl.data.workers.process import open_values
+from cdl.data.workers.values import open_values
 from cdl.errors import Corrupt, NotFound
 from cdl.jobs.closure import closure
 from cdl.jobs.environment import Environment

@@ -26,7 +26,7 @@ from cdl.data.sources import looked
 from cdl.data.sources.fetch import Earlier, called, check_names, fetched
 from cdl.data.sources.files import Files, Stored
 from cdl.data.sources.walk import Sight
-from cdl.data.workers.process import equal_values
+from cdl.data.workers.values import equal_values
 from cdl.errors import ConfigError, Refused
 from cdl.jobs.closure import Closure
 from cdl.registry.records import Split

@@ -26,8 +26,8 @@ from cdl.data.pipeline.plan import Of, Plan, Was, by_field, items, plan, togethe
 from cdl.data.pipeline.progress import counted
 from cdl.data.pipeline.split import TEST, TRAIN
 from cdl.data.workers import logs
+from cdl.data.workers.crew import Crew
 from cdl.data.workers.hand import FAILED
-from cdl.data.workers.process import process
 from cdl.errors import ConfigError, JobFailed
 from cdl.jobs.closure import Closure
 from cdl.registry.records import Dataset, Lookup
@@ -52,18 +52,18 @@ def work(draft: Draft, name: str, step: Step) -> None:
     if not draft.again:
         plans = {side: _looked_up(plans[side], _shelf(draft, side, code), draft.trees[side]) for side in plans}
     for sides in ((TRAIN,), (TEST,)) if step.per == "all" else ((TRAIN, TEST),):
-        outcomes = process(
+        crew = Crew(
             draft.workspace.jobs,
             draft.vault,
             name=name,
             step=step,
             code=code,
             environment=draft.environment,
-            items=(found for side in sides for found in items(draft.trees[side], plans[side].work)),
             sizes=(size for side in sides for size in plans[side].sizes()),
             tell=draft.workspace.tell,
             logged=partial(logs.note, draft.workspace.folder, draft.name),
         )
+        outcomes = crew.outcomes(found for side in sides for found in items(draft.trees[side], plans[side].work))
         with contextlib.closing(outcomes):
             told = counted(outcomes, sum(len(plans[side].work) for side in sides), name, draft.workspace.tell)
             made |= {side: _made(draft, name, side, code, plans[side], told) for side in sides}

@@ -9,7 +9,7 @@ quick items are one worker's.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 from cdl.config.schema import Step, WorkerResources
 from cdl.data.items.item import Content, Outcome
@@ -27,7 +27,10 @@ AHEAD_BYTES = 128_000_000  # the most content in all of these, beside a batch a 
 
 
 class Crew:
-    """The workers of one step for one run of it."""
+    """The workers of one step for one run of it. They see test items, so their logs are sealed.
+
+    Of a step that works items together `sizes` says how many each time; left out, all.
+    """
 
     def __init__(
         self,
@@ -58,8 +61,11 @@ class Crew:
         )
         self._hands: list[_Thread] = []
 
-    def outcomes(self, items: Iterable[tuple[str, Content]]) -> Iterator[tuple[str, Outcome]]:
-        """The outcome of each item, in order. Closing it ends the workers."""
+    def outcomes(self, items: Iterable[tuple[str, Content]]) -> Generator[tuple[str, Outcome]]:
+        """The outcome of each item, in the order given. No item: no worker. Closing it ends the workers.
+
+        Items are drawn in the caller's thread, a bounded number of batches ahead. JobFailed when the code fails.
+        """
         drawn, ahead, task = iter(items), deque[Batch](), self._task
         try:
             while self._fill(ahead, drawn):

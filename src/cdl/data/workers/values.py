@@ -1,53 +1,20 @@
-"""Runs project code over items, in workers that hold exactly its closure: a data step, and what items are compared by.
-
-A step's workers see test items, so their logs are sealed. How many there are and how items reach them is told in crew.py.
-"""
+"""What items are compared by: `split.by` over many contents, in one worker that holds exactly its closure."""
 
 import itertools
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
-from cdl.config.schema import Step
-from cdl.data.items.item import Content, Outcome
-from cdl.data.workers.crew import Crew
 from cdl.data.workers.folders import FAULTS
 from cdl.data.workers.hand import LOOP
-from cdl.data.workers.logs import Line
 from cdl.errors import JobFailed
 from cdl.jobs.closure import Closure
 from cdl.jobs.environment import Environment
 from cdl.jobs.job import Job
 from cdl.jobs.local import Jobs, Worker
-from cdl.jobs.slots import Tell, silent
 from cdl.journal import batch
 from cdl.store.seal import Vault
 from cdl.store.store import digest
 
 BATCH = 64  # items in one message
-
-
-def process(
-    jobs: Jobs,
-    vault: Vault,
-    *,
-    name: str,
-    step: Step,
-    code: Closure,
-    environment: Environment,
-    items: Iterable[tuple[str, Content]],
-    sizes: Iterable[int] = (),
-    tell: Tell = silent,
-    logged: Callable[[Line], None] = lambda line: None,
-) -> Generator[tuple[str, Outcome]]:
-    """The outcome of each item, in the order given. No item: no worker. Closing it ends the workers.
-
-    Of a step that works items together `sizes` says how many each time; left out, all.
-
-    Items are drawn in the caller's thread, a bounded number of batches ahead. JobFailed when the code fails.
-    """
-    crew = Crew(
-        jobs, vault, name=name, step=step, code=code, environment=environment, sizes=sizes, tell=tell, logged=logged
-    )
-    yield from crew.outcomes(items)
 
 
 def equal_values(
