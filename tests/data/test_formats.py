@@ -74,7 +74,7 @@ def test_a_file_is_read_when_its_content_is_asked_for_and_no_sooner() -> None:
 
 
 @pytest.mark.parametrize("kind", ["u1", ">i2", "<f4", "?"])
-@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 3, 4), (2, 0)])
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 3, 4)])
 def test_an_entry_is_what_numpy_saves_of_it(kind: str, shape: tuple[int, ...]) -> None:
     values = np.asfortranarray(np.arange(int(np.prod(shape))).reshape(shape).astype(kind))
     found = read_items({"a": npy(values)}, Items(arrays=Arrays(data="a")))

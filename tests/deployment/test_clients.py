@@ -187,7 +187,8 @@ def test_a_supervisor_that_is_told_to_end_answers_what_was_begun(service: Servic
         [answer] = answers(begun)
         assert answer.status == 200 and answer.headers["Connection"] == "close"
     until(lambda: control.running(service.folder) is None and workers_of(service.folder) == [])
-    assert (service.folder / "spec.json").exists() and not (service.folder / "control").exists()
+    until(lambda: not (service.folder / "control").exists())  # the last thing that it does
+    assert (service.folder / "spec.json").exists()
 
 
 def refused(port: int) -> bool:
