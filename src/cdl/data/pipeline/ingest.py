@@ -30,7 +30,8 @@ CHANGES = ("added", "removed", "changed")
 
 def ingest(draft: Draft) -> None:
     """Stores both sets; then the files of the sources, unless they are known."""
-    went, repeated, known = _went(draft), _repeated(draft), draft.looked is not None
+    known, repeated = draft.looked is not None, _repeated(draft)
+    went = _went(draft) if known else set[str]()
     draft.let_go()
     made = {}
     for side in (TRAIN, TEST):
