@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from cdl.data import versions
 from cdl.data.dataset import training
 from cdl.data.exposed import exposed
 from cdl.data.history.reproduce import reproduce_data
@@ -24,27 +23,11 @@ from cdl.sharing.trust import Trusted, note
 from cdl.store import builder, chunk
 from cdl.store.bucket import Bucket
 from cdl.store.client import Client, Listed, Part
-from cdl.store.tree import Tree
+from tests.data.places import CODE, YAML, make, trees
 from tests.projects import DATA, ROLES, Toy, make_toy
 from tests.s3 import add_bucket, of_server, s3_server
 
 PLAIN, KEPT = "s3://team/raw/points", "s3://kept/raw/points"  # the second keeps versions
-YAML = """\
-cdl: 1
-project: toy
-data:
-  points:
-    source: {bucket: "PLACE", copy: false}
-    items: {files: "*.bin"}
-    split: {test: 0.3}
-    steps:
-    - same: {run: "data.steps:same"}
-    labels: {classes: [a, b], origin: {folder: true}}
-"""
-CODE = """
-def same(content):
-    return content[::-1] if content[:1] == b"\\0" else content
-"""
 BYTES = 20_000
 Make = Callable[[str], tuple[Toy, Bucket]]
 
@@ -73,7 +56,7 @@ def project(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mak
             bucket.put(name, data)
         made = make_toy(tmp_path / "toy", monkeypatch, tmp_path / "keyring")
         made.write("data/steps.py", CODE)
-        made.write("cdl.yaml", YAML.replace("PLACE", place) + ROLES)
+        made.write("cdl.yaml", declared(place))
         return made, bucket
 
     return make_project
@@ -84,6 +67,10 @@ def held() -> dict[str, bytes]:
     return found | {"a/large.bin": b"\1" + random.Random(99).randbytes(250_000), "a/readme.txt": b"it is kept too"}
 
 
+def declared(place: str) -> str:
+    return YAML.replace("path: incoming", f'bucket: "{place}"') + ROLES
+
+
 def content(number: int) -> bytes:
     return b"\1" + random.Random(number).randbytes(BYTES)
 
@@ -92,22 +79,10 @@ def wanted() -> set[bytes]:
     return {data for name, data in held().items() if name.endswith(".bin")}
 
 
-def make(toy: Toy) -> Dataset:
-    workspace = toy.become(DATA)
-    return workspace.registry.record(Dataset, versions.make(workspace, "points"))
-
-
 def current(toy: Toy) -> str:
     found = toy.become(DATA).registry.head(DatasetHead, "points")
     assert found is not None
     return found.version
-
-
-def trees(toy: Toy, record: Dataset) -> list[Tree]:
-    """Both sets after the last step, and the raw files."""
-    workspace = toy.become(DATA)
-    vault = workspace.vault("points", by="data")
-    return [workspace.store.tree(record.train), vault.tree(record.test), vault.tree(record.sources[0].raw)]
 
 
 def files(toy: Toy) -> list[bytes]:
@@ -217,10 +192,10 @@ def test_a_batch_is_fetched_several_at_a_time(project: Make, monkeypatch: pytest
 def test_no_other_bucket_is_read_and_none_without_trust(project: Make) -> None:
     toy, _ = project(PLAIN)
     record = make(toy)
-    toy.write("cdl.yaml", YAML.replace("PLACE", "s3://team/raw") + ROLES)
+    toy.write("cdl.yaml", declared("s3://team/raw"))
     with pytest.raises(Unavailable, match="cdl.yaml names no such source"):
         trees(toy, record)[0].contents()
-    toy.write("cdl.yaml", YAML.replace("PLACE", f"{PLAIN}/") + ROLES)
+    toy.write("cdl.yaml", declared(f"{PLAIN}/"))
     assert trees(toy, record)[0].contents()
     note(Git(toy.root), Trusted(code=False))
     with pytest.raises(Refused, match="cdl trust"):

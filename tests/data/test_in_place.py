@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from cdl.data import versions
 from cdl.data.exposed import exposed
 from cdl.data.history.reproduce import reproduce_data
 from cdl.data.history.rewrite import rewrite
@@ -15,25 +14,9 @@ from cdl.data.sources.outside import place_of
 from cdl.errors import ConfigError, Conflict, Corrupt, NotFound, Unavailable
 from cdl.registry.records import Dataset, DatasetHead
 from cdl.store import chunk
-from cdl.store.tree import Tree
+from tests.data.places import CODE, YAML, make, trees
 from tests.projects import DATA, ROLES, Toy, make_toy
 
-YAML = """\
-cdl: 1
-project: toy
-data:
-  points:
-    source: {path: incoming, copy: false}
-    items: {files: "*.bin"}
-    split: {test: 0.3}
-    steps:
-    - same: {run: "data.steps:same"}
-    labels: {classes: [a, b], origin: {folder: true}}
-"""
-CODE = """
-def same(content):
-    return content[::-1] if content[:1] == b"\\0" else content
-"""
 BYTES = 40_000
 
 
@@ -60,18 +43,6 @@ def put(toy: Toy, name: str, data: bytes) -> None:
 
 def content(number: int) -> bytes:
     return b"\1" + random.Random(number).randbytes(BYTES)
-
-
-def make(toy: Toy) -> Dataset:
-    workspace = toy.become(DATA)
-    return workspace.registry.record(Dataset, versions.make(workspace, "points"))
-
-
-def trees(toy: Toy, record: Dataset) -> list[Tree]:
-    """Both sets after the last step, and the raw files."""
-    workspace = toy.become(DATA)
-    vault = workspace.vault("points", by="data")
-    return [workspace.store.tree(record.train), vault.tree(record.test), vault.tree(record.sources[0].raw)]
 
 
 def taken(toy: Toy) -> int:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from cdl.data.pipeline.joining import keys, names_in
+from cdl.data.pipeline import ledger as ledgers
+from cdl.data.pipeline.joining import keys
 from cdl.data.pipeline.split import TEST, TRAIN
 from cdl.errors import Refused
 from cdl.housekeeping.outcomes import NOTHING, Inputs, Outcomes, follow
@@ -41,6 +42,10 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
     def vault_of(self, record: Dataset) -> Vault:
         """Opens the sealed side of a version."""
         return self.vault(record.name, record.data_key)
+
+    def names(self, record: Dataset) -> Mapping[str, str]:
+        """What the items of a version are called in their source, by id."""
+        return ledgers.read(self.vault_of(record), record.split.ledger).names
 
     def trees(self, record: Dataset, stage: int) -> dict[str, tuple[str, Tree]]:
         """What a stage left of both sets: the tree's name and the tree."""
@@ -102,13 +107,13 @@ def _joined(places: Places, record: Dataset, stage: int, lookup: Lookup, items: 
             said = f"{record.name} joined {other.name}, and {places.workspace.lacking(each)}"
             raise Refused(said, remedy="ask a holder of both keys to erase the item")
     theirs = places.trees(other, -1)
-    names = names_in(places.vault_of(other), other) if lookup.matches is None else {}
+    names = places.names(other) if lookup.matches is None else {}
     wanted: dict[str, set[str | None]] = {
         side: {key for place, key in keys(tree, lookup.matches, names, other.name) if tree.names[place] in items}
         for side, (_, tree) in theirs.items()
     }
     wanted[TEST] |= wanted[TRAIN]
-    mine = names_in(places.vault_of(record), record) if lookup.key is None else {}
+    mine = places.names(record) if lookup.key is None else {}
     for side, (_, tree) in places.trees(record, stage - 1).items():
         if wanted[side] - {None}:
             found = keys(tree, lookup.key, mine, record.name)

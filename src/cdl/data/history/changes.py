@@ -144,5 +144,5 @@ def _names(vault: Vault | None, records: Sequence[Dataset]) -> dict[str, str]:
     """What items are called in their source, in either version."""
     if vault is None:
         return {}
-    origins = [ledgers.read(vault, record.split.ledger).origins for record in records]
-    return {item: origin.name for each in origins for item, origin in each.items() if origin.name}
+    every = [ledgers.read(vault, record.split.ledger).names for record in records]
+    return {item: name for each in every for item, name in each.items() if name}

@@ -55,15 +55,14 @@ class Fresh(msgspec.Struct, kw_only=True):
 
 class Draft(msgspec.Struct, kw_only=True, eq=False, dict=True):
     """`code` is the snapshot's tree that code is taken from (blobs by path); `again` asks no earlier outcomes.
-    `lookups` tells what each join joins.
-    `sift` says which files of a source may be taken; None: all.
+    `lookups` tells what each join joins. `sift` says which files of a source may be taken; None: all.
 
     `files` are those of each declared source, `numbers` its numbers, `listed` its items (None where it is as it was as a whole),
     `changed` the names of its files that are not as the last run saw them (None: it saw nothing), `left_out` those of erased
     items. `gone` are rows of the ledger before whose items went or are looked at. `trees` are both sets as they are now.
-    `rejected` tells each rejected item's step, `unfit`
-    the files that are no items. `sayable` are reasons that quote no test item: a training item has them too, or they stand in the
-    code.
+    `cuts` are those of large files, `stays` the hashes of files that stay where they are, by source and name. `rejected` tells
+    each rejected item's step, `unfit` the files that are no items. `sayable` are reasons that quote no test item: a training item
+    has them too, or they stand in the code.
     """
 
     workspace: Workspace
@@ -86,10 +85,8 @@ class Draft(msgspec.Struct, kw_only=True, eq=False, dict=True):
     listed: list[Listed | None] = msgspec.field(default_factory=list)
     changed: list[set[str] | None] = msgspec.field(default_factory=list)
     left_out: dict[int, set[str]] = msgspec.field(default_factory=dict)
-    cuts: dict[tuple[int, str], chunk.Cuts] = msgspec.field(default_factory=dict)  # of large files, by source and name
-    stays: dict[tuple[int, str], bytes] = msgspec.field(
-        default_factory=dict
-    )  # hashes of files that stay where they are
+    cuts: dict[tuple[int, str], chunk.Cuts] = msgspec.field(default_factory=dict)
+    stays: dict[tuple[int, str], bytes] = msgspec.field(default_factory=dict)
     fresh: Fresh | None = None
     gone: Any = None
     unfit: list[tuple[str, int, str]] = msgspec.field(default_factory=list)

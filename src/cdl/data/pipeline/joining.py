@@ -77,11 +77,6 @@ def key_of(tree: Tree, place: int, field: str | None, names: Mapping[str, str], 
     return found if isinstance(found, str) else document.canonical(found).decode()  # 17 is "17": all of CSV is text
 
 
-def names_in(vault: Vault, record: Dataset) -> dict[str, str]:
-    """What the items of a version are called in its source, by id."""
-    return {item: origin.name for item, origin in ledgers.read(vault, record.split.ledger).origins.items()}
-
-
 class _Other(msgspec.Struct, eq=False, dict=True):
     """The version that is joined, opened when it is asked for."""
 
@@ -106,7 +101,7 @@ class _Other(msgspec.Struct, eq=False, dict=True):
         split = self.draft.split
         if self.lookup.key is not None or split is None:
             return {}
-        return {i: origin.name for i, origin in ledgers.read(self.draft.vault, split.ledger).origins.items()}
+        return ledgers.read(self.draft.vault, split.ledger).names
 
     def fields(self, side: str, key: str | None) -> Fields | None:
         """What an item on a side with a key gets; None where nothing has it."""
@@ -130,10 +125,10 @@ class _Other(msgspec.Struct, eq=False, dict=True):
     @cached_property
     def _places(self) -> tuple[dict[str | None, int], dict[str | None, int]]:
         """Where the item with each key is, in the training and in the test set. ConfigError where two have the same."""
-        names = names_in(self._vault, self._record) if self.lookup.matches is None else {}
+        ledger = ledgers.read(self._vault, self._record.split.ledger if self.lookup.matches is None else None)
         found: dict[str, dict[str | None, int]] = {TRAIN: {}, TEST: {}}
         for side, there in found.items():
-            for place, key in keys(self._trees[side], self.lookup.matches, names, f"{self.where}.matches"):
+            for place, key in keys(self._trees[side], self.lookup.matches, ledger.names, f"{self.where}.matches"):
                 if key is not None and (key in there or key in found[TRAIN]):
                     said = f"the key '{key}'" if side == TRAIN else "the same key, one of them in its sealed test set"
                     raise ConfigError(

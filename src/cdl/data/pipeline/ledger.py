@@ -98,6 +98,11 @@ class Ledger:
         }
 
     @cached_property
+    def names(self) -> Mapping[str, str]:
+        """What the items of this version are called in their source, by id."""
+        return {identity: origin.name for identity, origin in self.origins.items()}
+
+    @cached_property
     def items(self) -> Any:
         """The rows that are items (places)."""
         return (self.columns["kind"] == ITEM).nonzero()[0]
